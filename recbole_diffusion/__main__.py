@@ -1,0 +1,110 @@
+"""The command line: ``recbole-diffusion VERB ...`` or ``python -m recbole_diffusion VERB ...``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from recbole_diffusion import __version__
+from recbole_diffusion.settings import UserError, parse_value
+
+_EXAMPLES = """\
+main settings (any key of the YAML files can be set the same way):
+  --preset=paper               the recipe as printed in the paper, in place of what validates best
+  --seed=0                     seed of weights, batches and training noise
+  --eval_seed=0                seed of the noise at generation
+  --epochs=50 --train_batch_size=16 --learning_rate=0.001
+  --timesteps=1000 --noise_schedule=linear --sampler=ddim --sampling_steps=5 --eta=0
+  --metrics='[Hit, NDCG]' --topk='[5, 10]' --valid_metric=NDCG@10
+  --mask_history=True          never recommend what the user has already seen
+  --data_path=DIR              folder that holds DATASET/DATASET.inter
+"""
+
+
+class _RunHelp(argparse.Action):
+    """Help that also lists the models, which are looked up only when they are asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.epilog = _EXAMPLES + "\n" + _model_list()
+        parser.print_help()
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recbole-diffusion",
+        description="Diffusion models for sequential recommendation on RecBole.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    run = verbs.add_parser(
+        "run",
+        add_help=False,
+        help="train a model, validate and test it",
+        usage="recbole-diffusion run --model=M --dataset=D [--config_files a.yaml b.yaml] [--key=value ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    run.add_argument("-h", "--help", action=_RunHelp, nargs=0, help="show the settings and the models")
+    run.add_argument("--model", help="name of the model, see below; recbole.NAME is always RecBole's own")
+    run.add_argument("--dataset", help="name of the data set")
+    run.add_argument(
+        "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
+    )
+    run.add_argument("--preset", default="default", help="default, or paper")
+    run.add_argument("--examples", type=int, default=0, metavar="N", help="show N recommendations for one user")
+    return parser
+
+
+def _model_list() -> str:
+    from recbole_diffusion.registry import OURS, recbole_models
+
+    groups = {
+        "models of this package": list(OURS),
+        "RecBole's sequential models": list(recbole_models("sequential_recommender")),
+        "RecBole's general models": list(recbole_models("general_recommender")),
+    }
+    return "\n".join(
+        f"{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ")
+        for title, names in groups.items()
+    )
+
+
+def _settings(arguments: Sequence[str]) -> dict[str, Any]:
+    """``--key=value`` arguments as settings."""
+    settings: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not equals or not key:
+            raise UserError(f"argument {argument!r}: settings are given as --key=value.")
+        try:
+            parsed = parse_value(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{key}={value!r}: not a YAML value ({error}).") from error
+        if key in settings and settings[key] != parsed:
+            raise UserError(f"{key} is given twice: {settings[key]!r} and {parsed!r}.")
+        settings[key] = parsed
+    return settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    known, rest = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    try:
+        from recbole_diffusion.quick_start import run as run_model
+
+        run_model(known.model, known.dataset, known.config_files, _settings(rest), known.preset, known.examples)
+    except UserError as error:
+        print(f"recbole-diffusion: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""What RecBole 1.2.1 needs on today's numpy, pandas, scipy and torch.
+
+One function a problem; :func:`apply` runs them all. Each can run twice, and does nothing once RecBole has mended its
+problem. Methods with a wrong expression inside are compiled again from their own source with that expression replaced.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import linecache
+import re
+from collections.abc import Mapping
+from functools import partial
+from importlib import resources
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.config import Config
+from recbole.data.dataset.dataset import Dataset
+from recbole.data.dataset.kg_dataset import KnowledgeBasedDataset
+from recbole.data.dataset.sequential_dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.model.general_recommender.pop import Pop
+from recbole.trainer import trainer as recbole_trainer
+from scipy.sparse import dok_matrix
+
+_NUMPY_ALIASES = {
+    "bool": np.bool_,
+    "int": np.int_,
+    "long": np.int_,
+    "float": np.float64,
+    "float_": np.float64,
+    "complex": np.complex128,
+    "complex_": np.complex128,
+    "object": np.object_,
+    "str": np.str_,
+    "unicode": np.str_,
+    "unicode_": np.str_,
+}
+_DOK_UPDATE_FILES = (
+    "model/general_recommender/gcmc.py",
+    "model/general_recommender/lightgcn.py",
+    "model/general_recommender/ncl.py",
+    "model/general_recommender/ngcf.py",
+    "model/general_recommender/spectralcf.py",
+    "model/knowledge_aware_recommender/kgin.py",
+    "model/knowledge_aware_recommender/mcclk.py",
+)
+_SINE_FILE = "model/sequential_recommender/sine.py"
+
+
+def apply() -> None:
+    """Mend RecBole in this process; safe to call again."""
+    numpy_aliases()
+    dok_matrix_update()
+    lengths_of_sequences()
+    missing_values()
+    writable_columns()
+    sort_of_tensors()
+    anomaly_detection()
+    download_in_one_process()
+    mixed_precision()
+    popularity_counts()
+
+
+def numpy_aliases() -> None:
+    """Give numpy back the names RecBole still uses; those numpy has are left alone.
+
+    ``Config.compatibility_settings`` (config/configurator.py) sets names such as ``np.float`` for the metrics, the
+    data set and the layers, but from ``np.float_`` and others that numpy 2 has removed (RecBole pull request 2203).
+    Goes once that method is gone or names none of them.
+    """
+    setter = getattr(Config, "compatibility_settings", None)
+    used = re.findall(r"\bnp\.(\w+)", inspect.getsource(setter)) if setter else []
+    for name in used:
+        # vars(), because hasattr() makes numpy 1.26 warn about the names it has dropped.
+        if name in _NUMPY_ALIASES and name not in vars(np):
+            setattr(np, name, _NUMPY_ALIASES[name])
+
+
+def dok_matrix_update() -> None:
+    """Give ``dok_matrix`` back ``_update``, which scipy 1.13 removed (RecBole issue 2034).
+
+    Seven graph models (``_DOK_UPDATE_FILES``) fill their adjacency matrix with it. Goes once none of them does.
+    """
+    if not hasattr(dok_matrix, "_update") and _any_file_has("._update(", *_DOK_UPDATE_FILES):
+        dok_matrix._update = lambda self, data: self._dict.update(data)
+
+
+def lengths_of_sequences() -> None:
+    """Take the length of each element where pandas 3 gives the length of the column: ``.agg(len)``.
+
+    Six places in data/dataset/: dataset.py, kg_dataset.py and sequential_dataset.py. Most then fail on any token_seq
+    or float_seq field; with ``benchmark_filename`` every history silently gets the number of rows as its length.
+    Goes with the last ``.agg(len)``.
+    """
+    each = {".agg(len)": ".map(len)"}
+    for name in ("_normalize", "_discretization", "_remap"):
+        _replace_in_source(Dataset, name, each)
+    _replace_in_source(KnowledgeBasedDataset, "_reset_ent_remapID", each)
+    _replace_in_source(SequentialDataset, "_benchmark_presets", each)
+
+
+def missing_values() -> None:
+    """Fill missing values, which pandas 3 does not: ``df[column].fillna(value, inplace=True)`` fills a copy.
+
+    In data/dataset/dataset.py. A missing sequence then fails to load; silently, missing floats and the [PAD] row of
+    user and item features stay NaN, and missing tokens become a huge negative id. Goes once RecBole assigns.
+    """
+    _replace_in_source(
+        Dataset,
+        "_load_feat",
+        {'df[field].fillna(value="", inplace=True)': 'df[field] = df[field].fillna(value="")'},
+    )
+    _replace_in_source(
+        Dataset,
+        "_fill_nan",
+        {
+            "feat[field].fillna(value=0, inplace=True)": "feat[field] = feat[field].fillna(value=0)",
+            "feat[field].fillna(value=feat[field].mean(), inplace=True)": (
+                "feat[field] = feat[field].fillna(value=feat[field].mean())"
+            ),
+        },
+    )
+
+
+def writable_columns() -> None:
+    """Copy a column before it becomes a tensor: in pandas 3 ``.values`` is read-only, and a LongTensor shares it.
+
+    torch then warns, in every run, that writing to the tensor is undefined. In ``Dataset._dataframe_to_interaction``
+    (data/dataset/dataset.py). Goes once RecBole no longer takes ``.values`` there.
+    """
+    _replace_in_source(
+        Dataset, "_dataframe_to_interaction", {"value = data[k].values": "value = data[k].to_numpy(copy=True)"}
+    )
+
+
+def sort_of_tensors() -> None:
+    """Sort a tensor with torch: numpy 2 will stop giving its results the type of a tensor (``__array_wrap__``).
+
+    ``Interaction.sort`` (data/interaction.py), which every sequential data set runs, relies on that. Both sorts are
+    stable, so the order is the same. Goes once RecBole does not call numpy there.
+    """
+    _replace_in_source(Interaction, "sort", {'np.argsort(key, kind="stable")': "torch.argsort(key, stable=True)"})
+
+
+def anomaly_detection() -> None:
+    """Import RecBole's sequential models without the anomaly detection that one of them switches on.
+
+    ``SINE`` (model/sequential_recommender/sine.py) does so for the whole process when it is imported, and every
+    sequential model imports it; each backward pass then takes about a fifth longer. What was set before is kept, so
+    an import that came before ours stays: it cannot be told from a user's own setting. Goes with that line.
+    """
+    if _any_file_has("set_detect_anomaly", _SINE_FILE):
+        with torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()):
+            importlib.import_module("recbole.model.sequential_recommender")
+
+
+def download_in_one_process() -> None:
+    """Wait for the other processes after a download only where there are any (RecBole issue 1989).
+
+    ``Dataset._download`` (data/dataset/dataset.py) calls ``dist.barrier()`` always, an error in a single process.
+    Goes once RecBole asks first.
+    """
+    barrier = "torch.distributed.barrier()"
+    asked = f"torch.distributed.is_available() and torch.distributed.is_initialized() and {barrier}"
+    line = "\n            "  # whole statements at their present depth: inside an `if` they are left alone
+    _replace_in_source(Dataset, "_download", {line + barrier: line + asked})
+
+
+def mixed_precision() -> None:
+    """Point RecBole's trainers (trainer/trainer.py) to torch.amp: torch 2.4 and newer warn of torch.cuda.amp.
+
+    The same classes for the same device, under the module's own name ``amp``. Goes once that is not torch.cuda.amp.
+    """
+    if getattr(recbole_trainer, "amp", None) is torch.cuda.amp and hasattr(torch.amp, "GradScaler"):
+        recbole_trainer.amp = SimpleNamespace(
+            GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.amp.autocast, "cuda")
+        )
+
+
+def popularity_counts() -> None:
+    """Count every interaction in ``Pop`` (model/general_recommender/pop.py), on any stack.
+
+    ``counts[items] = counts[items] + 1`` counts an item once a batch, however often it is in it: with RecBole's batches
+    of 2,048 the most popular items tie. Goes with that line.
+    """
+    once_a_batch = "self.item_cnt[item, :] = self.item_cnt[item, :] + 1"
+    every = "self.item_cnt.index_add_(0, item, torch.ones_like(self.item_cnt[item, :]))"
+    _replace_in_source(Pop, "calculate_loss", {once_a_batch: every})
+
+
+def _any_file_has(text: str, *paths: str) -> bool:
+    """Whether one of RecBole's files holds ``text``; reads them, because importing may be what is to be avoided."""
+    files = (resources.files("recbole").joinpath(path) for path in paths)
+    return any(text in file.read_text(encoding="utf-8") for file in files if file.is_file())
+
+
+def _replace_in_source(owner: type, name: str, replacements: Mapping[str, str]) -> None:
+    """Compile the method ``owner.name`` again with each old text replaced by the new.
+
+    Does nothing where no old text is found or the method was replaced before; the new one keeps its ``original``.
+
+    Raises:
+        TypeError: the method needs a closure, e.g. for ``super()``, which compiling it alone would lose.
+    """
+    method: Any = vars(owner).get(name)
+    if method is None or hasattr(method, "original"):
+        return
+    source = patched = inspect.getsource(method)
+    for old, new in replacements.items():
+        patched = patched.replace(old, new)
+    if patched == source:
+        return
+    if method.__closure__:
+        raise TypeError(f"{method.__qualname__} uses super() or another closure: it cannot be compiled alone.")
+    filename = f"<{method.__module__}.{method.__qualname__} as mended by {__name__}>"
+    text = f"if True:\n{patched}"  # takes the method as it is indented in its class
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)  # for tracebacks
+    namespace: dict[str, Any] = {}
+    exec(compile(text, filename, "exec", dont_inherit=True), method.__globals__, namespace)
+    replacement = namespace[name]
+    replacement.__qualname__ = method.__qualname__
+    replacement.original = method
+    setattr(owner, name, replacement)

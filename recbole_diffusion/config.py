@@ -1,0 +1,204 @@
+"""RecBole's ``Config``, made strict.
+
+RecBole reads a missing key as None, takes an unknown one in silence, evaluates strings as Python and reads
+``sys.argv``. Here every key must be known, values are YAML, and nothing is read that was not passed in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import InputType, ModelType
+from recbole.utils.argument_list import (
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
+
+from recbole_diffusion import compat
+from recbole_diffusion.settings import (
+    Settings,
+    TypedSettings,
+    UserError,
+    YamlLoader,
+    did_you_mean,
+    properties_file,
+    read_properties,
+    setting,
+)
+
+# Keys that RecBole looks up but lists in none of its YAML files.
+_RECBOLE_UNLISTED = {
+    "reg_weight",
+    "worker",
+    "shuffle",
+    "transform",
+    "discretization",
+    "nproc",
+    "world_size",
+    "config_file",
+}
+# RecBole would unpickle whatever file these name; a pickle runs code when it is opened.
+_PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+_EVAL_ARGS = ("split", "group_by", "order", "mode")
+_NEGATIVE_ARGS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings(TypedSettings):
+    """The settings every run has, of whatever model; RecBole itself does not check them."""
+
+    seed: int = setting(low=0, high=2**32 - 1)
+    epochs: int = setting(low=1)
+    train_batch_size: int = setting(low=1)
+    eval_batch_size: int = setting(low=1)
+    eval_step: int = setting(low=1)
+    stopping_step: int = setting(low=0)
+    learner: str = setting(choices=("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"))
+    learning_rate: float = setting(above=0)
+    weight_decay: float = setting(low=0)
+    worker: int = setting(low=0)
+    MAX_ITEM_LIST_LENGTH: int = setting(low=1)
+    mask_history: bool = setting()
+    reproducibility: bool = setting()
+    show_progress: bool = setting()
+    shuffle: bool = setting()
+
+
+class Config(RecBoleConfig):
+    """RecBole's ``Config`` for one model and data set, from settings that were read before.
+
+    Args:
+        model_class: the recommender, ours or RecBole's.
+        dataset: the data set's name.
+        settings: what the user set (:func:`load_settings`); wins over every YAML file.
+        ours: whether the model is ours. RecBole has a YAML file of the same name for some of our models; ours then
+            reads only its own.
+        preset: ``default``, or ``paper`` for ``properties/paper/<Model>.yaml`` on top of the model's YAML.
+
+    Raises:
+        UserError: an unknown key, a value RecBole refuses, a metric to validate by that is not computed.
+    """
+
+    def __init__(self, model_class: Any, dataset: str, settings: Settings, ours: bool, preset: str = "default") -> None:
+        self._ours = ours
+        self._preset = preset
+        try:
+            super().__init__(model=model_class, dataset=dataset, config_dict=settings)
+        except UserError:
+            raise
+        except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
+            raise UserError(f"settings of {model_class.__name__} on {dataset}: {error}") from error
+        self.final_config_dict["preset"] = preset
+        RunSettings.from_config(self)
+        self._check_valid_metric()
+
+    def compatibility_settings(self) -> None:
+        compat.numpy_aliases()
+
+    def _build_yaml_loader(self) -> type[yaml.SafeLoader]:
+        return YamlLoader
+
+    def _convert_config_dict(self, config_dict: Settings) -> Settings:
+        return config_dict  # typed when they were read; RecBole would eval() strings
+
+    def _load_cmd_line(self) -> Settings:
+        return {}  # the arguments of the process are not ours to read
+
+    def _init_parameters_category(self) -> None:
+        # Copies: RecBole appends the keys of each data set it meets to these module-level lists.
+        self.parameters = {
+            "General": list(general_arguments),
+            "Training": list(training_arguments),
+            "Evaluation": list(evaluation_arguments),
+            "Dataset": list(dataset_arguments),
+        }
+
+    def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
+        # A name that no RecBole file has keeps e.g. RecBole's DiffRec.yaml out of our DiffRec.
+        super()._load_internal_config_dict(f"recbole_diffusion.{model}" if self._ours else model, model_class, dataset)
+        recbole_eval_args = self.internal_config_dict.get("eval_args")
+        negatives = self.internal_config_dict["train_neg_sample_args"]
+        self.internal_config_dict.update(read_properties("overall.yaml"))
+        self.internal_config_dict.update(read_properties("dataset", f"{dataset}.yaml"))
+        if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
+            self.internal_config_dict["eval_args"] = recbole_eval_args
+        self._load_time_field()
+        if self._samples_negatives(model_class):
+            self.internal_config_dict["train_neg_sample_args"] = negatives
+        self.internal_config_dict.update(read_properties("model", f"{model}.yaml"))
+        if self._preset != "default":
+            if not self._ours or properties_file(self._preset, f"{model}.yaml") is None:
+                raise UserError(
+                    f"preset={self._preset}: {model} has no such preset. Allowed: {presets(model, self._ours)}."
+                )
+            self.internal_config_dict.update(read_properties(self._preset, f"{model}.yaml"))
+        self._check_keys()
+        self._derive_repeatable(model_class)
+
+    def _load_time_field(self) -> None:
+        """RecBole loads users and items only where it does not know the data set; sequences need their times too."""
+        time_field = self.external_config_dict.get("TIME_FIELD", self.internal_config_dict["TIME_FIELD"])
+        columns = self.internal_config_dict["load_col"].get("inter")
+        if isinstance(columns, list) and time_field not in columns:
+            columns.append(time_field)
+
+    def _samples_negatives(self, model_class: Any) -> bool:
+        """Whether RecBole's default of one uniform negative a row stands: models that learn from pairs or labels."""
+        if model_class.type != ModelType.SEQUENTIAL:
+            return True
+        loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
+        return getattr(model_class, "input_type", None) == InputType.PAIRWISE or loss_type == "BPR"
+
+    def _derive_repeatable(self, model_class: Any) -> None:
+        """RecBole's ``repeatable``: items of the history stay in the ranking. Here it follows from ``mask_history``."""
+        mask_history = self.external_config_dict.get("mask_history", self.internal_config_dict["mask_history"])
+        # Sequential models insist on repeatable; the trainer masks their histories itself.
+        self.internal_config_dict["repeatable"] = model_class.type == ModelType.SEQUENTIAL or not mask_history
+
+    def _check_keys(self) -> None:
+        known = set(self.internal_config_dict) | _RECBOLE_UNLISTED | {"model", "dataset", "preset"}
+        known.update(key for keys in self.parameters.values() for key in keys)
+        for key in self.external_config_dict:
+            if key not in known:
+                raise UserError(f"unknown setting {key!r}.{did_you_mean(key, known)}")
+        if "repeatable" in self.external_config_dict:
+            raise UserError("repeatable is not set by hand here: use mask_history (True or False).")
+        for key in _PICKLES:
+            if self.external_config_dict.get(key):
+                raise UserError(
+                    f"{key}={self.external_config_dict[key]!r}: pickled data sets and loaders are not supported."
+                )
+        for name, allowed in (("eval_args", _EVAL_ARGS), ("train_neg_sample_args", _NEGATIVE_ARGS)):
+            value = self.external_config_dict.get(name)
+            for key in value if isinstance(value, dict) else ():
+                if key not in allowed:
+                    raise UserError(f"{name}: unknown key {key!r}. Allowed: {', '.join(allowed)}.")
+        if self._ours and self.external_config_dict.get("train_neg_sample_args") is not None:
+            value = self.external_config_dict["train_neg_sample_args"]
+            raise UserError(
+                f"train_neg_sample_args={value}: {self.model} draws no negative rows, they would be trained on as if "
+                "they were real. Only ~ (none) is allowed."
+            )
+
+    def _check_valid_metric(self) -> None:
+        name, _, k = str(self["valid_metric"]).partition("@")
+        computed = [f"{metric}@{cut}" for metric in self["metrics"] for cut in self["topk"]]
+        if (
+            name.lower() not in {m.lower() for m in self["metrics"]}
+            or (k and not k.isdigit())
+            or (k and int(k) not in self["topk"])
+        ):
+            raise UserError(
+                f"valid_metric={self['valid_metric']!r} is not computed. With these metrics and topk it can be one of "
+                f"{', '.join(computed)}."
+            )
+
+
+def presets(model: str, ours: bool) -> str:
+    """The presets of a model, to show to a user."""
+    return "default, paper" if ours and properties_file("paper", f"{model}.yaml") else "default"

@@ -1,0 +1,1 @@
+"""From atomic files to batches: lazy histories, windows, and the loaders of each model."""

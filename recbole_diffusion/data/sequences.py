@@ -1,0 +1,95 @@
+"""Histories gathered a batch at a time, in place of RecBole's table of every padded prefix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+# Column of ``inter_feat`` that says which event is a row's target; batches do not carry it.
+_TARGET_ROW = "_target_row"
+
+
+class LazySequentialDataset(SequentialDataset):
+    """RecBole's ``SequentialDataset`` with the same rows and batches, in memory proportional to the interactions.
+
+    RecBole writes the history of every target into an ``[N, L]`` table for each field. Here ``events`` keeps the
+    interactions once, sorted by user and time; a row of ``inter_feat`` is a target with its ``item_length``, and its
+    history is the ``item_length`` events before it, gathered when the row is asked for.
+    """
+
+    events: Interaction | None = None
+    inter_feat: Any
+
+    def data_augmentation(self) -> None:
+        self._aug_presets()
+        self._check_field("uid_field", "time_field")
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        self.events = self.inter_feat
+        users = self.events[self.uid_field]
+        rows = torch.arange(len(users))
+        new_user = torch.ones_like(users, dtype=torch.bool)
+        new_user[1:] = users[1:] != users[:-1]
+        first = torch.cummax(rows * new_user, dim=0).values  # first event of the same user
+        target = rows[~new_user]
+        columns = {field: self.events[field][target] for field in self.events}
+        columns[self.item_list_length_field] = (target - first[target]).clamp(max=self.max_item_list_len)
+        columns[_TARGET_ROW] = target
+        self.inter_feat = Interaction(columns)
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        data = self.inter_feat[index]
+        if self.events is not None:
+            target = data[_TARGET_ROW]
+            data = Interaction({field: data[field] for field in data if field != _TARGET_ROW})
+            data.update(self.histories(target, data[self.item_list_length_field], self.max_item_list_len))
+        return self.join(data) if join else data
+
+    @property
+    def target_rows(self) -> Tensor:
+        """Which events are the targets of this split, in the order of its rows, [N]."""
+        return self.inter_feat[_TARGET_ROW]
+
+    def histories(self, target: Tensor, length: Tensor, width: int) -> Interaction:
+        """``<field>_list`` columns: the ``length`` events before each target, then 0 up to ``width``."""
+        assert self.events is not None
+        offset = torch.arange(width)
+        inside = offset < length.unsqueeze(-1)  # [batch, width]
+        rows = torch.where(inside, (target - length).unsqueeze(-1) + offset, 0)
+        lists = {}
+        for field in self.events:
+            if field == self.uid_field:
+                continue
+            values = self.events[field][rows]  # [batch, width, ...]
+            keep = inside.view(*inside.shape, *(1,) * (values.dim() - 2))
+            lists[getattr(self, f"{field}_list_field")] = torch.where(keep, values, torch.zeros_like(values))
+        return Interaction(lists)
+
+    def seen_items(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Every item of the user before each target, however long ago, without the target's own item.
+
+        Returns:
+            (position in ``target``, item), both [total].
+        """
+        assert self.events is not None
+        users, items = self.events[self.uid_field], self.events[self.iid_field]
+        first = torch.searchsorted(users, users[target])
+        count = target - first
+        position = torch.repeat_interleave(torch.arange(len(target)), count)
+        start = torch.repeat_interleave(first - (count.cumsum(0) - count), count)
+        seen = items[start + torch.arange(len(start))]
+        keep = seen != items[target][position]
+        return position[keep], seen[keep]
+
+    def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
+        """Sparse users-by-items matrix of this split: its targets, and the first event of each user it has."""
+        if self.events is None:
+            return super().inter_matrix(form, value_field)
+        rows = self.target_rows
+        opening = rows[self.inter_feat[self.item_list_length_field] == 1] - 1
+        rows = torch.cat([rows, opening])
+        local = Interaction({field: self.events[field][rows] for field in self.events})
+        return self._create_sparse_matrix(local, self.uid_field, self.iid_field, form, value_field)

@@ -1,0 +1,115 @@
+"""Denoisers. The contract: ``denoiser(x_t, t, cond)`` returns a tensor shaped like ``x_t``.
+
+``x_t`` is [B, ...], ``t`` a LongTensor [B]. ``cond`` is whatever the denoiser is conditioned on: here a vector a row,
+[B, c]; a model's own denoiser may take a history with its mask.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
+    """``[sin(t w_i) ; cos(t w_i)]``, ``w_i = max_period^(-i/(dim//2))`` (Vaswani et al. 2017, section 3.5).
+
+    Args:
+        t: timesteps of any shape; they need not be whole numbers.
+        dim: size; where it is odd, the last entry is 0.
+
+    Returns:
+        Float tensor [*t.shape, dim].
+    """
+    half = dim // 2
+    frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(max_period) / max(half, 1)))
+    angles = t.unsqueeze(-1).float() * frequencies
+    return nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=-1), (0, dim % 2))
+
+
+class TimestepEmbedding(nn.Module):
+    """``tau(t)``: sinusoidal, Linear(dim, hidden_dim), activation, Linear(hidden_dim, dim)."""
+
+    def __init__(self, dim: int, hidden_dim: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.dim = dim
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden_dim), activation, nn.Linear(hidden_dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.mlp(sinusoidal_embedding(t, self.dim))  # [*t.shape, dim]
+
+
+class MLPDenoiser(nn.Module):
+    """``f([x_t ; c ; tau(t)])`` (DreamRec).
+
+    Args:
+        dim: d, size of ``x_t`` and of ``tau(t)``.
+        cond_dim: size of ``c``.
+        kind: ``mlp1``, one Linear to d; ``mlp2``, Linear to 2d, GELU, Linear to d.
+
+    Raises:
+        ValueError: ``kind`` is unknown.
+    """
+
+    KINDS = ("mlp1", "mlp2")
+
+    def __init__(self, dim: int, cond_dim: int, kind: str) -> None:
+        super().__init__()
+        if kind not in self.KINDS:
+            raise ValueError(f"denoiser={kind!r}: must be one of {', '.join(self.KINDS)}.")
+        self.tau = TimestepEmbedding(dim, 2 * dim, nn.GELU())
+        size = 2 * dim + cond_dim
+        self.f: nn.Module = (
+            nn.Linear(size, dim)
+            if kind == "mlp1"
+            else nn.Sequential(nn.Linear(size, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        )
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        return self.f(torch.cat([x_t, cond, self.tau(t)], dim=-1))  # [B, d]
+
+
+class ClassifierFreeGuidance(nn.Module):
+    """A denoiser that also knows "no condition" (Ho & Salimans 2022, arXiv 2207.12598). ``cond`` is [B, c].
+
+    Args:
+        denoiser: any denoiser whose ``cond`` is a vector a row.
+        cond_dim: c, size of the learned null condition.
+        p_uncond: probability that training replaces a row's condition by the null one. Where it is 0 there is no null
+            condition, and only ``w = 0`` has a meaning.
+
+    Raises:
+        ValueError: ``p_uncond`` is outside [0, 1).
+    """
+
+    def __init__(self, denoiser: nn.Module, cond_dim: int, p_uncond: float) -> None:
+        super().__init__()
+        if not 0 <= p_uncond < 1:
+            raise ValueError(f"p_uncond={p_uncond!r}: must be >= 0 and < 1.")
+        self.denoiser = denoiser
+        self.p_uncond = p_uncond
+        self.null = nn.Parameter(torch.randn(cond_dim)) if p_uncond > 0 else None
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        """The denoiser; in training mode with rows of ``cond`` dropped."""
+        if self.training and self.null is not None:
+            dropped = torch.rand(len(cond), 1, device=cond.device) < self.p_uncond  # [B, 1]
+            cond = torch.where(dropped, self.null, cond)
+        return self.denoiser(x_t, t, cond)
+
+    def guided(self, x_t: Tensor, t: Tensor, cond: Tensor, w: float) -> Tensor:
+        """``(1 + w) f(x_t, c) - w f(x_t, null)`` in one doubled batch; ``w = 0`` costs one plain call.
+
+        The weights sum to 1 and, for a given ``x_t``, x0, eps and v are affine in each other: it is the same guidance
+        whichever of them ``f`` predicts.
+
+        Raises:
+            ValueError: ``w`` is not 0 and ``p_uncond`` is.
+        """
+        if w == 0:
+            return self.denoiser(x_t, t, cond)
+        if self.null is None:
+            raise ValueError(f"guidance_strength={w:g} needs p_uncond above 0: the null condition is never trained.")
+        null = self.null.expand_as(cond)
+        out = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([cond, null]))  # [2B, ...]
+        conditional, unconditional = out.chunk(2)
+        return (1 + w) * conditional - w * unconditional

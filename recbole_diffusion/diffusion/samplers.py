@@ -1,0 +1,120 @@
+"""Generation: step rules from ``x_t`` to ``x_s``, and the one loop that applies them.
+
+A step rule takes ``(process, x_t, x_0, t, s, noise)``: ``x_0`` is what the denoiser believes at ``t``, ``s`` is the
+next chosen step (any ``s < t``; -1 is the end, where ``abar = 1`` and the result is exactly ``x_0``), and ``noise`` is
+a function that draws standard normal noise shaped like ``x_t``: a function, so that a rule draws only what it adds.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from recbole_diffusion.diffusion.process import GaussianProcess
+
+SAMPLERS = ("ddpm", "ddim")
+VARIANCES = ("small", "large", "none")
+
+Noise = Callable[[], Tensor]
+Step = Callable[[GaussianProcess, Tensor, Tensor, int, int, Noise], Tensor]
+
+
+def select_timesteps(timesteps: int, sampling_steps: int) -> list[int]:
+    """Evenly spaced steps in descending order: T-1 always, 0 where more than one is chosen.
+
+    Raises:
+        ValueError: ``sampling_steps`` is outside 1 ... T.
+    """
+    if not 1 <= sampling_steps <= timesteps:
+        raise ValueError(f"sampling_steps={sampling_steps!r}: must be from 1 to timesteps={timesteps}.")
+    if sampling_steps == 1:
+        return [timesteps - 1]
+    gaps = sampling_steps - 1
+    # Rounds to the nearest step in whole numbers: neighbours are at least one step apart, so none is chosen twice.
+    return [(2 * i * (timesteps - 1) + gaps) // (2 * gaps) for i in reversed(range(sampling_steps))]
+
+
+def ancestral_step(
+    process: GaussianProcess, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, variance: str = "small"
+) -> Tensor:
+    """DDPM: a draw from the posterior ``q(x_s | x_t, x_0)`` (Ho et al. 2020, algorithm 2), shaped like ``x_t``.
+
+    Where steps are skipped the posterior is that of the respaced ``beta = 1 - abar_t/abar_s`` (Nichol & Dhariwal 2021,
+    equation 19).
+
+    Args:
+        variance: ``small``, the variance of the posterior; ``large``, beta; ``none``, its mean alone. No noise is
+            added at the last step, so DiffuRec's smaller large variance at step 0 needs no case of its own.
+    """
+    beta, var_t, var_s = process.beta_between(t, s), process.beta_between(t, -1), process.beta_between(s, -1)
+    mean = process.alpha_bar(s).sqrt() * beta / var_t * x_0 + process.alpha_bar(t, s).sqrt() * var_s / var_t * x_t
+    if variance == "none" or s < 0:
+        return mean
+    return mean + {"small": beta * var_s / var_t, "large": beta}[variance].sqrt() * noise()
+
+
+def ddim_step(
+    process: GaussianProcess, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, eta: float = 0.0
+) -> Tensor:
+    """DDIM (Song et al. 2021, equations 12 and 16), shaped like ``x_t``.
+
+    Args:
+        eta: share of the ancestral noise, from 0 (deterministic) to 1 (the mean and variance of ``ancestral_step``).
+    """
+    beta, var_t, var_s = process.beta_between(t, s), process.beta_between(t, -1), process.beta_between(s, -1)
+    sigma = eta * (var_s / var_t * beta).sqrt()
+    # Rounding can take the root's argument below 0 where eta = 1.
+    x_s = process.alpha_bar(s).sqrt() * x_0 + (var_s - sigma**2).clamp(min=0).sqrt() * process.eps_from(x_0, x_t, t)
+    return x_s if eta == 0 or s < 0 else x_s + sigma * noise()
+
+
+def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> Step:
+    """The step rule of a named sampler. ``eta`` is read by ``ddim``, ``variance`` by ``ddpm``; both are checked.
+
+    Raises:
+        ValueError: a setting is none of the allowed values.
+    """
+    for setting, value, allowed in (("sampler", sampler, SAMPLERS), ("variance", variance, VARIANCES)):
+        if value not in allowed:
+            raise ValueError(f"{setting}={value!r}: must be one of {', '.join(allowed)}.")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta={eta!r}: must be from 0 to 1.")
+    return partial(ancestral_step, variance=variance) if sampler == "ddpm" else partial(ddim_step, eta=eta)
+
+
+def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise shaped like ``x``, drawn on the generator's own device (the same on a CPU and a GPU)."""
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, dtype=x.dtype, device=device, generator=generator).to(x.device)
+
+
+def sample(
+    predict_x0: Callable[[Tensor, Tensor], Tensor],
+    process: GaussianProcess,
+    x_T: Tensor,
+    timesteps: Sequence[int],
+    step: Step,
+    generator: torch.Generator | None = None,
+    project: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Runs the reverse process from ``x_T`` down to the data.
+
+    Args:
+        predict_x0: ``(x_t, t) -> x_0`` with ``x_t`` [B, ...] and ``t`` a LongTensor [B].
+        x_T: the start, [B, ...]: pure noise, or data noised to the first of ``timesteps``.
+        timesteps: the chosen steps in descending order.
+        step: a step rule, see :func:`make_step`.
+        generator: source of the noise; the global one where None.
+        project: applied to ``x_t`` before every denoising step (a model whose ``x_t`` lives on a sphere).
+
+    Returns:
+        The generated x_0, shaped like ``x_T``.
+    """
+    x_t = x_T
+    for t, s in zip(timesteps, [*timesteps, -1][1:], strict=True):
+        if project is not None:
+            x_t = project(x_t)
+        x_0 = predict_x0(x_t, torch.full((len(x_t),), t, dtype=torch.long, device=x_t.device))  # [B, ...]
+        x_t = step(process, x_t, x_0, t, s, partial(noise_like, x_t, generator))
+    return x_t

@@ -1,0 +1,110 @@
+"""How training draws t, and the weights that each row's loss is multiplied by."""
+
+import torch
+from torch import Tensor, nn
+
+
+class TimestepSampler(nn.Module):
+    """Draws timesteps for training. Subclasses keep state in buffers: it moves and is saved with the model.
+
+    Args:
+        timesteps: T.
+    """
+
+    _anchor: Tensor
+
+    def __init__(self, timesteps: int) -> None:
+        super().__init__()
+        self.timesteps = timesteps
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)  # knows the device
+
+    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Timesteps, long [B], and the weights of their losses, float [B], on the device of this module."""
+        raise NotImplementedError
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Learns from the losses of a batch, [B], before they are multiplied by the weights of ``draw``."""
+
+    def _draw_device(self, generator: torch.Generator | None) -> torch.device:
+        return self._anchor.device if generator is None else generator.device
+
+
+class UniformTimesteps(TimestepSampler):
+    """Every step alike, weight 1."""
+
+    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        device = self._draw_device(generator)
+        t = torch.randint(self.timesteps, (batch_size,), generator=generator, device=device).to(self._anchor.device)
+        return t, self._anchor.new_ones(batch_size)
+
+
+class HighNoiseTimesteps(TimestepSampler):
+    """``t = T - 1 - floor(T u^3)``, u uniform on [0, 1): half of all draws fall in the noisiest eighth.
+
+    The weight is 1 on purpose: at small t the answer shows through x_t and the guidance is not needed, so the objective
+    itself is moved to large t. Weights that undo the draw would move it back.
+    """
+
+    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        u = torch.rand(batch_size, generator=generator, device=self._draw_device(generator)).to(self._anchor.device)
+        t = self.timesteps - 1 - (self.timesteps * u**3).long()
+        return t.clamp(min=0), self._anchor.new_ones(batch_size)  # T u^3 can round up to T
+
+
+class LossSecondMomentTimesteps(TimestepSampler):
+    """Importance sampling by the second moment of each step's last losses (Nichol & Dhariwal 2021, equation 18).
+
+    Uniform until every step has ``history`` losses, then ``p_t`` in proportion to ``sqrt(mean of the squared losses)``
+    with a share of ``uniform_share`` left uniform. The weights ``1/(T p_t)`` keep the mean loss over t unbiased.
+
+    Args:
+        timesteps: T.
+        history: losses kept for each step.
+        uniform_share: share of the draws that ignores the losses, from 0 to 1.
+    """
+
+    losses: Tensor
+    seen: Tensor
+
+    def __init__(self, timesteps: int, history: int = 10, uniform_share: float = 1e-3) -> None:
+        super().__init__(timesteps)
+        self.history = history
+        self.uniform_share = uniform_share
+        # A ring for each step: its loss n (from 0) is at n % history.
+        self.register_buffer("losses", torch.zeros(timesteps, history))
+        self.register_buffer("seen", torch.zeros(timesteps, dtype=torch.long))  # losses that arrived so far
+
+    def probabilities(self) -> Tensor:
+        """``p_t``, [T]."""
+        moments = self.losses.square().mean(dim=1).sqrt()  # [T]
+        total = moments.sum()
+        p = (1 - self.uniform_share) * moments / total + self.uniform_share / self.timesteps
+        # Losses that are all 0 say nothing either. A where, since an if would wait for the device.
+        ready = (self.seen >= self.history).all() & (total > 0)
+        return torch.where(ready, p, 1 / self.timesteps)
+
+    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        p = self.probabilities()
+        source = p.to(self._draw_device(generator))
+        t = torch.multinomial(source, batch_size, replacement=True, generator=generator).to(p.device)
+        return t, 1 / (self.timesteps * p[t])
+
+    @torch.no_grad()
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        t, order = t.sort(stable=True)  # rows of one step side by side, in the order of their arrival
+        losses = losses.detach().to(self.losses.dtype)[order]
+        count = torch.zeros_like(self.seen).index_add_(0, t, torch.ones_like(t))  # [T]
+        rank = torch.arange(len(t), device=t.device) - (count.cumsum(0) - count)[t]  # place among the rows of its step
+        slot = t * self.history + (self.seen[t] + rank) % self.history
+        # A row that later ones of this batch push out goes to a slot past the end, so that no slot is written twice.
+        slot = torch.where(rank >= count[t] - self.history, slot, self.losses.numel())
+        flat = torch.cat([self.losses.flatten(), self.losses.new_zeros(1)])
+        self.losses.copy_(flat.index_copy_(0, slot, losses)[:-1].view_as(self.losses))
+        self.seen.add_(count)
+
+
+TIMESTEP_SAMPLERS: dict[str, type[TimestepSampler]] = {
+    "uniform": UniformTimesteps,
+    "high_noise": HighNoiseTimesteps,
+    "loss_second_moment": LossSecondMomentTimesteps,
+}

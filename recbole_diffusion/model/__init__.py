@@ -1,0 +1,1 @@
+"""The recommenders: a shared base, and one file a paper."""

@@ -1,0 +1,252 @@
+"""What every diffusion recommender shares: the training step, generation and scoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance
+from recbole_diffusion.diffusion.process import PREDICTIONS, GaussianProcess
+from recbole_diffusion.diffusion.samplers import SAMPLERS, VARIANCES, make_step, sample, select_timesteps
+from recbole_diffusion.diffusion.schedules import SCHEDULES, make_betas
+from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
+from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
+from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
+from recbole_diffusion.model.pretrained import load_item_table
+from recbole_diffusion.settings import TypedSettings, UserError, setting
+
+_MOST_SIGNAL_LEFT = 0.02  # above this abar_T, generation starts from noise the network was never shown
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(TypedSettings):
+    """The settings of every diffusion model."""
+
+    timesteps: int = setting(low=1)
+    noise_schedule: str = setting(choices=SCHEDULES)
+    beta_start: float | None = setting(above=0, below=1, optional=True)
+    beta_end: float | None = setting(above=0, below=1, optional=True)
+    prediction: str = setting(choices=PREDICTIONS)
+    timestep_sampler: str = setting(choices=TIMESTEP_SAMPLERS)
+    sampler: str = setting(choices=SAMPLERS)
+    sampling_steps: int = setting(low=1)
+    eta: float = setting(low=0, high=1)
+    variance: str = setting(choices=VARIANCES)
+    eval_seed: int = setting(low=0)
+
+    def betas(self) -> Tensor:
+        """The noise schedule, float64 [T]."""
+        given = {name: getattr(self, name) for name in ("beta_start", "beta_end")}
+        params = {name: value for name, value in given.items() if value is not None}
+        try:
+            return make_betas(self.noise_schedule, self.timesteps, **params)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class EmbeddingDiffusionConfig(DiffusionConfig):
+    """The settings of the models that diffuse the embedding of the target item."""
+
+    train_on: str = setting(choices=("windows", "prefixes"))
+    embedding_size: int = setting(low=1)
+    item_init_std: float = setting(above=0)
+    stop_gradient_target: bool = setting()
+    mse_weight: float = setting(low=0)
+    ce_weight: float = setting(low=0)
+    ce_temperature: float = setting(above=0)
+    guidance_strength: float = setting(low=0)
+    p_uncond: float = setting(low=0, below=1)
+    pretrained_item_table: str | None = setting(optional=True)
+    freeze_epochs: int = setting(low=0)
+
+
+class DiffusionRecommender(SequentialRecommender):
+    """The reverse process and the RecBole interface around it.
+
+    A subclass builds its denoiser and says how training draws its loss and what to denoise at generation:
+    ``calculate_loss``, ``generate`` and ``score``.
+    """
+
+    input_type = InputType.POINTWISE
+    config_class: ClassVar[type[DiffusionConfig]] = DiffusionConfig
+    loss_names: tuple[str, ...] = ()
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.settings = self.config_class.from_config(config)
+        self.process = GaussianProcess(self.settings.betas())
+        self.timestep_sampler = TIMESTEP_SAMPLERS[self.settings.timestep_sampler](self.settings.timesteps)
+        try:
+            self.reverse_timesteps = select_timesteps(self.settings.timesteps, self.settings.sampling_steps)
+            self.reverse_step = make_step(self.settings.sampler, self.settings.eta, self.settings.variance)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def evaluation_generator(self) -> torch.Generator:
+        """Noise of its own for generation: the same for the same batch, and none taken from training."""
+        return torch.Generator(device=self.device).manual_seed(self.settings.eval_seed)
+
+    def generate(self, interaction: Interaction) -> Tensor:
+        """x0_hat of each row and channel, [batch, channels, dim]."""
+        raise NotImplementedError
+
+    def score(self, x_0: Tensor) -> Tensor:
+        """Scores of items 0 ... N from :meth:`generate`, [batch, N + 1]."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Scores of every item for every row, [batch, N + 1]; the padding item's is -inf."""
+        scores = self.score(self.generate(interaction))
+        scores[:, 0] = -torch.inf
+        return scores
+
+    @torch.no_grad()
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Score of each row's item, [batch]. Equal histories are generated once, so that their scores compare."""
+        history, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        inside = torch.arange(history.shape[1], device=history.device) < length.unsqueeze(-1)
+        history, row = torch.unique(history * inside, dim=0, return_inverse=True)
+        unique = Interaction({self.ITEM_SEQ: history, self.ITEM_SEQ_LEN: (history != 0).sum(dim=-1)})
+        return self.full_sort_predict(unique)[row, interaction[self.ITEM_ID]]
+
+
+class EmbeddingDiffusionRecommender(DiffusionRecommender):
+    """Diffuses ``x0 = E[i*]``, the embedding of the target, under a guidance made of the history.
+
+    A subclass sets ``self.denoiser`` (a :class:`ClassifierFreeGuidance`) and overrides :meth:`encode`; DiffDiv also
+    overrides :meth:`training_guidance` and :meth:`generation_guidance`.
+    """
+
+    config_class: ClassVar[type[DiffusionConfig]] = EmbeddingDiffusionConfig
+    settings: EmbeddingDiffusionConfig
+    denoiser: ClassifierFreeGuidance
+    num_channels = 1
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        settings = self.settings
+        self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
+        self.item_embedding = nn.Embedding(self.n_items, settings.embedding_size, padding_idx=0)
+        nn.init.normal_(self.item_embedding.weight[1:], std=settings.item_init_std)
+        if settings.pretrained_item_table is not None:
+            tokens = [str(token) for token in dataset.field2id_token[self.ITEM_ID]]
+            table = load_item_table(settings.pretrained_item_table, tokens, settings.embedding_size)
+            self.item_embedding.weight.data.copy_(table * (settings.item_init_std / table[1:].std()))
+        if settings.mse_weight == settings.ce_weight == 0:
+            raise UserError(
+                "mse_weight=0 and ce_weight=0: one of them must be above 0, there is nothing to learn from."
+            )
+        if settings.guidance_strength > 0 and settings.p_uncond == 0:
+            raise UserError(
+                f"guidance_strength={settings.guidance_strength:g} needs p_uncond above 0: without it the prediction "
+                "without guidance is never trained."
+            )
+        signal_left = self.process.alpha_bar(settings.timesteps - 1)
+        if signal_left > _MOST_SIGNAL_LEFT:
+            self.logger.warning(
+                f"noise_schedule={settings.noise_schedule} with timesteps={settings.timesteps} ends at abar_T = "
+                f"{float(signal_left):.3f}: generation starts from pure noise, which training never shows. Aim below "
+                f"{_MOST_SIGNAL_LEFT}: more timesteps, or a larger beta_end."
+            )
+
+    def start_epoch(self, epoch: int) -> None:
+        """Keep a pre-trained item table fixed during the first ``freeze_epochs`` epochs."""
+        self.item_embedding.weight.requires_grad_(epoch >= self.settings.freeze_epochs)
+
+    def encode(self, item_seq: Tensor) -> Tensor:
+        """[batch, length] histories to a state at every position, from it and those before it: [batch, length, dim]."""
+        raise NotImplementedError
+
+    def training_guidance(self, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The guidance of each row's state [rows, dim], and weighted losses of the model's own (scalars)."""
+        return state, {}
+
+    def generation_guidance(self, state: Tensor, generator: torch.Generator) -> Tensor:
+        """The guidance of each row and channel, [batch * channels, ...], channels of a row together."""
+        return state
+
+    def training_pairs(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """(states [rows, dim], target items [rows]): every position of a window, or the last one of a prefix."""
+        states = self.encode(interaction[self.ITEM_SEQ])  # [batch, length, dim]
+        if self.TARGET_SEQ in interaction:
+            targets = interaction[self.TARGET_SEQ]
+            real = targets != 0
+            return states[real], targets[real]
+        return self.gather_indexes(states, interaction[self.ITEM_SEQ_LEN] - 1), interaction[self.ITEM_ID]
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """The weighted loss terms, named by ``loss_names``; their sum is what is minimised."""
+        state, target = self.training_pairs(interaction)
+        guidance, terms = self.training_guidance(state)
+        x_0 = self.item_embedding(target)  # [rows, dim]
+        if self.settings.stop_gradient_target:
+            x_0 = x_0.detach()
+        t, weight = self.timestep_sampler.draw(len(x_0))
+        noise = torch.randn_like(x_0)
+        x_t = self.process.q_sample(x_0, t, noise)
+        output = self.denoiser(x_t, t, guidance)
+        row_loss = torch.zeros_like(weight)
+        if self.settings.mse_weight > 0:
+            wanted = self.process.target(x_0, noise, t, self.settings.prediction)
+            mse = self.settings.mse_weight * squared_error(output, wanted)
+            terms["mse"] = (weight * mse).mean()
+            row_loss = row_loss + mse.detach()
+        if self.settings.ce_weight > 0:
+            x_0_hat = self.process.x0_from(output, x_t, t, self.settings.prediction)
+            table, temperature = self.item_embedding.weight, self.settings.ce_temperature
+            ce = self.settings.ce_weight * catalogue_cross_entropy(x_0_hat, table, target, temperature)
+            terms["ce"] = (weight * ce).mean()
+            row_loss = row_loss + ce.detach()
+        self.timestep_sampler.update(t, row_loss)
+        self.loss_names = tuple(terms)
+        return tuple(terms.values())
+
+    def last_state(self, interaction: Interaction) -> Tensor:
+        """The state after the whole history, [batch, dim]."""
+        return self.gather_indexes(self.encode(interaction[self.ITEM_SEQ]), interaction[self.ITEM_SEQ_LEN] - 1)
+
+    def predict_x0(self, x_t: Tensor, t: Tensor, guidance: Tensor) -> Tensor:
+        """f(x_t, c, t) under classifier-free guidance, converted to x0: [rows, dim]."""
+        output = self.denoiser.guided(x_t, t, guidance, self.settings.guidance_strength)
+        return self.process.x0_from(output, x_t, t, self.settings.prediction)
+
+    @torch.no_grad()
+    def generate(self, interaction: Interaction) -> Tensor:
+        generator = self.evaluation_generator()
+        guidance = self.generation_guidance(self.last_state(interaction), generator)
+        rows, dim = len(guidance), self.settings.embedding_size
+        x_T = torch.randn(rows, dim, generator=generator, device=self.device)
+        x_0 = sample(
+            lambda x_t, t: self.predict_x0(x_t, t, guidance),
+            self.process, x_T, self.reverse_timesteps, self.reverse_step, generator,
+        )  # fmt: skip
+        return x_0.view(-1, self.num_channels, dim)
+
+    def score(self, x_0: Tensor) -> Tensor:
+        """``max over channels of x0_hat . e_i``, [batch, N + 1]."""
+        return (x_0 @ self.item_embedding.weight.T).amax(dim=1)
+
+    @torch.no_grad()
+    def diagnose(self, interaction: Interaction) -> dict[str, float]:
+        """What tells of collapse: the item table, abar_T, and the target's rank by one look at t = T - 1."""
+        generator = self.evaluation_generator()
+        guidance = self.generation_guidance(self.last_state(interaction), generator)
+        target = interaction[self.ITEM_ID].repeat_interleave(self.num_channels)
+        x_0 = self.item_embedding(target)
+        t = torch.full_like(target, self.settings.timesteps - 1)
+        noise = torch.randn(x_0.shape, generator=generator, device=self.device)
+        x_0_hat = self.predict_x0(self.process.q_sample(x_0, t, noise), t, guidance)
+        table = self.item_embedding.weight
+        return {
+            **table_statistics(table[1:]),
+            "target_rank": nearest_neighbour_rank(x_0_hat, table, target).float().mean().item(),
+            "abar_T": float(self.process.alpha_bar(self.settings.timesteps - 1)),
+        }

@@ -1,0 +1,121 @@
+"""DiffDiv (SIGIR 2025, doi 10.1145/3726302.3730109): recommendation that diversity guides.
+
+======================  ==============================================================================
+paper                   here
+======================  ==============================================================================
+c = SeqEncoder(s)       ``encode``, the state at the last position
+DAGL: q(z | c)          ``LatentGuidance``: z ~ N(mu(c), sigma^2(c)), c_hat = psi(z)
+L_DAGL                  the ``divergence`` and ``kl`` terms: w_dagl (D(c, c_hat) + kl_weight KL(q || N(0, I)))
+f(x_t, c_hat, t)        ``denoiser``: an MLP that predicts x_0
+L_diff                  the ``mse`` term
+HDI, L channels         ``num_channels`` draws of z and noise a history, one batched chain
+y(s, i)                 ``score``: the largest x0_hat . e_i over channels
+======================  ==============================================================================
+
+The posterior mean is DDPM's (Ho et al. 2020, eq. 7). The gamma divergence has the opposite sign of the printed one
+(see :func:`recbole_diffusion.model.losses.robust_divergence`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance, MLPDenoiser
+from recbole_diffusion.model.base import DiffusionConfig, EmbeddingDiffusionConfig, EmbeddingDiffusionRecommender
+from recbole_diffusion.model.layers import CausalEncoder
+from recbole_diffusion.model.losses import DIVERGENCES, gaussian_kl, robust_divergence, squared_error
+from recbole_diffusion.settings import UserError, setting
+
+
+@dataclass(frozen=True)
+class DiffDivConfig(EmbeddingDiffusionConfig):
+    """DiffDiv's own settings."""
+
+    num_layers: int = setting(low=1)
+    num_heads: int = setting(low=1)
+    dropout: float = setting(low=0, below=1)
+    denoiser: str = setting(choices=("mlp1", "mlp2"))
+    latent_size: int = setting(low=1)
+    divergence: str = setting(choices=DIVERGENCES)
+    divergence_order: float = setting(above=0)
+    w_dagl: float = setting(low=0)
+    kl_weight: float = setting(low=0)
+    stop_gradient_latent: bool = setting()
+    num_channels: int = setting(low=1)
+
+
+class LatentGuidance(nn.Module):
+    """DAGL: ``q(z | c) = N(mu(c), diag sigma^2(c))`` by an MLP d -> d', and ``c_hat = psi(z)`` by an MLP d' -> d."""
+
+    def __init__(self, dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.posterior = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 2 * latent_dim))
+        self.psi = nn.Sequential(nn.Linear(latent_dim, dim), nn.GELU(), nn.Linear(dim, dim))
+
+    def forward(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """``mu`` and ``log sigma^2`` of q(z | c): [rows, dim] to two of [rows, latent_dim]."""
+        mean, log_variance = self.posterior(c).chunk(2, dim=-1)
+        return mean, log_variance
+
+    def draw(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """``c_hat = psi(mu + sigma eps)``, [rows, dim]."""
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return self.psi(mean + (0.5 * log_variance).exp() * noise)
+
+
+class DiffDiv(EmbeddingDiffusionRecommender):
+    """DreamRec's generator under a sampled guidance, with several chains a history for diverse lists."""
+
+    config_class: ClassVar[type[DiffusionConfig]] = DiffDivConfig
+    settings: DiffDivConfig
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        s = self.settings
+        if s.divergence == "alpha" and s.divergence_order >= 1:
+            raise UserError(f"divergence_order={s.divergence_order:g}: the alpha divergence needs a number below 1.")
+        dim = s.embedding_size
+        self.num_channels = s.num_channels
+        self.encoder = CausalEncoder(self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout)
+        self.latent = LatentGuidance(dim, s.latent_size)
+        self.denoiser = ClassifierFreeGuidance(MLPDenoiser(dim, dim, s.denoiser), dim, s.p_uncond)
+
+    def encode(self, item_seq: Tensor) -> Tensor:
+        return self.encoder(self.item_embedding(item_seq))
+
+    def training_guidance(self, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        s = self.settings
+        mean, log_variance = self.latent(state)
+        c_hat = self.latent.draw(mean, log_variance)
+        c, variance = state, log_variance.exp().mean(dim=-1)  # sigma_c^2: one number a row
+        if s.stop_gradient_latent:
+            # Otherwise c goes constant to be easy to reconstruct, and sigma_c to 0 for its share of the density.
+            c, variance = c.detach(), variance.detach()
+        divergence = robust_divergence(s.divergence, squared_error(c_hat, c), variance, s.divergence_order)
+        kl = gaussian_kl(mean, log_variance).sum(dim=-1)
+        if s.w_dagl == 0:
+            return c_hat, {}
+        return c_hat, {"divergence": s.w_dagl * divergence.mean(), "kl": s.w_dagl * s.kl_weight * kl.mean()}
+
+    def generation_guidance(self, state: Tensor, generator: torch.Generator) -> Tensor:
+        mean, log_variance = (x.repeat_interleave(self.num_channels, dim=0) for x in self.latent(state))
+        return self.latent.draw(mean, log_variance, generator)
+
+    @torch.no_grad()
+    def diagnose(self, interaction: Interaction) -> dict[str, float]:
+        """Also: KL a row (0: posterior collapse), mean sigma, and the share of c's variance that c_hat explains."""
+        c = self.last_state(interaction)
+        mean, log_variance = self.latent(c)
+        c_hat = self.latent.draw(mean, log_variance, self.evaluation_generator())
+        unexplained = (c - c_hat).square().sum() / (c - c.mean(dim=0)).square().sum().clamp_min(1e-12)
+        return {
+            **super().diagnose(interaction),
+            "kl": gaussian_kl(mean, log_variance).sum(dim=-1).mean().item(),
+            "sigma": (0.5 * log_variance).exp().mean().item(),
+            "c_explained": 1 - unexplained.item(),
+        }

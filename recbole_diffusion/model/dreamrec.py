@@ -1,0 +1,52 @@
+"""DreamRec (Yang et al., "Generate What You Prefer", NeurIPS 2023, arXiv 2310.20453).
+
+======================  ==============================================================================
+paper                   here
+======================  ==============================================================================
+e_n^0, the target       ``x_0``, a row of ``item_embedding``
+c_{n-1}, the guidance   ``encode``: Transformer over the history, its last state
+Phi, dummy token        ``denoiser``'s null condition, taken with probability p_u = ``p_uncond``
+f_theta(e_t, c, t)      ``denoiser``: an MLP over [x_t ; c ; tau(t)] that predicts x_0
+L = ||e^0 - f||^2       the ``mse`` term
+w, guidance strength    ``guidance_strength``: (1 + w) f(e_t, c, t) - w f(e_t, Phi, t)
+======================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance, MLPDenoiser
+from recbole_diffusion.model.base import DiffusionConfig, EmbeddingDiffusionConfig, EmbeddingDiffusionRecommender
+from recbole_diffusion.model.layers import CausalEncoder
+from recbole_diffusion.settings import setting
+
+
+@dataclass(frozen=True)
+class DreamRecConfig(EmbeddingDiffusionConfig):
+    """DreamRec's own settings."""
+
+    num_layers: int = setting(low=1)
+    num_heads: int = setting(low=1)
+    dropout: float = setting(low=0, below=1)
+    denoiser: str = setting(choices=("mlp1", "mlp2"))
+
+
+class DreamRec(EmbeddingDiffusionRecommender):
+    """Generates the embedding of the next item from noise, guided by the encoded history."""
+
+    config_class: ClassVar[type[DiffusionConfig]] = DreamRecConfig
+    settings: DreamRecConfig
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        s = self.settings
+        dim = s.embedding_size
+        self.encoder = CausalEncoder(self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout)
+        self.denoiser = ClassifierFreeGuidance(MLPDenoiser(dim, dim, s.denoiser), dim, s.p_uncond)
+
+    def encode(self, item_seq: Tensor) -> Tensor:
+        return self.encoder(self.item_embedding(item_seq))

@@ -1,0 +1,63 @@
+"""Layers that more than one model uses."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm Transformer block: self-attention, then a feed-forward layer of ``4 dim`` with GELU.
+
+    Args:
+        dim: d.
+        num_heads: attention heads; must divide ``dim``.
+        dropout: share of zeroed elements after attention, after the feed-forward layer, and of attention weights.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_norm = nn.LayerNorm(dim)
+        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.attention_out = nn.Linear(dim, dim)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """``x`` [batch, length, dim]; ``mask`` is True where a key may be seen, [batch, 1, 1 or length, length]."""
+        batch, length, dim = x.shape
+        qkv = self.query_key_value(self.attention_norm(x)).view(batch, length, 3, self.num_heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # [batch, heads, length, dim / heads] each
+        dropout = self.dropout.p if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=causal)
+        x = x + self.dropout(self.attention_out(attended.transpose(1, 2).reshape(batch, length, dim)))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class CausalEncoder(nn.Module):
+    """SASRec-style encoder: a state at every position that depends on that position and those before it only.
+
+    With padding on the right, a causal mask alone keeps padding out of every real position's attention.
+
+    Args:
+        max_length: longest history, for the learned position embeddings.
+        dim, num_layers, num_heads, dropout: of the :class:`TransformerBlock` s.
+    """
+
+    def __init__(self, max_length: int, dim: int, num_layers: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.position_embedding = nn.Embedding(max_length, dim)
+        self.blocks = nn.ModuleList(TransformerBlock(dim, num_heads, dropout) for _ in range(num_layers))
+        self.final_norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, item_embeddings: Tensor) -> Tensor:
+        """[batch, length, dim] embeddings, padding on the right, to states of the same shape."""
+        positions = torch.arange(item_embeddings.shape[1], device=item_embeddings.device)
+        x = self.dropout(item_embeddings + self.position_embedding(positions))
+        for block in self.blocks:
+            x = block(x, causal=True)
+        return self.final_norm(x)

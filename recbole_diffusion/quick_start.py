@@ -1,0 +1,106 @@
+"""One run: settings in, a trained and tested model out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import init_logger, init_seed
+
+from recbole_diffusion import registry
+from recbole_diffusion.config import Config
+from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
+from recbole_diffusion.recommend import example_recommendations
+from recbole_diffusion.settings import UserError, load_settings
+from recbole_diffusion.trainer import versions
+
+
+def run(
+    model: str | None = None,
+    dataset: str | None = None,
+    config_files: Sequence[str | Path] = (),
+    settings: Mapping[str, Any] | None = None,
+    preset: str = "default",
+    examples: int = 0,
+) -> dict[str, Any]:
+    """Train a model, keep the epoch that validates best, and test it.
+
+    Args:
+        model: name of one of our models or RecBole's; may stand in a config file instead (``model``).
+        dataset: name of the data set; may stand in a config file instead (``dataset``).
+        config_files: YAML files of settings; later ones win.
+        settings: settings that win over the files.
+        preset: ``default`` or ``paper``.
+        examples: how many example recommendations for one user to log.
+
+    Returns:
+        ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``valid`` and ``test``
+        (metric to value), ``best_epoch``, ``epochs``, ``train_seconds``, ``test_seconds``, ``parameters``,
+        ``checkpoint``, ``history`` (one entry a validation) and ``versions``.
+
+    Raises:
+        UserError: a setting, model or data set that does not exist or does not fit.
+    """
+    user = load_settings(config_files, settings)
+    model = _name("model", model, user)
+    dataset = _name("dataset", dataset, user)
+    resolved = registry.get_model(model)
+    config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    logger.info(f"{model}: {'ours' if resolved.ours else 'RecBole'} ({class_path(resolved.model_class)})")
+    logger.info(config)
+
+    raw = create_dataset(config)
+    logger.info(raw)
+    loaders = prepare_loaders(config, raw, registry.trains_on_windows(resolved, config))
+    init_seed(config["seed"], config["reproducibility"])
+    recommender = resolved.model_class(config, loaders.train.dataset).to(config["device"])
+    logger.info(recommender)
+    trainer = registry.get_trainer(resolved)(config, recommender)
+    trainer.vocabulary = [str(token) for token in raw.field2id_token[raw.iid_field]]
+
+    start = time.perf_counter()
+    _, valid = trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
+    trained = time.perf_counter()
+    test = trainer.evaluate(loaders.test, load_best_model=True, show_progress=config["show_progress"])
+    tested = time.perf_counter()
+    logger.info(f"valid {dict(valid)}")
+    logger.info(f"test  {dict(test)} (mask_history={config['mask_history']})")
+    if examples:
+        for line in example_recommendations(recommender, loaders.test, config, examples):
+            logger.info(line)
+    return {
+        "model": model,
+        "model_class": class_path(resolved.model_class),
+        "dataset": dataset,
+        "seed": config["seed"],
+        "preset": preset,
+        "mask_history": config["mask_history"],
+        "valid": dict(valid),
+        "test": dict(test),
+        "best_epoch": max(trainer.history, key=lambda entry: entry["valid"][config["valid_metric"].lower()])["epoch"],
+        "epochs": len(trainer.train_loss_dict),
+        "train_seconds": trained - start,
+        "test_seconds": tested - trained,
+        "parameters": sum(p.numel() for p in recommender.parameters() if p.requires_grad),
+        "checkpoint": trainer.saved_model_file,
+        "history": trainer.history,
+        "versions": versions(),
+    }
+
+
+def _name(key: str, given: str | None, user: Mapping[str, Any]) -> str:
+    name = given or user.get(key)
+    if not isinstance(name, str):
+        raise UserError(f"{key} is not set: give --{key}=NAME, or '{key}: NAME' in a config file.")
+    return name
+
+
+def class_path(model_class: type) -> str:
+    """Where a class comes from, e.g. ``recbole_diffusion.model.dreamrec.DreamRec``."""
+    return f"{model_class.__module__}.{model_class.__qualname__}"

@@ -1,0 +1,82 @@
+"""Names to classes: our models first, then RecBole's."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from importlib import resources
+from types import MappingProxyType
+from typing import NamedTuple
+
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import get_trainer as recbole_trainer
+
+from recbole_diffusion.config import Config
+from recbole_diffusion.settings import UserError, did_you_mean
+from recbole_diffusion.trainer import DiffusionTrainer, with_safe_checkpoints
+
+# A new model is one line here, one file under model/, one YAML under properties/model/.
+OURS = MappingProxyType(
+    {
+        "DreamRec": "recbole_diffusion.model.dreamrec",
+        "DiffDiv": "recbole_diffusion.model.diffdiv",
+        "WindowSASRec": "recbole_diffusion.model.windowsasrec",
+    }
+)
+RECBOLE_PREFIX = "recbole."
+_RECBOLE_KINDS = (
+    "sequential_recommender",
+    "general_recommender",
+    "context_aware_recommender",
+    "knowledge_aware_recommender",
+)
+
+
+class Resolved(NamedTuple):
+    """A model's class and whether it is ours or RecBole's."""
+
+    model_class: type[AbstractRecommender]
+    ours: bool
+
+
+def recbole_models(*kinds: str) -> dict[str, str]:
+    """``name -> module`` of RecBole's models of these kinds (default: all but tree models); none is imported."""
+    yaml_files = resources.files("recbole").joinpath("properties", "model").iterdir()
+    by_lower = {file.name.removesuffix(".yaml").lower(): file.name.removesuffix(".yaml") for file in yaml_files}
+    found = {}
+    for kind in kinds or _RECBOLE_KINDS:
+        folder = str(resources.files("recbole").joinpath("model", kind))
+        for module in pkgutil.iter_modules([folder]):
+            if module.name in by_lower:
+                found[by_lower[module.name]] = f"recbole.model.{kind}.{module.name}"
+    return dict(sorted(found.items()))
+
+
+def get_model(name: str) -> Resolved:
+    """The class called ``name``: ours if we have one; ``recbole.<name>`` always means RecBole's.
+
+    Raises:
+        UserError: nobody has a model of that name.
+    """
+    theirs = recbole_models()
+    if name in OURS:
+        return Resolved(getattr(importlib.import_module(OURS[name]), name), ours=True)
+    plain = name.removeprefix(RECBOLE_PREFIX)
+    if plain in theirs:
+        return Resolved(getattr(importlib.import_module(theirs[plain]), plain), ours=False)
+    raise UserError(
+        f"model={name!r}: there is no such model.{did_you_mean(name, [*OURS, *theirs])} "
+        "--help lists the models; names are case-sensitive."
+    )
+
+
+def get_trainer(resolved: Resolved) -> type:
+    """The trainer of a model: ours, or RecBole's for that model with our checkpoints and evaluation."""
+    if resolved.ours:
+        return DiffusionTrainer
+    return with_safe_checkpoints(recbole_trainer(resolved.model_class.type, resolved.model_class.__name__))
+
+
+def trains_on_windows(resolved: Resolved, config: Config) -> bool:
+    """Whether the model takes windows in place of one row a prefix (the setting ``train_on``, or the class itself)."""
+    return getattr(resolved.model_class, "train_on", config["train_on"]) == "windows"

@@ -1,0 +1,154 @@
+"""Settings as YAML in, and as typed and checked dataclasses out."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+
+Settings = dict[str, Any]
+D = TypeVar("D", bound="TypedSettings")
+
+
+class UserError(ValueError):
+    """A mistake in what the user asked for: one message, no traceback, exit status 2."""
+
+
+def did_you_mean(value: str, allowed: Iterable[str], count: int = 3) -> str:
+    """`` Did you mean 'a' or 'b'?`` for the names nearest to ``value``, or an empty string."""
+    by_lower = {name.lower(): name for name in allowed}
+    near = difflib.get_close_matches(value.lower(), by_lower, n=count, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(by_lower[name]) for name in near)}?" if near else ""
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Reading YAML
+
+
+class YamlLoader(yaml.SafeLoader):
+    """Safe YAML that also reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``)."""
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_value(text: str) -> Any:
+    """One command-line value as YAML: ``0.1``, ``true``, ``[5, 10]``, ``{LS: valid_and_test}``, ``~`` or ``None``."""
+    value = yaml.load(text, Loader=YamlLoader)
+    return None if value == "None" else value
+
+
+def _read_mapping(text: str, where: str) -> Settings:
+    try:
+        values = yaml.load(text, Loader=YamlLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{where} must hold settings as 'key: value' lines.")
+    return values
+
+
+def load_settings(config_files: Sequence[str | Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:
+    """What the user set: the files in their order, then ``overrides`` (the command line) over them."""
+    settings: Settings = {}
+    for name in config_files:
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"config_files: there is no file {str(path)!r}.")
+        settings.update(_read_mapping(path.read_text(encoding="utf-8"), str(path)))
+    settings.update(overrides or {})
+    return settings
+
+
+def properties_file(*parts: str) -> Path | None:
+    """Our YAML ``properties/<parts>``, in the installed package or beside it in a checkout; None if there is none."""
+    here = Path(__file__).resolve().parent
+    for root in (here / "properties", here.parent / "properties"):
+        file = root.joinpath(*parts)
+        if file.is_file():
+            return file
+    return None
+
+
+def read_properties(*parts: str) -> Settings:
+    """Our YAML file ``properties/<parts>`` as a dictionary; empty where there is none."""
+    file = properties_file(*parts)
+    return _read_mapping(file.read_text(encoding="utf-8"), "/".join(("properties", *parts))) if file else {}
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Typed settings
+
+
+def setting(
+    low: float | None = None,
+    high: float | None = None,
+    choices: Iterable[str] | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    optional: bool = False,
+) -> Any:
+    """A field of :class:`TypedSettings`: bounds (``low``, ``high`` included, ``above``, ``below`` not) or choices."""
+    allowed = tuple(choices) if choices is not None else None
+    bounds = {"low": low, "high": high, "choices": allowed, "above": above, "below": below, "optional": optional}
+    return dataclasses.field(metadata=bounds)
+
+
+@dataclasses.dataclass(frozen=True)
+class TypedSettings:
+    """Settings of one model, read once and checked: subclasses declare ``name: type = setting(...)``."""
+
+    _kinds: ClassVar[dict[str, tuple[type, ...]]] = {
+        "int": (int,), "float": (float, int), "bool": (bool,), "str": (str,),
+    }  # fmt: skip
+
+    @classmethod
+    def from_config(cls: type[D], config: Any) -> D:
+        """Read every field from ``config``.
+
+        Raises:
+            UserError: a value is missing, of another type or out of range; the message names key, value and range.
+        """
+        return cls(**{field.name: cls._read(field, config) for field in dataclasses.fields(cls)})
+
+    @classmethod
+    def _read(cls, field: dataclasses.Field, config: Any) -> Any:
+        value: Any = config[field.name] if field.name in config else None
+        kind = str(field.type).removesuffix(" | None")
+        rule = field.metadata
+        if value is None and rule["optional"]:
+            return None
+        types = cls._kinds[kind]
+        right_type = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+        in_range = right_type and (
+            (rule["choices"] is None or value in rule["choices"])
+            and (rule["low"] is None or value >= rule["low"])
+            and (rule["high"] is None or value <= rule["high"])
+            and (rule["above"] is None or value > rule["above"])
+            and (rule["below"] is None or value < rule["below"])
+        )
+        if in_range:
+            return float(value) if kind == "float" else value
+        hint = did_you_mean(str(value), rule["choices"]) if rule["choices"] else ""
+        raise UserError(f"{field.name}={value!r}: must be {_describe(kind, rule)}.{hint}")
+
+
+def _describe(kind: str, rule: Mapping[str, Any]) -> str:
+    words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a text"}[kind]
+    if rule["choices"] is not None:
+        words = "one of " + ", ".join(rule["choices"])
+    limits = [
+        f"{sign} {rule[name]:g}"
+        for name, sign in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
+        if rule[name] is not None
+    ]
+    return " ".join([words, *([" and ".join(limits)] if limits else []), *(["or ~"] if rule["optional"] else [])])

@@ -1,0 +1,187 @@
+"""Training and evaluation: RecBole's trainers with safe checkpoints, and ours with named losses and diagnostics."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import recbole
+import torch
+from recbole.evaluator import Collector
+from recbole.trainer import Trainer
+
+from recbole_diffusion import checkpoint
+
+_SKIPPED_SETTINGS = ("device",)
+
+
+class SafeCollector(Collector):
+    """RecBole's collector, able to hold numbers and counters (``data.num_items``, ``data.count_items``) too."""
+
+    def get_data_struct(self) -> Any:
+        data = self.data_struct._data_dict
+        others = {key: data.pop(key) for key in list(data) if not isinstance(data[key], torch.Tensor)}
+        collected = super().get_data_struct()
+        data.update(others)
+        for key, value in others.items():
+            collected.set(key, value)
+        return collected
+
+
+class SafeCheckpoints(Trainer):
+    """RecBole's trainer with checkpoints that load with ``weights_only=True``, a collector that does not crash.
+
+    A checkpoint holds ``config`` (the settings), ``vocabulary`` (item tokens in the order of their ids), ``versions``,
+    the epoch and the states of model and optimiser: RecBole's own keys where it has them, so that its models that start
+    from a checkpoint can read it.
+    """
+
+    vocabulary: list[str] | None = None
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        self.eval_collector = SafeCollector(config)
+        self.history: list[dict[str, Any]] = []
+        self._epoch_seconds = 0.0
+        name = f"{config['model']}-{config['dataset']}-seed{config['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = Path(self.checkpoint_dir)
+        path, number = folder / f"{name}.pth", 1
+        while path.exists():
+            path, number = folder / f"{name}-{number}.pth", number + 1
+        self.saved_model_file = str(path)
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        config = {k: v for k, v in self.config.final_config_dict.items() if k not in _SKIPPED_SETTINGS}
+        return checkpoint.plain(
+            {
+                "config": config,
+                "vocabulary": self.vocabulary,
+                "versions": versions(),
+                "epoch": epoch,
+                "cur_step": self.cur_step,
+                "best_valid_score": self.best_valid_score,
+                "state_dict": dict(self.model.state_dict()),
+                "other_parameter": self.model.other_parameter(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        )
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        checkpoint.save(self._state(epoch), path)
+        if verbose:
+            self.logger.info(f"Saved {path}")
+
+    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
+        self._save_checkpoint(epoch, verbose=False, saved_model_file=saved_model_file)
+        self.saved_model_file = saved_model_file
+
+    def resume_checkpoint(self, resume_file: str) -> None:
+        state = checkpoint.load(resume_file, self.device)
+        self.saved_model_file = str(resume_file)
+        self._restore(state)
+        self.start_epoch = state["epoch"] + 1
+        self.cur_step = state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.logger.info(f"Resuming from {resume_file} at epoch {self.start_epoch}")
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["state_dict"])
+        self.model.load_other_parameter(state["other_parameter"])
+
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
+    ) -> Any:
+        if eval_data and load_best_model:
+            path = model_file or self.saved_model_file
+            self._restore(checkpoint.load(path, self.device))
+            self.logger.info(f"Evaluating {path}")
+        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        losses = super()._train_epoch(*args, **kwargs)
+        self._epoch_seconds = time.perf_counter() - start
+        return losses
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
+        start = time.perf_counter()
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        epoch = len(self.train_loss_dict) - 1 + self.start_epoch
+        self.history.append(
+            {
+                "epoch": epoch,
+                "train_seconds": self._epoch_seconds,
+                "valid_seconds": time.perf_counter() - start,
+                "train_loss": self.train_loss_dict[epoch],
+                "valid": dict(result),
+            }
+        )
+        return score, result
+
+
+class DiffusionTrainer(SafeCheckpoints):
+    """The trainer of our models.
+
+    A model's ``calculate_loss`` may return several terms; they are logged under ``model.loss_names``, as means over
+    the batches of the epoch. After each validation the model's ``diagnose`` is logged: what tells that it collapses.
+    """
+
+    def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
+        start_epoch = getattr(self.model, "start_epoch", None)
+        if start_epoch is not None:
+            start_epoch(epoch_idx)
+        total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        terms = total if isinstance(total, tuple) else (total,)
+        return tuple(term / len(train_data) for term in terms)
+
+    def _loss_names(self, losses: tuple[float, ...]) -> tuple[str, ...]:
+        return getattr(self.model, "loss_names", None) or ("loss",) * len(losses)
+
+    def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
+        terms = ", ".join(f"{name}: {value:.4f}" for name, value in zip(self._loss_names(losses), losses, strict=True))
+        return f"epoch {epoch_idx} training [{e_time - s_time:.2f}s, {terms}]"
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
+        for name, value in zip(self._loss_names(losses), losses, strict=True):
+            self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
+        self._last_losses = dict(zip(self._loss_names(losses), losses, strict=True))
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self.history[-1]["losses"] = self._last_losses
+        diagnose = getattr(self.model, "diagnose", None)
+        if diagnose is not None:
+            batch = next(iter(valid_data))
+            values = diagnose((batch[0] if isinstance(batch, tuple) else batch).to(self.device))
+            self.history[-1]["diagnostics"] = values
+            self.logger.info("diagnostics: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+            for name, value in values.items():
+                self.tensorboard.add_scalar(f"Diagnostics/{name}", value, self.history[-1]["epoch"])
+        return score, result
+
+
+@functools.cache
+def with_safe_checkpoints(trainer_class: type[Trainer]) -> type[Trainer]:
+    """RecBole's ``trainer_class`` with our checkpoints and collector."""
+    return type(trainer_class.__name__, (SafeCheckpoints, trainer_class), {})
+
+
+def versions() -> dict[str, str]:
+    """The versions a result depends on."""
+    from recbole_diffusion import __version__
+
+    return {
+        "recbole_diffusion": __version__,
+        "recbole": recbole.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "pandas": pandas.__version__,
+    }

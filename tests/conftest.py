@@ -1,0 +1,79 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from markov import write_atomic
+from recbole.utils import init_seed
+
+from recbole_diffusion import registry
+from recbole_diffusion.config import Config
+from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device that a test runs on."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole writes logs and checkpoints into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_root_logger() -> Iterator[None]:
+    """RecBole's ``init_logger`` adds handlers that would write into folders of earlier tests."""
+    import logging
+
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - set(before):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def random_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data set ``random``: 40 users, 30 items, histories of 3 to 25 items."""
+    rng = np.random.default_rng(7)
+    sequences = [rng.integers(1, 31, size=length) for length in rng.integers(3, 26, size=40)]
+    return write_atomic(tmp_path_factory.mktemp("random"), "random", sequences)
+
+
+class Built(NamedTuple):
+    """Everything of one model that is ready to train."""
+
+    config: Config
+    loaders: Loaders
+    model: Any
+    trainer: Any
+
+
+@pytest.fixture
+def build(random_data: Path) -> Callable[..., Built]:
+    """``build(model, dataset='random', preset='default', **settings)``: a model with its loaders and trainer."""
+
+    def build(model: str, dataset: str = "random", preset: str = "default", **settings: Any) -> Built:
+        user = {"data_path": str(random_data), "MAX_ITEM_LIST_LENGTH": 10, "seed": 1, **settings}
+        resolved = registry.get_model(model)
+        config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
+        init_seed(config["seed"], config["reproducibility"])
+        loaders = prepare_loaders(config, create_dataset(config), registry.trains_on_windows(resolved, config))
+        init_seed(config["seed"], config["reproducibility"])
+        recommender = resolved.model_class(config, loaders.train.dataset).to(config["device"])
+        return Built(config, loaders, recommender, registry.get_trainer(resolved)(config, recommender))
+
+    return build

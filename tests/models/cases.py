@@ -1,0 +1,31 @@
+"""The models under the contract of ``test_contract.py``; a new model is one row."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Case(NamedTuple):
+    """A model, with what makes it small enough to test in seconds."""
+
+    model: str
+    small: dict[str, Any]
+    preset: str = "default"
+    learns: bool = True  # also held to the slow tests: overfits a batch, beats the floor on a Markov chain
+    learning: dict[str, Any] = {}  # settings of the slow tests
+
+    @property
+    def id(self) -> str:
+        return f"{self.model}-{self.preset}"
+
+
+_NETWORK = {"embedding_size": 16, "num_layers": 1, "num_heads": 2}
+_LEARNING = {"embedding_size": 32, "learning_rate": 0.003, "dropout": 0.0}
+
+CASES = [
+    Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
+    Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
+    Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, learning=_LEARNING),
+    Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, preset="paper", learns=False),
+    Case("WindowSASRec", {"hidden_size": 16, "inner_size": 32, "n_layers": 1}, learning={"hidden_dropout_prob": 0.0}),
+]

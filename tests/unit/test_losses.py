@@ -1,0 +1,70 @@
+"""Loss functions against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
+from recbole_diffusion.model.losses import catalogue_cross_entropy, gaussian_kl, robust_divergence
+
+
+def test_catalogue_cross_entropy_leaves_padding_out() -> None:
+    table = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]])
+    x_0 = torch.tensor([[1.0, 1.0]])
+    expected = -math.log(math.exp(2.0) / (math.exp(1.0) + math.exp(2.0)))
+    assert catalogue_cross_entropy(x_0, table, torch.tensor([2])).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_gaussian_kl_against_torch() -> None:
+    mean, log_variance = torch.randn(3, 4), torch.randn(3, 4)
+    q = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    expected = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0))
+    torch.testing.assert_close(gaussian_kl(mean, log_variance), expected)
+
+
+@pytest.mark.parametrize("order", [0.25, 0.5])
+def test_divergences_by_their_printed_forms(order: float) -> None:
+    squared, variance = 0.7, 0.3
+    r = squared / (2 * variance)
+    base = 2 * math.pi * variance
+    expected = {
+        "alpha": 1 / (order - 1) * math.log(base ** (-order / 2) * math.exp(-r) ** (1 - order)),
+        "beta": -(order + 1) / order * (base ** (-order / 2) * math.exp(-order * r) - 1),
+        "gamma": -(order + 1) / order * base ** (-order / 2) * math.exp(-order * r),
+        "none": squared,
+    }
+    for kind, value in expected.items():
+        got = robust_divergence(kind, torch.tensor([squared]), torch.tensor([variance]), order)
+        assert got.item() == pytest.approx(value, rel=1e-5), kind
+
+
+@pytest.mark.parametrize("kind", ["alpha", "beta", "gamma", "none"])
+def test_minimising_a_divergence_brings_c_hat_to_c(kind: str) -> None:
+    squared = torch.linspace(0, 3, 20)
+    values = robust_divergence(kind, squared, torch.ones(20), 0.5)
+    assert (values.diff() > 0).all()
+
+
+def test_robust_divergences_forgive_outliers_where_squared_error_does_not() -> None:
+    far = torch.tensor([4.0, 40.0])
+    for kind in ("beta", "gamma"):
+        near, outlier = robust_divergence(kind, far, torch.ones(2), 0.5)
+        assert outlier - near < 1.0  # bounded; squared error grows by 36
+
+
+def test_table_statistics_of_tables_that_are_known() -> None:
+    same = table_statistics(torch.ones(50, 8))
+    assert same["table_cosine"] == pytest.approx(1, abs=1e-5) and same["table_rank"] == pytest.approx(1, abs=1e-3)
+    assert same["table_norm"] == pytest.approx(1, rel=1e-5)
+    axes = table_statistics(torch.eye(8) * 3)
+    assert axes["table_cosine"] == pytest.approx(0, abs=1e-6) and axes["table_rank"] == pytest.approx(8, rel=1e-5)
+    assert axes["table_norm"] == pytest.approx(3 / 8**0.5, rel=1e-5)
+
+
+def test_nearest_neighbour_rank_by_hand() -> None:
+    table = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [5.0, 0.0]])  # the padding row would be nearest
+    x_0 = torch.tensor([[0.1, 0.0], [0.1, 0.0], [4.0, 0.0]])
+    assert nearest_neighbour_rank(x_0, table, torch.tensor([1, 3, 2])).tolist() == [1, 3, 2]

@@ -1,0 +1,177 @@
+"""Reading settings: YAML values, strict keys, precedence, typed dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Built
+
+from recbole_diffusion import registry
+from recbole_diffusion.config import Config
+from recbole_diffusion.settings import TypedSettings, UserError, load_settings, parse_value, setting
+
+
+def _config(model: str = "DreamRec", dataset: str = "ml-100k", preset: str = "default", **user: Any) -> Config:
+    resolved = registry.get_model(model)
+    return Config(resolved.model_class, dataset, user, resolved.ours, preset)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.1", 0.1),
+        ("1e-4", 1e-4),
+        ("5e3", 5000.0),
+        ("7", 7),
+        ("True", True),
+        ("~", None),
+        ("None", None),
+        ("[5, 10]", [5, 10]),
+        ("{LS: valid_and_test}", {"LS": "valid_and_test"}),
+        ("__import__('os').getcwd()", "__import__('os').getcwd()"),
+        ("1+1", "1+1"),
+    ],
+)
+def test_values_are_yaml_and_never_code(text: str, value: Any) -> None:
+    parsed = parse_value(text)
+    assert parsed == value and type(parsed) is type(value)
+
+
+def test_python_objects_in_yaml_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("epochs: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(UserError, match=r"bad\.yaml is not valid YAML"):
+        load_settings([file])
+
+
+def test_command_line_beats_files_and_files_beat_our_yaml(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("epochs: 7\ndropout: 0.4\nlearning_rate: 0.01\n")
+    second.write_text("epochs: 8\nlearning_rate: 0.02\n")
+    user = load_settings([first, second], {"learning_rate": 0.03})
+    config = _config(**user)
+    assert (config["learning_rate"], config["epochs"], config["dropout"]) == (0.03, 8, 0.4)
+    assert config["stop_gradient_target"] is True  # properties/model/DreamRec.yaml
+    assert config["valid_metric"] == "NDCG@10"  # properties/overall.yaml, over RecBole's MRR@10
+    assert config["NEG_PREFIX"] == "neg_"  # RecBole's own
+
+
+def test_the_paper_preset_is_between_the_models_yaml_and_the_user() -> None:
+    config = _config(preset="paper", dropout=0.25)
+    assert (config["noise_schedule"], config["dropout"], config["p_uncond"]) == ("exp", 0.25, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("model", "user", "message"),
+    [
+        ("DreamRec", {"learning_rat": 0.1}, r"unknown setting 'learning_rat'. Did you mean 'learning_rate'"),
+        ("DreamRec", {"timestep": 5}, r"Did you mean 'timesteps'"),
+        ("SASRec", {"timesteps": 5}, r"unknown setting 'timesteps'"),
+        ("DreamRec", {"steps": 5}, r"unknown setting 'steps'"),  # a key of RecBole's DiffRec
+        ("DreamRec", {"epochs": "many"}, r"epochs='many': must be a whole number >= 1"),
+        ("DreamRec", {"epochs": 1.5}, r"epochs=1\.5"),
+        ("DreamRec", {"train_batch_size": 0}, r"train_batch_size=0: must be a whole number >= 1"),
+        ("SASRec", {"learning_rate": -1}, r"learning_rate=-1: must be a number > 0"),
+        ("DreamRec", {"learner": "adamx"}, r"learner='adamx': must be one of adam, .*Did you mean 'adam"),
+        ("DreamRec", {"mask_history": "yes"}, r"mask_history='yes': must be True or False"),
+        ("DreamRec", {"repeatable": True}, r"use mask_history"),
+        ("DreamRec", {"valid_metric": "MAP@10"}, r"valid_metric='MAP@10' is not computed.*Hit@5"),
+        ("DreamRec", {"valid_metric": "NDCG@7"}, r"valid_metric='NDCG@7' is not computed"),
+        ("DreamRec", {"metrics": ["Nonsense"]}, r"no metric named 'Nonsense'"),
+        ("DreamRec", {"train_neg_sample_args": {"distribution": "uniform"}}, r"train_neg_sample_args=.*Only ~"),
+        ("DreamRec", {"eval_args": {"splt": {"LS": "valid_and_test"}}}, r"eval_args: unknown key 'splt'"),
+        ("DreamRec", {"save_dataset": True}, r"save_dataset=True"),
+    ],
+)
+def test_mistakes_are_named(model: str, user: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        _config(model, **user)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"noise_schedule": "linea"}, r"noise_schedule='linea': must be one of .*Did you mean 'linear'"),
+        ({"timesteps": 0}, r"timesteps=0: must be a whole number >= 1"),
+        ({"timesteps": True}, r"timesteps=True: must be a whole number"),
+        ({"sampling_steps": 2000}, r"sampling_steps=2000: must be from 1 to timesteps=1000"),
+        ({"eta": 2}, r"eta=2: must be a number >= 0 and <= 1"),
+        ({"beta_end": 1.0}, r"beta_end=1.0: must be a number > 0 and < 1 or ~"),
+        ({"mse_weight": 0, "ce_weight": 0}, r"mse_weight=0 and ce_weight=0"),
+        ({"guidance_strength": 2, "p_uncond": 0}, r"guidance_strength=2 needs p_uncond above 0"),
+        ({"train_on": "window"}, r"train_on='window': must be one of windows, prefixes"),
+        ({"noise_schedule": "cosine", "beta_end": 0.1}, r"beta_end"),
+        ({"pretrained_item_table": "nowhere.pth"}, r"there is no checkpoint 'nowhere.pth'"),
+    ],
+)
+def test_settings_of_the_models_are_checked(
+    build: Callable[..., Built], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build("DreamRec", **settings)
+
+
+def test_divergence_order_of_the_alpha_divergence(build: Callable[..., Built]) -> None:
+    with pytest.raises(UserError, match=r"divergence_order=1.5: the alpha divergence needs a number below 1"):
+        build("DiffDiv", divergence="alpha", divergence_order=1.5)
+
+
+def test_too_little_noise_is_warned_of(build: Callable[..., Built], caplog: pytest.LogCaptureFixture) -> None:
+    build("DreamRec", timesteps=50, sampling_steps=5)
+    assert "abar_T = 0.60" in caplog.text  # 0.6 for 50 steps of 1e-4 ... 0.02
+    caplog.clear()
+    build("DreamRec")
+    assert "abar_T" not in caplog.text
+
+
+def test_unknown_models_and_presets() -> None:
+    with pytest.raises(UserError, match=r"model='DreamRek'.*Did you mean 'DreamRec'"):
+        registry.get_model("DreamRek")
+    with pytest.raises(UserError, match=r"preset=pape: DreamRec has no such preset. Allowed: default, paper"):
+        _config(preset="pape")
+    with pytest.raises(UserError, match=r"preset=paper: SASRec has no such preset. Allowed: default"):
+        _config("SASRec", preset="paper")
+
+
+def test_our_names_come_first_and_recboles_stay_reachable() -> None:
+    assert registry.get_model("DreamRec").ours
+    assert registry.get_model("SASRec").model_class.__module__ == "recbole.model.sequential_recommender.sasrec"
+    theirs = registry.get_model("recbole.DiffRec")
+    assert not theirs.ours and theirs.model_class.__module__ == "recbole.model.general_recommender.diffrec"
+
+
+def test_negatives_are_drawn_only_for_those_who_learn_from_them() -> None:
+    def distribution(model: str, **user: Any) -> str:
+        return _config(model, **user)["train_neg_sample_args"]["distribution"]
+
+    assert distribution("DreamRec") == distribution("SASRec") == distribution("Pop") == "none"
+    assert distribution("BPR") == distribution("SASRec", loss_type="BPR") == "uniform"
+
+
+def test_mask_history_decides_what_recbole_calls_repeatable() -> None:
+    assert _config("BPR")["repeatable"] is True
+    assert _config("BPR", mask_history=True)["repeatable"] is False
+    assert _config("DreamRec", mask_history=True)["repeatable"] is True  # the loader masks; RecBole insists on True
+
+
+@dataclasses.dataclass(frozen=True)
+class _Example(TypedSettings):
+    size: int = setting(low=1, high=9)
+    rate: float | None = setting(above=0, optional=True)
+    kind: str = setting(choices=("plain", "fancy"))
+
+
+def test_typed_settings_read_convert_and_refuse() -> None:
+    example = _Example.from_config({"size": 3, "rate": 1, "kind": "plain"})
+    assert example == _Example(3, 1.0, "plain") and type(example.rate) is float
+    assert _Example.from_config({"size": 3, "kind": "plain", "rate": None}).rate is None
+    with pytest.raises(UserError, match=r"size=None: must be a whole number >= 1 and <= 9"):
+        _Example.from_config({"kind": "plain"})
+    with pytest.raises(UserError, match=r"rate=0: must be a number > 0 or ~"):
+        _Example.from_config({"size": 3, "rate": 0, "kind": "plain"})
+    with pytest.raises(UserError, match=r"kind='fance': must be one of plain, fancy. Did you mean 'fancy'"):
+        _Example.from_config({"size": 3, "kind": "fance"})
