@@ -7,11 +7,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import scipy.sparse
 import torch
 
 from recbole_diffusion.settings import UserError
 
 FORMAT = 1
+_KIND = "__kind__"
 
 
 def save(state: dict[str, Any], path: str | Path) -> None:
@@ -56,6 +59,42 @@ def plain(value: Any) -> Any:
         return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy number
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def pack(value: Any) -> Any:
+    """What a model keeps outside its parameters, as plain data that :func:`unpack` gives back as it was.
+
+    Raises:
+        TypeError: a kind of value that cannot be written as plain data.
+    """
+    if isinstance(value, torch.Tensor) or value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, np.generic):
         return value.item()
-    return str(value)
+    if isinstance(value, np.ndarray):
+        return {_KIND: "array", "values": torch.from_numpy(np.ascontiguousarray(value))}
+    if scipy.sparse.issparse(value):
+        csr = value.tocsr()
+        parts = {name: torch.from_numpy(getattr(csr, name)) for name in ("data", "indices", "indptr")}
+        return {_KIND: "sparse", "format": value.format, "shape": list(value.shape), **parts}
+    if isinstance(value, dict):
+        return {key: pack(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return {_KIND: type(value).__name__, "values": [pack(item) for item in value]}
+    raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
+
+
+def unpack(value: Any) -> Any:
+    """The inverse of :func:`pack`."""
+    if not isinstance(value, dict):
+        return value
+    kind = value.get(_KIND)
+    if kind == "array":
+        return value["values"].cpu().numpy()
+    if kind == "sparse":
+        parts = tuple(value[name].cpu().numpy() for name in ("data", "indices", "indptr"))
+        return scipy.sparse.csr_matrix(parts, shape=tuple(value["shape"])).asformat(value["format"])
+    if kind in ("list", "tuple"):
+        return {"list": list, "tuple": tuple}[kind](unpack(item) for item in value["values"])
+    return {key: unpack(item) for key, item in value.items()}

@@ -69,8 +69,9 @@ def run(
     trained = time.perf_counter()
     test = trainer.evaluate(loaders.test, load_best_model=True, show_progress=config["show_progress"])
     tested = time.perf_counter()
-    logger.info(f"valid {dict(valid)}")
-    logger.info(f"test  {dict(test)} (mask_history={config['mask_history']})")
+    valid, test = ({name: float(value) for name, value in (result or {}).items()} for result in (valid, test))
+    logger.info(f"valid: {_line(valid)}")
+    logger.info(f"test:  {_line(test)}   (mask_history={config['mask_history']})")
     if examples:
         for line in example_recommendations(recommender, loaders.test, config, examples):
             logger.info(line)
@@ -81,8 +82,8 @@ def run(
         "seed": config["seed"],
         "preset": preset,
         "mask_history": config["mask_history"],
-        "valid": dict(valid),
-        "test": dict(test),
+        "valid": valid,
+        "test": test,
         "best_epoch": max(trainer.history, key=lambda entry: entry["valid"][config["valid_metric"].lower()])["epoch"],
         "epochs": len(trainer.train_loss_dict),
         "train_seconds": trained - start,
@@ -99,6 +100,10 @@ def _name(key: str, given: str | None, user: Mapping[str, Any]) -> str:
     if not isinstance(name, str):
         raise UserError(f"{key} is not set: give --{key}=NAME, or '{key}: NAME' in a config file.")
     return name
+
+
+def _line(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 def class_path(model_class: type) -> str:

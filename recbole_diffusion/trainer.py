@@ -57,7 +57,7 @@ class SafeCheckpoints(Trainer):
 
     def _state(self, epoch: int) -> dict[str, Any]:
         config = {k: v for k, v in self.config.final_config_dict.items() if k not in _SKIPPED_SETTINGS}
-        return checkpoint.plain(
+        settings = checkpoint.plain(
             {
                 "config": config,
                 "vocabulary": self.vocabulary,
@@ -65,11 +65,15 @@ class SafeCheckpoints(Trainer):
                 "epoch": epoch,
                 "cur_step": self.cur_step,
                 "best_valid_score": self.best_valid_score,
-                "state_dict": dict(self.model.state_dict()),
-                "other_parameter": self.model.other_parameter(),
-                "optimizer": self.optimizer.state_dict(),
             }
         )
+        # Modules among the other parameters are in the state dictionary already.
+        others = {k: v for k, v in self.model.other_parameter().items() if not isinstance(v, torch.nn.Module)}
+        return settings | {
+            "state_dict": self.model.state_dict(),
+            "other_parameter": checkpoint.pack(others),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)
@@ -93,7 +97,7 @@ class SafeCheckpoints(Trainer):
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["state_dict"])
-        self.model.load_other_parameter(state["other_parameter"])
+        self.model.load_other_parameter(checkpoint.unpack(state["other_parameter"]))
 
     def evaluate(
         self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False

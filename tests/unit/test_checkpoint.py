@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from conftest import Built
 
@@ -29,6 +30,18 @@ def test_round_trip_of_plain_data(tmp_path: Path) -> None:
     assert torch.equal(loaded["tensor"], state["tensor"])
     assert loaded["number"] == 0.5 and loaded["nested"] == {"list": [1, None, "x"], 3: True}
     assert loaded["object"] == "cpu"
+
+
+def test_matrices_of_recboles_models_come_back_as_they_were(tmp_path: Path) -> None:
+    sparse = scipy.sparse.random(4, 5, density=0.4, format="lil", random_state=0)
+    value = {"dense": np.arange(6.0).reshape(2, 3), "sparse": sparse, "set": {3: [(1, 2), None]}, "count": np.int64(4)}
+    checkpoint.save({"other_parameter": checkpoint.pack(value)}, tmp_path / "a.pth")
+    loaded = checkpoint.unpack(checkpoint.load(tmp_path / "a.pth")["other_parameter"])
+    np.testing.assert_array_equal(loaded["dense"], value["dense"])
+    assert loaded["sparse"].format == "lil" and (loaded["sparse"] != sparse).nnz == 0
+    assert loaded["set"] == value["set"] and loaded["count"] == 4
+    with pytest.raises(TypeError, match="cannot hold a object"):
+        checkpoint.pack({"x": object()})
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
