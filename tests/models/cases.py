@@ -20,7 +20,7 @@ class Case(NamedTuple):
 
 
 _NETWORK = {"embedding_size": 16, "num_layers": 1, "num_heads": 2}
-_LEARNING = {"embedding_size": 32, "learning_rate": 0.003, "dropout": 0.0}
+_LEARNING = {"embedding_size": 32, "learning_rate": 0.003, "dropout": 0.0, "sampling_steps": 1}
 
 CASES = [
     Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),

@@ -209,7 +209,7 @@ def test_learns_a_markov_chain_and_stays_at_chance_on_noise(
     def hit_at_1(name: str, sequences: np.ndarray) -> float:
         folder = write_atomic(tmp_path, name, sequences)
         extra = {"data_path": str(folder), "MAX_ITEM_LIST_LENGTH": 20, "topk": [1], "valid_metric": "Hit@1"}
-        extra |= {"epochs": 30, "eval_step": 10, "metrics": ["Hit"]}
+        extra |= {"epochs": 120, "eval_step": 20, "metrics": ["Hit"]}
         built = build(case.model, dataset=name, preset=case.preset, **{**case.small, **case.learning, **extra})
         built.trainer.fit(built.loaders.train, built.loaders.valid)
         return built.trainer.evaluate(built.loaders.test)["hit@1"]
