@@ -81,7 +81,9 @@ class DiffDiv(EmbeddingDiffusionRecommender):
             raise UserError(f"divergence_order={s.divergence_order:g}: the alpha divergence needs a number below 1.")
         dim = s.embedding_size
         self.num_channels = s.num_channels
-        self.encoder = CausalEncoder(self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout)
+        self.encoder = CausalEncoder(
+            self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
+        )
         self.latent = LatentGuidance(dim, s.latent_size)
         self.denoiser = ClassifierFreeGuidance(MLPDenoiser(dim, dim, s.denoiser), dim, s.p_uncond)
 

@@ -45,7 +45,9 @@ class DreamRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        self.encoder = CausalEncoder(self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout)
+        self.encoder = CausalEncoder(
+            self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
+        )
         self.denoiser = ClassifierFreeGuidance(MLPDenoiser(dim, dim, s.denoiser), dim, s.p_uncond)
 
     def encode(self, item_seq: Tensor) -> Tensor:

@@ -45,11 +45,16 @@ class CausalEncoder(nn.Module):
     Args:
         max_length: longest history, for the learned position embeddings.
         dim, num_layers, num_heads, dropout: of the :class:`TransformerBlock` s.
+        init_std: standard deviation of the position embeddings at the start. At the scale of the items': larger ones
+            drown the items, and positions that training never reaches would disturb the longest histories.
     """
 
-    def __init__(self, max_length: int, dim: int, num_layers: int, num_heads: int, dropout: float) -> None:
+    def __init__(
+        self, max_length: int, dim: int, num_layers: int, num_heads: int, dropout: float, init_std: float
+    ) -> None:
         super().__init__()
         self.position_embedding = nn.Embedding(max_length, dim)
+        nn.init.normal_(self.position_embedding.weight, std=init_std)
         self.blocks = nn.ModuleList(TransformerBlock(dim, num_heads, dropout) for _ in range(num_layers))
         self.final_norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)

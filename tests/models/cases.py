@@ -20,12 +20,12 @@ class Case(NamedTuple):
 
 
 _NETWORK = {"embedding_size": 16, "num_layers": 1, "num_heads": 2}
-_LEARNING = {"embedding_size": 32, "learning_rate": 0.003, "dropout": 0.0, "sampling_steps": 1}
+_LEARNING = {"embedding_size": 32, "learning_rate": 0.005, "dropout": 0.0}
 
 CASES = [
     Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
     Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
-    Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, learning=_LEARNING),
+    Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, learning={**_LEARNING, "latent_size": 32}),
     Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, preset="paper", learns=False),
     Case("WindowSASRec", {"hidden_size": 16, "inner_size": 32, "n_layers": 1}, learning={"hidden_dropout_prob": 0.0}),
 ]

@@ -202,19 +202,19 @@ def test_learns_a_markov_chain_and_stays_at_chance_on_noise(
 ) -> None:
     if not case.learns:
         pytest.skip("the literal recipe was seen to collapse; the default preset is held to this")
-    items, accuracy, users = 20, 0.8, 300
-    chains = markov_sequences(users, 22, items, accuracy)
+    items, accuracy, users = 12, 0.8, 200
+    chains = markov_sequences(users, 18, items, accuracy)
     best = accuracy + (1 - accuracy) / items
 
     def hit_at_1(name: str, sequences: np.ndarray) -> float:
         folder = write_atomic(tmp_path, name, sequences)
         extra = {"data_path": str(folder), "MAX_ITEM_LIST_LENGTH": 20, "topk": [1], "valid_metric": "Hit@1"}
-        extra |= {"epochs": 120, "eval_step": 20, "metrics": ["Hit"]}
+        extra |= {"epochs": 30, "eval_step": 10, "train_batch_size": 8, "metrics": ["Hit"]}
         built = build(case.model, dataset=name, preset=case.preset, **{**case.small, **case.learning, **extra})
         built.trainer.fit(built.loaders.train, built.loaders.valid)
         return built.trainer.evaluate(built.loaders.test)["hit@1"]
 
-    assert hit_at_1("chain", chains) > 0.5 * best
-    # chance is 1 / items; three standard errors of 300 users above it
+    assert hit_at_1("chain", chains) > 0.7 * best
+    # chance is 1 / items; three standard errors above it
     chance = 1 / items
     assert hit_at_1("noise", shuffled(chains)) < chance + 3 * (chance * (1 - chance) / users) ** 0.5

@@ -20,6 +20,7 @@ from recbole.config import Config
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset, SequentialDataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
+from recbole.model.general_recommender.pop import Pop
 from recbole.trainer import trainer as recbole_trainer
 from scipy.sparse import dok_matrix
 
@@ -38,6 +39,7 @@ REPLACED = [
     (Interaction, "sort"),
     (KnowledgeBasedDataset, "_reset_ent_remapID"),
     (SequentialDataset, "_benchmark_presets"),
+    (Pop, "calculate_loss"),
 ]
 # u3 has a row without values; u4 and i2 have none, so that their interactions are dropped.
 ATOMIC_FILES = {
@@ -385,3 +387,13 @@ def test_mends_go_away_once_recbole_is_mended(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delattr(dok_matrix, "_update")
     compat.apply()
     assert "float_" not in vars(np) and not hasattr(dok_matrix, "_update") and recbole_trainer.amp is torch.amp
+
+
+def test_pop_counts_every_interaction_of_a_batch() -> None:
+    def counts(calculate_loss: Any) -> list[int]:
+        model = SimpleNamespace(ITEM_ID="item_id", device="cpu", item_cnt=torch.zeros(4, 1, dtype=torch.long))
+        calculate_loss(model, {"item_id": torch.tensor([1, 3, 1, 1])})
+        return model.item_cnt.squeeze(-1).tolist()
+
+    assert counts(Pop.calculate_loss) == [0, 3, 0, 1]
+    assert counts(Pop.calculate_loss.original) == [0, 1, 0, 1]
