@@ -57,9 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
     )
-    run.add_argument("--preset", default="default", help="default, or paper")
-    run.add_argument("--examples", type=int, default=0, metavar="N", help="show N recommendations for one user")
+    run.add_argument("--preset", help="default, or paper")
+    run.add_argument("--examples", type=_count, default=0, metavar="N", help="show N recommendations for one user")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
+    return int(text)
 
 
 def _model_list() -> str:
@@ -93,9 +99,18 @@ def _settings(arguments: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
+def _split_config_files(arguments: Sequence[str]) -> list[str]:
+    """``--config_files=a.yaml b.yaml`` and RecBole's ``--config_files='a.yaml b.yaml'`` as separate arguments."""
+    option = "--config_files="
+    split = []
+    for argument in arguments:
+        split += ["--config_files", *argument[len(option) :].split()] if argument.startswith(option) else [argument]
+    return split
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
-    known, rest = _parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    known, rest = _parser().parse_known_args(_split_config_files(sys.argv[1:] if arguments is None else arguments))
     try:
         from recbole_diffusion.quick_start import run as run_model
 

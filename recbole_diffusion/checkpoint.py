@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,15 @@ def save(state: dict[str, Any], path: str | Path) -> None:
     """Write ``state`` (see :func:`plain`) to a file beside ``path``, flush it to disk, and rename it into place."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             torch.save({"format": FORMAT, **state}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -45,7 +45,8 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # whatever a damaged or foreign file raises
-        raise UserError(f"{str(path)!r} is not a checkpoint that can be read safely: {error}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{str(path)!r} is not a checkpoint that can be read safely: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{str(path)!r} is not a checkpoint of this version (format {FORMAT}).")
     return state

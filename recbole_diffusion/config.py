@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 from recbole.config import Config as RecBoleConfig
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.register import metrics_dict
 from recbole.utils import InputType, ModelType
 from recbole.utils.argument_list import (
     dataset_arguments,
@@ -38,8 +40,6 @@ _RECBOLE_UNLISTED = {
     "shuffle",
     "transform",
     "discretization",
-    "nproc",
-    "world_size",
     "config_file",
 }
 # RecBole would unpickle whatever file these name; a pickle runs code when it is opened.
@@ -161,7 +161,7 @@ class Config(RecBoleConfig):
         self.internal_config_dict["repeatable"] = model_class.type == ModelType.SEQUENTIAL or not mask_history
 
     def _check_keys(self) -> None:
-        known = set(self.internal_config_dict) | _RECBOLE_UNLISTED | {"model", "dataset", "preset"}
+        known = set(self.internal_config_dict) | _RECBOLE_UNLISTED | {"model", "dataset"}
         known.update(key for keys in self.parameters.values() for key in keys)
         for key in self.external_config_dict:
             if key not in known:
@@ -185,14 +185,35 @@ class Config(RecBoleConfig):
                 "they were real. Only ~ (none) is allowed."
             )
 
+    def _init_device(self) -> None:
+        if not self.final_config_dict["use_gpu"]:
+            self.final_config_dict["gpu_id"] = ""  # the only key RecBole chooses the device by
+        super()._init_device()
+
+    def _set_default_parameters(self) -> None:
+        """Complete a partial ``eval_args``, which RecBole would fill up with a random split, and check the lists."""
+        given = self.external_config_dict.get("eval_args")
+        if isinstance(given, dict):
+            self.final_config_dict["eval_args"] = {**self.internal_config_dict["eval_args"], **given}
+        topk, metrics = self.final_config_dict["topk"], self.final_config_dict["metrics"]
+        cuts = topk if isinstance(topk, list) else [topk]
+        if not cuts or any(type(k) is not int or k < 1 for k in cuts):
+            raise UserError(f"topk={topk!r}: must be a list of whole numbers >= 1.")
+        names = metrics if isinstance(metrics, list) else [metrics]
+        if not names or any(type(name) is not str for name in names):
+            raise UserError(f"metrics={metrics!r}: must be a list of names.")
+        clip = self.final_config_dict["clip_grad_norm"]
+        if clip is not None and not isinstance(clip, dict):
+            raise UserError(f"clip_grad_norm={clip!r}: must be ~ or arguments such as {{max_norm: 5}}.")
+        self.final_config_dict["valid_metric"] = str(self.final_config_dict["valid_metric"])
+        super()._set_default_parameters()
+
     def _check_valid_metric(self) -> None:
-        name, _, k = str(self["valid_metric"]).partition("@")
-        computed = [f"{metric}@{cut}" for metric in self["metrics"] for cut in self["topk"]]
-        if (
-            name.lower() not in {m.lower() for m in self["metrics"]}
-            or (k and not k.isdigit())
-            or (k and int(k) not in self["topk"])
-        ):
+        computed = []
+        for metric in self["metrics"]:
+            at_k = issubclass(metrics_dict[metric.lower()], TopkMetric)
+            computed += [f"{metric}@{k}" for k in self["topk"]] if at_k else [metric]
+        if self["valid_metric"].lower() not in (name.lower() for name in computed):
             raise UserError(
                 f"valid_metric={self['valid_metric']!r} is not computed. With these metrics and topk it can be one of "
                 f"{', '.join(computed)}."

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole.utils import init_logger, init_seed
 
-from recbole_diffusion import registry
+from recbole_diffusion import checkpoint, registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
-from recbole_diffusion.recommend import example_recommendations
+from recbole_diffusion.recommend import example_recommendations, item_titles
 from recbole_diffusion.settings import UserError, load_settings
 from recbole_diffusion.trainer import versions
 
@@ -23,7 +24,7 @@ def run(
     dataset: str | None = None,
     config_files: Sequence[str | Path] = (),
     settings: Mapping[str, Any] | None = None,
-    preset: str = "default",
+    preset: str | None = None,
     examples: int = 0,
 ) -> dict[str, Any]:
     """Train a model, keep the epoch that validates best, and test it.
@@ -33,7 +34,7 @@ def run(
         dataset: name of the data set; may stand in a config file instead (``dataset``).
         config_files: YAML files of settings; later ones win.
         settings: settings that win over the files.
-        preset: ``default`` or ``paper``.
+        preset: ``default`` or ``paper``; may stand in a config file instead (``preset``).
         examples: how many example recommendations for one user to log.
 
     Returns:
@@ -47,7 +48,9 @@ def run(
     user = load_settings(config_files, settings)
     model = _name("model", model, user)
     dataset = _name("dataset", dataset, user)
-    resolved = registry.get_model(model)
+    preset = preset or user.pop("preset", "default")
+    with _as_user_error(f"model={model}"):
+        resolved = registry.get_model(model)
     config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -57,9 +60,11 @@ def run(
 
     raw = create_dataset(config)
     logger.info(raw)
-    loaders = prepare_loaders(config, raw, registry.trains_on_windows(resolved, config))
-    init_seed(config["seed"], config["reproducibility"])
-    recommender = resolved.model_class(config, loaders.train.dataset).to(config["device"])
+    titles = item_titles(config, raw) if examples else []
+    with _as_user_error(f"{model} on {dataset}"):
+        loaders = prepare_loaders(config, raw, registry.trains_on_windows(resolved, config))
+        init_seed(config["seed"], config["reproducibility"])
+        recommender = resolved.model_class(config, loaders.train.dataset).to(config["device"])
     logger.info(recommender)
     trainer = registry.get_trainer(resolved)(config, recommender)
     trainer.vocabulary = [str(token) for token in raw.field2id_token[raw.iid_field]]
@@ -73,7 +78,7 @@ def run(
     logger.info(f"valid: {_line(valid)}")
     logger.info(f"test:  {_line(test)}   (mask_history={config['mask_history']})")
     if examples:
-        for line in example_recommendations(recommender, loaders.test, config, examples):
+        for line in example_recommendations(recommender, loaders, titles, config, examples):
             logger.info(line)
     return {
         "model": model,
@@ -84,7 +89,7 @@ def run(
         "mask_history": config["mask_history"],
         "valid": valid,
         "test": test,
-        "best_epoch": max(trainer.history, key=lambda entry: entry["valid"][config["valid_metric"].lower()])["epoch"],
+        "best_epoch": checkpoint.load(trainer.saved_model_file)["epoch"],
         "epochs": len(trainer.train_loss_dict),
         "train_seconds": trained - start,
         "test_seconds": tested - trained,
@@ -100,6 +105,19 @@ def _name(key: str, given: str | None, user: Mapping[str, Any]) -> str:
     if not isinstance(name, str):
         raise UserError(f"{key} is not set: give --{key}=NAME, or '{key}: NAME' in a config file.")
     return name
+
+
+@contextmanager
+def _as_user_error(what: str) -> Iterator[None]:
+    """What RecBole and its models refuse while they are set up, as one line; the traceback goes to the debug log."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, KeyError, NotImplementedError, AssertionError, ImportError) as error:
+        getLogger().debug("refused", exc_info=True)
+        name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise UserError(f"{what}: {name}{error}") from error
 
 
 def _line(metrics: Mapping[str, float]) -> str:

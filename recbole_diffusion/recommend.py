@@ -8,7 +8,10 @@ from typing import Any
 import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from torch import Tensor
 
+from recbole_diffusion.data.loaders import Loaders
 from recbole_diffusion.settings import UserError
 
 
@@ -32,23 +35,37 @@ def item_titles(config: Any, dataset: Dataset) -> list[str]:
 
 
 @torch.no_grad()
-def example_recommendations(model: Any, test_data: Any, config: Any, count: int) -> list[str]:
-    """Lines on the first test user: the latest items, the item held out, and the ``count`` best-scored new ones."""
-    dataset = test_data.dataset
-    titles = item_titles(config, dataset)
+def example_recommendations(model: Any, loaders: Loaders, titles: list[str], config: Any, count: int) -> list[str]:
+    """Lines on the first test user: the latest items, the one held out, and the ``count`` best-scored new ones."""
+    dataset = loaders.test.dataset
     row = dataset[[0]].to(config["device"])
+    user, target = row[dataset.uid_field].item(), row[dataset.iid_field].item()
+    if getattr(dataset, "events", None) is not None:
+        seen = dataset.seen_items(dataset.target_rows[:1])[1]
+    else:
+        known = [part.dataset.inter_feat for part in (loaders.train, loaders.valid)]
+        seen = torch.cat([feat[dataset.iid_field][feat[dataset.uid_field] == user] for feat in known])
     model.eval()
-    scores = model.full_sort_predict(row).view(-1)
-    user = dataset.field2id_token[dataset.uid_field][row[dataset.uid_field].item()]
-    lines = []
-    sequence_field = dataset.iid_field + config["LIST_SUFFIX"]
-    if sequence_field in row:
-        history = row[sequence_field][0]
-        history = history[history != 0]
-        scores[history] = -torch.inf
-        lines.append(f"User {user} watched last: " + "; ".join(titles[item] for item in history[-3:].tolist()))
-    scores[0] = -torch.inf
-    lines.append(f"Held out for user {user}: {titles[row[dataset.iid_field].item()]}")
-    lines.append(f"{count} recommendations for user {user}:")
+    scores = _scores(model, row, dataset)
+    scores[seen[seen != target]] = -torch.inf
     best = scores.topk(min(count, len(titles) - 1)).indices.tolist()
-    return lines + [f"  {rank}. {titles[item]}" for rank, item in enumerate(best, start=1)]
+    token = dataset.field2id_token[dataset.uid_field][user]
+    return [
+        f"User {token}, last items: " + "; ".join(titles[item] for item in seen[-3:].tolist()),
+        f"Held out for user {token}: {titles[target]}",
+        f"{count} recommendations for user {token}:",
+        *(f"  {rank}. {titles[item]}" for rank, item in enumerate(best, start=1)),
+    ]
+
+
+def _scores(model: Any, row: Interaction, dataset: Dataset) -> Tensor:
+    """Scores of every item for a batch of one, on the CPU, the padding item's -inf: [items]."""
+    try:
+        scores = model.full_sort_predict(row).view(-1)
+    except NotImplementedError:
+        every = row.repeat_interleave(dataset.item_num)
+        every.update(dataset.get_item_feature().to(row[dataset.iid_field].device))
+        scores = model.predict(every)
+    scores = scores.cpu().float()
+    scores[0] = -torch.inf
+    return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from recbole.evaluator import Collector
 from recbole.trainer import Trainer
 
 from recbole_diffusion import checkpoint
+from recbole_diffusion.settings import UserError
 
 _SKIPPED_SETTINGS = ("device",)
+_DIAGNOSED_ROWS = 512
 
 
 class SafeCollector(Collector):
@@ -42,18 +45,19 @@ class SafeCheckpoints(Trainer):
     """
 
     vocabulary: list[str] | None = None
+    eval_step: int
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
         self.eval_collector = SafeCollector(config)
         self.history: list[dict[str, Any]] = []
         self._epoch_seconds = 0.0
-        name = f"{config['model']}-{config['dataset']}-seed{config['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = Path(self.checkpoint_dir)
-        path, number = folder / f"{name}.pth", 1
-        while path.exists():
-            path, number = folder / f"{name}-{number}.pth", number + 1
-        self.saved_model_file = str(path)
+        # RecBole caps it before its trainers of one epoch say so.
+        self.eval_step = min(self.eval_step, self.epochs)
+        # The last part keeps runs that start in one second apart.
+        parts = (config["model"], config["dataset"], config["preset"], f"seed{config['seed']}")
+        name = "-".join([*parts, time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(3)])
+        self.saved_model_file = str(Path(self.checkpoint_dir) / f"{name}.pth")
 
     def _state(self, epoch: int) -> dict[str, Any]:
         config = {k: v for k, v in self.config.final_config_dict.items() if k not in _SKIPPED_SETTINGS}
@@ -107,6 +111,10 @@ class SafeCheckpoints(Trainer):
             self._restore(checkpoint.load(path, self.device))
             self.logger.info(f"Evaluating {path}")
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    def _check_nan(self, loss: torch.Tensor) -> None:
+        if torch.isnan(loss):
+            raise UserError(f"the training loss is nan; learning_rate={self.learning_rate:g} may be too large.")
 
     def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
@@ -162,8 +170,8 @@ class DiffusionTrainer(SafeCheckpoints):
         self.history[-1]["losses"] = self._last_losses
         diagnose = getattr(self.model, "diagnose", None)
         if diagnose is not None:
-            batch = next(iter(valid_data))
-            values = diagnose((batch[0] if isinstance(batch, tuple) else batch).to(self.device))
+            rows = range(min(len(valid_data.dataset), _DIAGNOSED_ROWS))
+            values = diagnose(valid_data.dataset[list(rows)].to(self.device))
             self.history[-1]["diagnostics"] = values
             self.logger.info("diagnostics: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
             for name, value in values.items():

@@ -14,8 +14,8 @@ from recbole.config import Config as RecBoleConfig
 from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.data.utils import create_samplers, get_dataloader
-from recbole.sampler import KGSampler
-from recbole.utils import ModelType
+from recbole.sampler import KGSampler, Sampler
+from recbole.utils import FeatureType, ModelType
 
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import WindowDataLoader
@@ -68,10 +68,11 @@ def create_dataset(config: RecBoleConfig) -> Dataset:
         dataset = dataset_class(config)
     except (ValueError, KeyError) as error:
         raise UserError(f"{where}: {error}") from error
-    if config["eval_args"]["order"] == "TO" and config["TIME_FIELD"] not in dataset.inter_feat:
-        raise UserError(
-            f"{where}: the interactions have no column TIME_FIELD={config['TIME_FIELD']!r} to order them by."
-        )
+    if config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None:
+        kind = dataset.field2type.get(config["TIME_FIELD"])
+        if kind != FeatureType.FLOAT:
+            found = "no such column" if kind is None else f"a column of type {kind.value}"
+            raise UserError(f"{where}: TIME_FIELD={config['TIME_FIELD']!r} must be a float column; there is {found}.")
     return dataset
 
 
@@ -118,10 +119,17 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, windows: bool) -> L
         windows: train on windows (:class:`WindowDataLoader`) in place of one row a prefix.
 
     Raises:
-        UserError: windows of a data set that was split beforehand (``benchmark_filename``).
+        UserError: a split is empty, lists are longer than the catalogue, or windows or masked histories are wanted of
+            a data set that does not keep whole sequences (``benchmark_filename``).
     """
     splits = dataset.build()
+    _check_splits(config, splits)
     samplers = create_samplers(config, dataset, splits)
+    negatives = config["train_neg_sample_args"]
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and negatives["distribution"] != "none":
+        # What evaluation leaves in the ranking must not decide what training may draw: never the user's own items.
+        sampler = Sampler(["train", "valid", "test"], splits, negatives["distribution"], negatives["alpha"])
+        samplers = (sampler.set_phase("train"), *samplers[1:])
     if windows:
         if getattr(splits[0], "events", None) is None:
             raise UserError(
@@ -129,7 +137,6 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, windows: bool) -> L
             )
         train = WindowDataLoader(config, splits[0], samplers[0], shuffle=config["shuffle"])
     elif config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-        negatives = config["train_neg_sample_args"]
         kg_sampler = KGSampler(dataset, negatives["distribution"], negatives["alpha"])
         train = get_dataloader(config, "train")(config, splits[0], samplers[0], kg_sampler, shuffle=True)
     else:
@@ -137,9 +144,25 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, windows: bool) -> L
     evaluation = []
     for phase, split, sampler in zip(("valid", "test"), splits[1:], samplers[1:], strict=True):
         loader = get_dataloader(config, phase)
-        if config["mask_history"] and isinstance(split, LazySequentialDataset):
+        if config["mask_history"] and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            if getattr(split, "events", None) is None:
+                raise UserError(
+                    f"mask_history=True: {config['model']} on {config['dataset']} keeps no whole histories."
+                )
             if config["eval_args"]["mode"][phase] != "full":
                 raise UserError(f"mask_history=True: needs eval_args mode 'full' for {config['model']}.")
             loader = MaskedEvalDataLoader
         evaluation.append(loader(config, split, sampler, shuffle=False))
     return Loaders(train, *evaluation)
+
+
+def _check_splits(config: RecBoleConfig, splits: list[Dataset]) -> None:
+    for phase, split in zip(("training", "validation", "test"), splits, strict=True):
+        if len(split) == 0:
+            raise UserError(
+                f"dataset={config['dataset']!r}: eval_args={config['eval_args']['split']} leaves nothing for {phase}. "
+                "Leave-one-out needs users with four interactions or more."
+            )
+    items = splits[0].item_num - 1
+    if max(config["topk"]) > items:
+        raise UserError(f"topk={config['topk']}: dataset {config['dataset']!r} has only {items} items.")

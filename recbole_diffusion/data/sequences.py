@@ -35,6 +35,8 @@ class LazySequentialDataset(SequentialDataset):
         new_user[1:] = users[1:] != users[:-1]
         first = torch.cummax(rows * new_user, dim=0).values  # first event of the same user
         target = rows[~new_user]
+        if len(target) == 0:
+            raise ValueError("no user has two interactions: there is nothing to predict.")
         columns = {field: self.events[field][target] for field in self.events}
         columns[self.item_list_length_field] = (target - first[target]).clamp(max=self.max_item_list_len)
         columns[_TARGET_ROW] = target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,59 +11,16 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance
-from recbole_diffusion.diffusion.process import PREDICTIONS, GaussianProcess
-from recbole_diffusion.diffusion.samplers import SAMPLERS, VARIANCES, make_step, sample, select_timesteps
-from recbole_diffusion.diffusion.schedules import SCHEDULES, make_betas
+from recbole_diffusion.diffusion.process import GaussianProcess
+from recbole_diffusion.diffusion.samplers import make_step, sample, select_timesteps
 from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
+from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
 from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
 from recbole_diffusion.model.pretrained import load_item_table
-from recbole_diffusion.settings import TypedSettings, UserError, setting
+from recbole_diffusion.settings import UserError
 
 _MOST_SIGNAL_LEFT = 0.02  # above this abar_T, generation starts from noise the network was never shown
-
-
-@dataclass(frozen=True)
-class DiffusionConfig(TypedSettings):
-    """The settings of every diffusion model."""
-
-    timesteps: int = setting(low=1)
-    noise_schedule: str = setting(choices=SCHEDULES)
-    beta_start: float | None = setting(above=0, below=1, optional=True)
-    beta_end: float | None = setting(above=0, below=1, optional=True)
-    prediction: str = setting(choices=PREDICTIONS)
-    timestep_sampler: str = setting(choices=TIMESTEP_SAMPLERS)
-    sampler: str = setting(choices=SAMPLERS)
-    sampling_steps: int = setting(low=1)
-    eta: float = setting(low=0, high=1)
-    variance: str = setting(choices=VARIANCES)
-    eval_seed: int = setting(low=0)
-
-    def betas(self) -> Tensor:
-        """The noise schedule, float64 [T]."""
-        given = {name: getattr(self, name) for name in ("beta_start", "beta_end")}
-        params = {name: value for name, value in given.items() if value is not None}
-        try:
-            return make_betas(self.noise_schedule, self.timesteps, **params)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-
-
-@dataclass(frozen=True)
-class EmbeddingDiffusionConfig(DiffusionConfig):
-    """The settings of the models that diffuse the embedding of the target item."""
-
-    train_on: str = setting(choices=("windows", "prefixes"))
-    embedding_size: int = setting(low=1)
-    item_init_std: float = setting(above=0)
-    stop_gradient_target: bool = setting()
-    mse_weight: float = setting(low=0)
-    ce_weight: float = setting(low=0)
-    ce_temperature: float = setting(above=0)
-    guidance_strength: float = setting(low=0)
-    p_uncond: float = setting(low=0, below=1)
-    pretrained_item_table: str | None = setting(optional=True)
-    freeze_epochs: int = setting(low=0)
 
 
 class DiffusionRecommender(SequentialRecommender):
@@ -140,6 +96,8 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             tokens = [str(token) for token in dataset.field2id_token[self.ITEM_ID]]
             table = load_item_table(settings.pretrained_item_table, tokens, settings.embedding_size)
             self.item_embedding.weight.data.copy_(table * (settings.item_init_std / table[1:].std()))
+        elif settings.freeze_epochs > 0:
+            raise UserError(f"freeze_epochs={settings.freeze_epochs}: needs a pretrained_item_table to keep.")
         if settings.mse_weight == settings.ce_weight == 0:
             raise UserError(
                 "mse_weight=0 and ce_weight=0: one of them must be above 0, there is nothing to learn from."

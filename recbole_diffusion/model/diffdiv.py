@@ -25,21 +25,16 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance, MLPDenoiser
-from recbole_diffusion.model.base import DiffusionConfig, EmbeddingDiffusionConfig, EmbeddingDiffusionRecommender
-from recbole_diffusion.model.layers import CausalEncoder
+from recbole_diffusion.model.config import DiffusionConfig
+from recbole_diffusion.model.dreamrec import DreamRec, DreamRecConfig
 from recbole_diffusion.model.losses import DIVERGENCES, gaussian_kl, robust_divergence, squared_error
 from recbole_diffusion.settings import UserError, setting
 
 
 @dataclass(frozen=True)
-class DiffDivConfig(EmbeddingDiffusionConfig):
-    """DiffDiv's own settings."""
+class DiffDivConfig(DreamRecConfig):
+    """What DiffDiv has beside DreamRec's settings."""
 
-    num_layers: int = setting(low=1)
-    num_heads: int = setting(low=1)
-    dropout: float = setting(low=0, below=1)
-    denoiser: str = setting(choices=("mlp1", "mlp2"))
     latent_size: int = setting(low=1)
     divergence: str = setting(choices=DIVERGENCES)
     divergence_order: float = setting(above=0)
@@ -68,7 +63,7 @@ class LatentGuidance(nn.Module):
         return self.psi(mean + (0.5 * log_variance).exp() * noise)
 
 
-class DiffDiv(EmbeddingDiffusionRecommender):
+class DiffDiv(DreamRec):
     """DreamRec's generator under a sampled guidance, with several chains a history for diverse lists."""
 
     config_class: ClassVar[type[DiffusionConfig]] = DiffDivConfig
@@ -79,29 +74,21 @@ class DiffDiv(EmbeddingDiffusionRecommender):
         s = self.settings
         if s.divergence == "alpha" and s.divergence_order >= 1:
             raise UserError(f"divergence_order={s.divergence_order:g}: the alpha divergence needs a number below 1.")
-        dim = s.embedding_size
         self.num_channels = s.num_channels
-        self.encoder = CausalEncoder(
-            self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
-        )
-        self.latent = LatentGuidance(dim, s.latent_size)
-        self.denoiser = ClassifierFreeGuidance(MLPDenoiser(dim, dim, s.denoiser), dim, s.p_uncond)
-
-    def encode(self, item_seq: Tensor) -> Tensor:
-        return self.encoder(self.item_embedding(item_seq))
+        self.latent = LatentGuidance(s.embedding_size, s.latent_size)
 
     def training_guidance(self, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         s = self.settings
         mean, log_variance = self.latent(state)
         c_hat = self.latent.draw(mean, log_variance)
+        if s.w_dagl == 0:
+            return c_hat, {}
         c, variance = state, log_variance.exp().mean(dim=-1)  # sigma_c^2: one number a row
         if s.stop_gradient_latent:
             # Otherwise c goes constant to be easy to reconstruct, and sigma_c to 0 for its share of the density.
             c, variance = c.detach(), variance.detach()
         divergence = robust_divergence(s.divergence, squared_error(c_hat, c), variance, s.divergence_order)
         kl = gaussian_kl(mean, log_variance).sum(dim=-1)
-        if s.w_dagl == 0:
-            return c_hat, {}
         return c_hat, {"divergence": s.w_dagl * divergence.mean(), "kl": s.w_dagl * s.kl_weight * kl.mean()}
 
     def generation_guidance(self, state: Tensor, generator: torch.Generator) -> Tensor:

@@ -20,9 +20,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance, MLPDenoiser
-from recbole_diffusion.model.base import DiffusionConfig, EmbeddingDiffusionConfig, EmbeddingDiffusionRecommender
+from recbole_diffusion.model.base import EmbeddingDiffusionRecommender
+from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.layers import CausalEncoder
-from recbole_diffusion.settings import setting
+from recbole_diffusion.settings import UserError, setting
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class DreamRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
+        if dim % s.num_heads:
+            raise UserError(f"num_heads={s.num_heads}: must divide embedding_size={dim}.")
         self.encoder = CausalEncoder(
             self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
         )

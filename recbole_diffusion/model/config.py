@@ -1,0 +1,56 @@
+"""The settings that diffusion models share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from recbole_diffusion.diffusion.process import PREDICTIONS
+from recbole_diffusion.diffusion.samplers import SAMPLERS, VARIANCES
+from recbole_diffusion.diffusion.schedules import SCHEDULES, make_betas
+from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
+from recbole_diffusion.settings import TypedSettings, UserError, setting
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(TypedSettings):
+    """The settings of every diffusion model."""
+
+    timesteps: int = setting(low=1)
+    noise_schedule: str = setting(choices=SCHEDULES)
+    beta_start: float | None = setting(above=0, below=1, optional=True)
+    beta_end: float | None = setting(above=0, below=1, optional=True)
+    prediction: str = setting(choices=PREDICTIONS)
+    timestep_sampler: str = setting(choices=TIMESTEP_SAMPLERS)
+    sampler: str = setting(choices=SAMPLERS)
+    sampling_steps: int = setting(low=1)
+    eta: float = setting(low=0, high=1)
+    variance: str = setting(choices=VARIANCES)
+    eval_seed: int = setting(low=0, high=2**63 - 1)
+
+    def betas(self) -> Tensor:
+        """The noise schedule, float64 [T]."""
+        given = {name: getattr(self, name) for name in ("beta_start", "beta_end")}
+        params = {name: value for name, value in given.items() if value is not None}
+        try:
+            return make_betas(self.noise_schedule, self.timesteps, **params)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class EmbeddingDiffusionConfig(DiffusionConfig):
+    """The settings of the models that diffuse the embedding of the target item."""
+
+    train_on: str = setting(choices=("windows", "prefixes"))
+    embedding_size: int = setting(low=1)
+    item_init_std: float = setting(above=0)
+    stop_gradient_target: bool = setting()
+    mse_weight: float = setting(low=0)
+    ce_weight: float = setting(low=0)
+    ce_temperature: float = setting(above=0)
+    guidance_strength: float = setting(low=0)
+    p_uncond: float = setting(low=0, below=1)
+    pretrained_item_table: str | None = setting(optional=True)
+    freeze_epochs: int = setting(low=0)
