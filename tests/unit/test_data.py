@@ -17,7 +17,6 @@ from recbole.data.utils import create_samplers, get_dataloader
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
-from recbole_diffusion.data import loaders
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import cut_windows
 from recbole_diffusion.settings import UserError
@@ -203,7 +202,3 @@ def test_a_data_set_without_times_is_an_error_and_not_a_crash(tmp_path: Path, bu
     (tmp_path / "timeless" / "timeless.inter").write_text("user_id:token\titem_id:token\nu1\ti1\nu1\ti2\nu2\ti1\n")
     with pytest.raises(UserError, match="timestamp"):
         build("DreamRec", dataset="timeless", data_path=str(tmp_path))
-
-
-def test_prefix_table_is_kept_for_models_that_read_it() -> None:
-    assert "FEARec" in loaders._NEEDS_TABLE and "FEARec" in registry.recbole_models()

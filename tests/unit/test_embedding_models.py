@@ -1,0 +1,221 @@
+"""The shared training step and generation of the embedding models, and DiffDiv's latent and channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from conftest import Built
+from recbole.data.interaction import Interaction
+
+from recbole_diffusion.model.losses import gaussian_kl, robust_divergence
+
+SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
+
+
+class Oracle(torch.nn.Module):
+    """Answers with the true x0, eps or v of the step it is asked about, and remembers what it was given."""
+
+    def __init__(self, model: Any, items: torch.Tensor, noise: torch.Tensor, prediction: str) -> None:
+        super().__init__()
+        self.model, self.items, self.noise, self.prediction = model, items, noise, prediction
+        self.t = self.x_t = torch.empty(0)
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+        self.t, self.x_t = t, x_t
+        x_0, process = self.model.item_embedding(self.items), self.model.process
+        return process.target(x_0, self.noise, t, self.prediction)
+
+
+class Answer(torch.nn.Module):
+    """A denoiser that answers with a function of x_t."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+        return self.function(x_t)
+
+
+class Given(torch.nn.Module):
+    """A timestep sampler that draws known steps with known weights."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.t, self.weight = torch.arange(rows) * 7 % 1000, torch.linspace(0.5, 2, rows)
+        self.updates: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def draw(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.t[:rows], self.weight[:rows]
+
+    def update(self, t: torch.Tensor, losses: torch.Tensor) -> None:
+        self.updates.append((t, losses))
+
+
+def _targets(built: Built, batch: Interaction) -> torch.Tensor:
+    targets = batch[built.model.TARGET_SEQ]
+    return targets[targets != 0]
+
+
+@pytest.mark.parametrize("prediction", ["x0", "eps", "v"])
+def test_a_perfect_denoiser_has_no_squared_error(
+    build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch, prediction: str
+) -> None:
+    built = build("DreamRec", prediction=prediction, ce_weight=0.0, item_init_std=1.0, **SMALL)
+    batch = next(iter(built.loaders.train))
+    items = _targets(built, batch)
+    noise = torch.randn(len(items), 8)
+    monkeypatch.setattr(torch, "randn_like", lambda x: noise)
+    oracle = built.model.denoiser = Oracle(built.model, items, noise, prediction)
+    steps = built.model.timestep_sampler = Given(len(items))
+    (mse,) = built.model.calculate_loss(batch)
+    assert mse.item() == pytest.approx(0, abs=1e-10)
+    assert torch.equal(oracle.t, steps.t[: len(items)])
+    expected = built.model.process.q_sample(built.model.item_embedding(items), oracle.t, noise)
+    torch.testing.assert_close(oracle.x_t, expected)
+
+
+def test_losses_are_weighted_and_told_to_the_timestep_sampler(build: Callable[..., Built]) -> None:
+    built = build("DreamRec", mse_weight=0.3, ce_weight=2.0, ce_temperature=0.5, **SMALL)
+    batch = next(iter(built.loaders.train))
+    items = _targets(built, batch)
+    x_0_hat = torch.randn(len(items), 8)
+    steps = built.model.timestep_sampler = Given(len(items))
+    built.model.denoiser = Answer(lambda x_t: x_0_hat)
+    losses = dict(zip(("mse", "ce"), built.model.calculate_loss(batch), strict=True))
+    assert built.model.loss_names == ("mse", "ce")
+    table, weight = built.model.item_embedding.weight, steps.weight
+    mse = 0.3 * ((x_0_hat - table[items]) ** 2).mean(dim=-1)
+    logits = x_0_hat @ table[1:].T / 0.5
+    ce = 2.0 * (torch.logsumexp(logits, dim=-1) - logits.gather(1, (items - 1).unsqueeze(-1)).squeeze(-1))
+    torch.testing.assert_close(losses["mse"], (weight * mse).mean())
+    torch.testing.assert_close(losses["ce"], (weight * ce).mean())
+    ((t, told),) = steps.updates
+    assert torch.equal(t, steps.t)
+    torch.testing.assert_close(told, mse + ce)  # before the weights
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_stop_gradient_target_keeps_the_squared_error_from_moving_the_target(
+    build: Callable[..., Built], stop: bool
+) -> None:
+    built = build("DreamRec", ce_weight=0.0, stop_gradient_target=stop, **SMALL)
+    batch = next(iter(built.loaders.train))
+    built.model.denoiser = Answer(lambda x_t: 0.5 * x_t.detach())
+    if stop:
+        (loss,) = built.model.calculate_loss(batch)
+        assert not loss.requires_grad
+    else:
+        sum(built.model.calculate_loss(batch)).backward()
+        assert built.model.item_embedding.weight.grad[_targets(built, batch)].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 1), ("ddim", 7), ("ddpm", 4)])
+def test_generation_asks_once_a_step_at_the_chosen_steps(build: Callable[..., Built], sampler: str, steps: int) -> None:
+    built = build("DreamRec", sampler=sampler, sampling_steps=steps, **SMALL)
+    built.model.eval()
+    asked: list[int] = []
+    plain = built.model.denoiser.guided
+
+    def counting(x_t: torch.Tensor, t: torch.Tensor, guidance: torch.Tensor, w: float) -> torch.Tensor:
+        assert len(set(t.tolist())) == 1 and w == 0
+        asked.append(int(t[0]))
+        return plain(x_t, t, guidance, w)
+
+    built.model.denoiser.guided = counting
+    built.model.generate(built.loaders.valid.dataset[[0, 1]])
+    assert len(asked) == steps and asked[0] == 999 and asked == sorted(set(asked), reverse=True)
+    assert steps == 1 or asked[-1] == 0
+
+
+def test_guidance_strength_and_prediction_reach_generation(build: Callable[..., Built]) -> None:
+    scores = {}
+    for name, extra in (("plain", {}), ("guided", {"guidance_strength": 2.0}), ("eps", {"prediction": "eps"})):
+        built = build("DreamRec", sampling_steps=3, **extra, **SMALL)
+        built.model.eval()
+        scores[name] = built.model.full_sort_predict(built.loaders.valid.dataset[[0, 1]])[:, 1:]
+    assert not torch.allclose(scores["plain"], scores["guided"])
+    assert not torch.allclose(scores["plain"], scores["eps"])
+
+
+def test_score_is_the_largest_inner_product_over_channels(build: Callable[..., Built]) -> None:
+    built = build("DiffDiv", num_channels=3, **SMALL)
+    x_0 = torch.randn(2, 3, 8)
+    table = built.model.item_embedding.weight
+    by_hand = torch.stack([torch.stack([(x_0[b] @ e).max() for e in table]) for b in range(2)])
+    torch.testing.assert_close(built.model.score(x_0), by_hand)
+
+
+def test_channels_belong_to_their_user_and_differ(build: Callable[..., Built]) -> None:
+    built = build("DiffDiv", num_channels=4, latent_size=8, **SMALL)
+    model = built.model.eval()
+    state = torch.stack([torch.zeros(8), torch.full((8,), 5.0)])
+    mean, _ = model.latent(state)
+    with torch.no_grad():  # no noise: each channel's guidance is psi of its own user's mean
+        model.latent.posterior[-1].bias[8:] = -60.0
+        model.latent.posterior[-1].weight[8:] = 0.0
+        quiet = model.generation_guidance(state, torch.Generator().manual_seed(0)).view(2, 4, 8)
+        torch.testing.assert_close(quiet, model.latent.psi(mean).unsqueeze(1).expand(2, 4, 8))
+        model.latent.posterior[-1].bias[8:] = 0.0
+        loud = model.generation_guidance(state, torch.Generator().manual_seed(0)).view(2, 4, 8)
+    assert min((loud[b, i] - loud[b, j]).norm() for b in range(2) for i in range(4) for j in range(i)) > 0.01
+    x_0 = model.generate(built.loaders.valid.dataset[[0, 1, 2]])
+    assert x_0.shape == (3, 4, 8)
+    assert min((x_0[b, i] - x_0[b, j]).norm() for b in range(3) for i in range(4) for j in range(i)) > 1e-6
+
+
+def test_a_latent_of_known_noise_has_its_variance(build: Callable[..., Built]) -> None:
+    latent = build("DiffDiv", latent_size=8, **SMALL).model.latent
+    latent.psi = torch.nn.Identity()
+    mean, log_variance = torch.full((20000, 1), 2.0), torch.full((20000, 1), 0.25).log()
+    draws = latent.draw(mean, log_variance, torch.Generator().manual_seed(0))
+    assert draws.mean().item() == pytest.approx(2.0, abs=0.02)
+    assert draws.std().item() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("divergence", ["alpha", "beta", "gamma", "none"])
+def test_latent_losses_by_their_closed_form(build: Callable[..., Built], divergence: str) -> None:
+    order = 0.5
+    settings = {"divergence": divergence, "divergence_order": order, "w_dagl": 0.7, "kl_weight": 0.2, "latent_size": 8}
+    model = build("DiffDiv", **settings, **SMALL).model
+    c = torch.randn(6, 8)
+    torch.manual_seed(0)
+    c_hat, terms = model.training_guidance(c)
+    mean, log_variance = model.latent(c)
+    squared = (c - c_hat).square().mean(dim=-1)
+    expected = robust_divergence(divergence, squared, log_variance.exp().mean(dim=-1), order).mean()
+    torch.testing.assert_close(terms["divergence"], 0.7 * expected)
+    torch.testing.assert_close(terms["kl"], 0.7 * 0.2 * gaussian_kl(mean, log_variance).sum(dim=-1).mean())
+    assert build("DiffDiv", **{**settings, "w_dagl": 0.0}, **SMALL).model.training_guidance(c)[1] == {}
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_stop_gradient_latent_keeps_the_divergence_off_the_encoder(build: Callable[..., Built], stop: bool) -> None:
+    model = build("DiffDiv", stop_gradient_latent=stop, divergence="none", latent_size=8, **SMALL).model
+    model.latent.psi = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    for parameter in model.latent.posterior.parameters():
+        parameter.data.zero_()  # c_hat does not depend on c: only the target side of the divergence does
+    c = torch.randn(5, 8, requires_grad=True)
+    _, terms = model.training_guidance(c)
+    (gradient,) = torch.autograd.grad(terms["divergence"], c, allow_unused=True)
+    assert (gradient is None or (gradient == 0).all()) if stop else gradient.abs().sum() > 0
+
+
+def test_diagnosis_ranks_the_target_by_one_look_at_the_noisiest_step(
+    build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build("DreamRec", **SMALL)
+    batch = built.loaders.valid.dataset[list(range(5))]
+    seen: list[torch.Tensor] = []
+
+    def perfect(x_t: torch.Tensor, t: torch.Tensor, guidance: torch.Tensor, w: float) -> torch.Tensor:
+        seen.append(t)
+        return built.model.item_embedding(batch["item_id"])
+
+    monkeypatch.setattr(built.model.denoiser, "guided", perfect)
+    values = built.model.diagnose(batch)
+    assert values["target_rank"] == 1 and (seen[0] == 999).all()
+    assert values["abar_T"] == pytest.approx(4.036e-5, rel=1e-3)
