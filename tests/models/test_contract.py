@@ -78,7 +78,7 @@ def test_predict_agrees_with_the_full_ranking(built: Built, case: Case) -> None:
     built.model.eval()
     batch = _evaluation_batch(built, [4])
     every = built.model.full_sort_predict(batch).view(-1)
-    items = torch.tensor([1, 5, 9, 9])
+    items = torch.tensor([1, 5, 9, 9], device=built.config["device"])
     rows = Interaction({key: batch[key].repeat_interleave(len(items), dim=0) for key in batch})
     rows.update(Interaction({built.model.ITEM_ID: items}))
     torch.testing.assert_close(built.model.predict(rows), every[items], rtol=1e-4, atol=1e-5)
@@ -92,14 +92,16 @@ def test_one_history_of_any_length(built: Built, case: Case, length: int) -> Non
     batch = batch.to(built.config["device"])
     built.model.eval()
     assert torch.isfinite(built.model.full_sort_predict(batch).view(1, -1)[:, 1:]).all()
-    one = built.loaders.train.collate_fn([0])
+    one = built.loaders.train.collate_fn([0]).to(built.config["device"])
     assert len(one) == 1 and torch.isfinite(_loss(built, one))
 
 
 def test_content_of_padding_does_not_matter(built: Built, case: Case) -> None:
     built.model.eval()
     batch, sequence = _evaluation_batch(built), built.model.ITEM_SEQ
-    padded = torch.arange(batch[sequence].shape[1]) >= batch[built.model.ITEM_SEQ_LEN].unsqueeze(-1)
+    padded = torch.arange(batch[sequence].shape[1], device=built.config["device"]) >= batch[
+        built.model.ITEM_SEQ_LEN
+    ].unsqueeze(-1)
     assert padded.any()
     dirty = Interaction({key: batch[key].clone() for key in batch})
     dirty[sequence][padded] = 7
@@ -108,7 +110,9 @@ def test_content_of_padding_does_not_matter(built: Built, case: Case) -> None:
 
     train = _batch(built)
     dirty = Interaction({key: train[key].clone() for key in train})
-    padded = torch.arange(train[sequence].shape[1]) >= train[built.model.ITEM_SEQ_LEN].unsqueeze(-1)
+    padded = torch.arange(train[sequence].shape[1], device=built.config["device"]) >= train[
+        built.model.ITEM_SEQ_LEN
+    ].unsqueeze(-1)
     assert padded.any()
     dirty[sequence][padded] = 7
     torch.testing.assert_close(_loss(built, dirty), _loss(built, train))
@@ -174,7 +178,7 @@ def test_overfits_one_batch(build: Callable[..., Built], case: Case) -> None:
     dataset = built.loaders.train.dataset
     order = dataset.target_rows.argsort()
     rows = order[torch.arange(0, 8 * 10, 10)]
-    prefixes = dataset[rows]
+    prefixes = dataset[rows].to(built.config["device"])
     window = Interaction(
         {
             built.model.ITEM_SEQ: prefixes[built.model.ITEM_SEQ],
