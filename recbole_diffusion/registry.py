@@ -20,6 +20,7 @@ OURS = MappingProxyType(
     {
         "DreamRec": "recbole_diffusion.model.dreamrec",
         "DiffDiv": "recbole_diffusion.model.diffdiv",
+        "DiffuRec": "recbole_diffusion.model.diffurec",
         "WindowSASRec": "recbole_diffusion.model.windowsasrec",
     }
 )

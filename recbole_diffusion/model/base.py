@@ -10,7 +10,6 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance
 from recbole_diffusion.diffusion.process import GaussianProcess
 from recbole_diffusion.diffusion.samplers import make_step, sample, select_timesteps
 from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
@@ -77,13 +76,15 @@ class DiffusionRecommender(SequentialRecommender):
 class EmbeddingDiffusionRecommender(DiffusionRecommender):
     """Diffuses ``x0 = E[i*]``, the embedding of the target, under a guidance made of the history.
 
-    A subclass sets ``self.denoiser`` (a :class:`ClassifierFreeGuidance`) and overrides :meth:`encode`; DiffDiv also
-    overrides :meth:`training_guidance` and :meth:`generation_guidance`.
+    A subclass sets ``self.denoiser`` and overrides :meth:`encode`. Where the guidance is more than the state at a
+    position, it overrides :meth:`training_pairs` and :meth:`last_state` (DiffuRec: the whole history), or
+    :meth:`training_guidance` and :meth:`generation_guidance` (DiffDiv: a draw from a latent); where generation asks the
+    denoiser in another way than training, :meth:`guided_denoiser`.
     """
 
     config_class: ClassVar[type[DiffusionConfig]] = EmbeddingDiffusionConfig
     settings: EmbeddingDiffusionConfig
-    denoiser: ClassifierFreeGuidance
+    denoiser: nn.Module
     num_channels = 1
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -102,11 +103,6 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             raise UserError(
                 "mse_weight=0 and ce_weight=0: one of them must be above 0, there is nothing to learn from."
             )
-        if settings.guidance_strength > 0 and settings.p_uncond == 0:
-            raise UserError(
-                f"guidance_strength={settings.guidance_strength:g} needs p_uncond above 0: without it the prediction "
-                "without guidance is never trained."
-            )
         signal_left = self.process.alpha_bar(settings.timesteps - 1)
         if signal_left > _MOST_SIGNAL_LEFT:
             self.logger.warning(
@@ -123,15 +119,15 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         """[batch, length] histories to a state at every position, from it and those before it: [batch, length, dim]."""
         raise NotImplementedError
 
-    def training_guidance(self, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def training_guidance(self, state: Any) -> tuple[Any, dict[str, Tensor]]:
         """The guidance of each row's state [rows, dim], and weighted losses of the model's own (scalars)."""
         return state, {}
 
-    def generation_guidance(self, state: Tensor, generator: torch.Generator) -> Tensor:
+    def generation_guidance(self, state: Any, generator: torch.Generator) -> Any:
         """The guidance of each row and channel, [batch * channels, ...], channels of a row together."""
         return state
 
-    def training_pairs(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+    def training_pairs(self, interaction: Interaction) -> tuple[Any, Tensor]:
         """(states [rows, dim], target items [rows]): every position of a window, or the last one of a prefix."""
         states = self.encode(interaction[self.ITEM_SEQ])  # [batch, length, dim]
         if self.TARGET_SEQ in interaction:
@@ -167,20 +163,24 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         self.loss_names = tuple(terms)
         return tuple(terms.values())
 
-    def last_state(self, interaction: Interaction) -> Tensor:
+    def last_state(self, interaction: Interaction) -> Any:
         """The state after the whole history, [batch, dim]."""
         return self.gather_indexes(self.encode(interaction[self.ITEM_SEQ]), interaction[self.ITEM_SEQ_LEN] - 1)
 
-    def predict_x0(self, x_t: Tensor, t: Tensor, guidance: Tensor) -> Tensor:
-        """f(x_t, c, t) under classifier-free guidance, converted to x0: [rows, dim]."""
-        output = self.denoiser.guided(x_t, t, guidance, self.settings.guidance_strength)
+    def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
+        """The denoiser as generation asks it, [rows, dim]."""
+        return self.denoiser(x_t, t, guidance)
+
+    def predict_x0(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
+        """f(x_t, c, t) at generation, converted to x0: [rows, dim]."""
+        output = self.guided_denoiser(x_t, t, guidance)
         return self.process.x0_from(output, x_t, t, self.settings.prediction)
 
     @torch.no_grad()
     def generate(self, interaction: Interaction) -> Tensor:
         generator = self.evaluation_generator()
         guidance = self.generation_guidance(self.last_state(interaction), generator)
-        rows, dim = len(guidance), self.settings.embedding_size
+        rows, dim = len(interaction) * self.num_channels, self.settings.embedding_size
         x_T = torch.randn(rows, dim, generator=generator, device=self.device)
         x_0 = sample(
             lambda x_t, t: self.predict_x0(x_t, t, guidance),

@@ -50,7 +50,5 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
     mse_weight: float = setting(low=0)
     ce_weight: float = setting(low=0)
     ce_temperature: float = setting(above=0)
-    guidance_strength: float = setting(low=0)
-    p_uncond: float = setting(low=0, below=1)
     pretrained_item_table: str | None = setting(optional=True)
     freeze_epochs: int = setting(low=0)

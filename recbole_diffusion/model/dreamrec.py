@@ -34,6 +34,8 @@ class DreamRecConfig(EmbeddingDiffusionConfig):
     num_heads: int = setting(low=1)
     dropout: float = setting(low=0, below=1)
     denoiser: str = setting(choices=("mlp1", "mlp2"))
+    guidance_strength: float = setting(low=0)
+    p_uncond: float = setting(low=0, below=1)
 
 
 class DreamRec(EmbeddingDiffusionRecommender):
@@ -41,6 +43,7 @@ class DreamRec(EmbeddingDiffusionRecommender):
 
     config_class: ClassVar[type[DiffusionConfig]] = DreamRecConfig
     settings: DreamRecConfig
+    denoiser: ClassifierFreeGuidance
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -48,6 +51,11 @@ class DreamRec(EmbeddingDiffusionRecommender):
         dim = s.embedding_size
         if dim % s.num_heads:
             raise UserError(f"num_heads={s.num_heads}: must divide embedding_size={dim}.")
+        if s.guidance_strength > 0 and s.p_uncond == 0:
+            raise UserError(
+                f"guidance_strength={s.guidance_strength:g} needs p_uncond above 0: without it the prediction without "
+                "guidance is never trained."
+            )
         self.encoder = CausalEncoder(
             self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
         )
@@ -55,3 +63,6 @@ class DreamRec(EmbeddingDiffusionRecommender):
 
     def encode(self, item_seq: Tensor) -> Tensor:
         return self.encoder(self.item_embedding(item_seq))
+
+    def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Tensor) -> Tensor:
+        return self.denoiser.guided(x_t, t, guidance, self.settings.guidance_strength)

@@ -14,16 +14,18 @@ class TransformerBlock(nn.Module):
         dim: d.
         num_heads: attention heads; must divide ``dim``.
         dropout: share of zeroed elements after attention, after the feed-forward layer, and of attention weights.
+        gelu: ``none`` for the exact GELU, ``tanh`` for its approximation.
+        eps: added to the variance in the layer norms; against embeddings of standard deviation 0.02 the size matters.
     """
 
-    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int, dropout: float, gelu: str = "none", eps: float = 1e-5) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.attention_norm = nn.LayerNorm(dim)
+        self.attention_norm = nn.LayerNorm(dim, eps)
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.attention_out = nn.Linear(dim, dim)
-        self.feed_forward_norm = nn.LayerNorm(dim)
-        self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.feed_forward_norm = nn.LayerNorm(dim, eps)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(gelu), nn.Linear(4 * dim, dim))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:

@@ -27,5 +27,16 @@ CASES = [
     Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
     Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, learning={**_LEARNING, "latent_size": 32}),
     Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, preset="paper", learns=False),
+    Case(
+        "DiffuRec",
+        {**_NETWORK, "sampling_steps": 3},
+        learning={
+            **_LEARNING,
+            "embedding_dropout": 0.0,
+            "train_batch_size": 64,
+            "epochs": 6,
+            "eval_step": 2,
+        },
+    ),
     Case("WindowSASRec", {"hidden_size": 16, "inner_size": 32, "n_layers": 1}, learning={"hidden_dropout_prob": 0.0}),
 ]

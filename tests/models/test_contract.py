@@ -183,6 +183,7 @@ def test_overfits_one_batch(build: Callable[..., Built], case: Case) -> None:
         {
             built.model.ITEM_SEQ: prefixes[built.model.ITEM_SEQ],
             built.model.ITEM_SEQ_LEN: prefixes[built.model.ITEM_SEQ_LEN],
+            built.model.ITEM_ID: prefixes[built.model.ITEM_ID],
             built.model.TARGET_SEQ: torch.zeros_like(prefixes[built.model.ITEM_SEQ]).scatter(
                 1, prefixes[built.model.ITEM_SEQ_LEN].unsqueeze(-1) - 1, prefixes[built.model.ITEM_ID].unsqueeze(-1)
             ),
@@ -214,7 +215,7 @@ def test_learns_a_markov_chain_and_stays_at_chance_on_noise(
         folder = write_atomic(tmp_path, name, sequences)
         extra = {"data_path": str(folder), "MAX_ITEM_LIST_LENGTH": 20, "topk": [1], "valid_metric": "Hit@1"}
         extra |= {"epochs": 30, "eval_step": 10, "train_batch_size": 8, "metrics": ["Hit"]}
-        built = build(case.model, dataset=name, preset=case.preset, **{**case.small, **case.learning, **extra})
+        built = build(case.model, dataset=name, preset=case.preset, **{**case.small, **extra, **case.learning})
         built.trainer.fit(built.loaders.train, built.loaders.valid)
         return built.trainer.evaluate(built.loaders.test)["hit@1"]
 

@@ -219,3 +219,29 @@ def test_diagnosis_ranks_the_target_by_one_look_at_the_noisiest_step(
     values = built.model.diagnose(batch)
     assert values["target_rank"] == 1 and (seen[0] == 999).all()
     assert values["abar_T"] == pytest.approx(4.036e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize("use_position", [False, True])
+def test_diffurec_knows_the_order_of_its_history_only_by_position(
+    build: Callable[..., Built], use_position: bool
+) -> None:
+    model = build("DiffuRec", use_position=use_position, uncertainty=0.0, **SMALL).model.eval()
+    histories = torch.tensor([[3, 5, 7, 9, 0, 0], [7, 3, 5, 9, 0, 0]])
+    batch = Interaction({"item_id_list": histories, "item_length": torch.tensor([4, 4])})
+    first, second = model.generate(batch)
+    assert torch.allclose(first, second, atol=1e-4) is not use_position
+
+
+def test_diffurecs_uncertainty_has_mean_and_deviation_delta(build: Callable[..., Built]) -> None:
+    model = build("DiffuRec", uncertainty=0.5, sampling_steps=3, **SMALL).model
+    seen: list[torch.Tensor] = []
+    model.denoiser.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    history = model.last_state(
+        Interaction({"item_id_list": torch.ones(500, 10, dtype=torch.long), "item_length": torch.full((500,), 10)})
+    )
+    history = history._replace(items=torch.zeros_like(history.items))
+    x_t, t = torch.ones(500, 8), torch.zeros(500, dtype=torch.long)
+    model.denoiser(x_t, t, history)
+    draws = seen[0] / (x_t + model.denoiser.tau(t * model.denoiser.step_scale)).unsqueeze(1)
+    assert draws.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert draws.std().item() == pytest.approx(0.5, abs=0.01)

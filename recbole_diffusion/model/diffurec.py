@@ -1,0 +1,123 @@
+"""DiffuRec (Li, Sun and Li, "A Diffusion Model for Sequential Recommendation", TOIS 2023, arXiv 2304.00686).
+
+================================  ====================================================================
+paper                             here
+================================  ====================================================================
+e_i, items of the history         ``History.items``: LayerNorm(dropout(E[i])), positions as an option
+z_i = e_i + lambda_i (x_t + d_t)  ``Approximator``: lambda_i elementwise from N(delta, delta),
+                                  delta = ``uncertainty``
+f_theta, the approximator         bidirectional Transformer over z; x0_hat is its last real position
+L, cross-entropy                  the ``ce`` term over the whole catalogue; ``mse_weight`` is 0
+================================  ====================================================================
+
+Unlike the authors' code, padding is masked as attention keys, evaluation is in evaluation mode, and the last partial
+batch is evaluated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
+from recbole_diffusion.diffusion.samplers import noise_like
+from recbole_diffusion.model.base import EmbeddingDiffusionRecommender
+from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
+from recbole_diffusion.model.layers import TransformerBlock
+from recbole_diffusion.settings import UserError, setting
+
+_EPS = 1e-12  # of every layer norm, as the authors have it
+
+
+@dataclass(frozen=True)
+class DiffuRecConfig(EmbeddingDiffusionConfig):
+    """DiffuRec's own settings. Each target noises its whole history, so it trains on prefixes."""
+
+    train_on: str = setting(choices=("prefixes",))
+    num_layers: int = setting(low=1)
+    num_heads: int = setting(low=1)
+    dropout: float = setting(low=0, below=1)
+    embedding_dropout: float = setting(low=0, below=1)
+    uncertainty: float = setting(low=0)
+    use_position: bool = setting()
+
+
+class History(NamedTuple):
+    """The guidance: histories with the noise source of their uncertainty (None: the global one)."""
+
+    items: Tensor  # [batch, length, dim]
+    length: Tensor  # [batch]
+    generator: torch.Generator | None
+
+
+class Approximator(nn.Module):
+    """``f_theta(z_1 ... z_n)``: x0_hat from the history and the noised target laid over each of its items.
+
+    Args:
+        dim, num_layers, num_heads, dropout: of the Transformer.
+        uncertainty: delta.
+        timesteps: T; steps are embedded on the scale of 1,000.
+    """
+
+    def __init__(
+        self, dim: int, num_layers: int, num_heads: int, dropout: float, uncertainty: float, timesteps: int
+    ) -> None:
+        super().__init__()
+        self.uncertainty = uncertainty
+        self.step_scale = 1000 / timesteps
+        self.tau = TimestepEmbedding(dim, 4 * dim, nn.SiLU())
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, num_heads, dropout, gelu="tanh", eps=_EPS) for _ in range(num_layers)
+        )
+        self.final_norm = nn.LayerNorm(dim, _EPS)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_t: Tensor, t: Tensor, history: History) -> Tensor:
+        """x_t [batch, dim] and t [batch] to x0_hat [batch, dim]."""
+        items, length, generator = history
+        lambda_ = self.uncertainty * (1 + noise_like(items, generator))  # N(delta, delta), [batch, length, dim]
+        z = items + lambda_ * (x_t + self.tau(t * self.step_scale)).unsqueeze(1)
+        real = torch.arange(items.shape[1], device=length.device) < length.unsqueeze(-1)  # [batch, length]
+        for block in self.blocks:
+            z = block(z, mask=real[:, None, None, :])
+        last = z[torch.arange(len(z), device=z.device), length - 1]
+        return self.final_norm(self.dropout(last))
+
+
+class DiffuRec(EmbeddingDiffusionRecommender):
+    """Reverses the noised target through a Transformer over the history."""
+
+    config_class: ClassVar[type[DiffusionConfig]] = DiffuRecConfig
+    settings: DiffuRecConfig
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        s = self.settings
+        dim = s.embedding_size
+        if dim % s.num_heads:
+            raise UserError(f"num_heads={s.num_heads}: must divide embedding_size={dim}.")
+        self.position_embedding = nn.Embedding(self.max_seq_length, dim) if s.use_position else None
+        self.embedding_dropout = nn.Dropout(s.embedding_dropout)
+        self.embedding_norm = nn.LayerNorm(dim, _EPS)
+        self.denoiser = Approximator(dim, s.num_layers, s.num_heads, s.dropout, s.uncertainty, s.timesteps)
+
+    def encode(self, item_seq: Tensor) -> Tensor:
+        items = self.embedding_dropout(self.item_embedding(item_seq))
+        if self.position_embedding is not None:
+            items = items + self.position_embedding(torch.arange(item_seq.shape[1], device=item_seq.device))
+        return self.embedding_norm(items)
+
+    def last_state(self, interaction: Interaction) -> History:
+        length = interaction[self.ITEM_SEQ_LEN]
+        item_seq = interaction[self.ITEM_SEQ][:, : int(length.max())]  # no work for columns of padding
+        return History(self.encode(item_seq), length, None)
+
+    def training_pairs(self, interaction: Interaction) -> tuple[History, Tensor]:
+        return self.last_state(interaction), interaction[self.ITEM_ID]
+
+    def generation_guidance(self, state: History, generator: torch.Generator) -> History:
+        return state._replace(generator=generator)
