@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.process import GaussianProcess
-from recbole_diffusion.diffusion.samplers import make_step, sample, select_timesteps
+from recbole_diffusion.diffusion.samplers import Noise, make_step, sample, select_timesteps
 from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
 from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
@@ -184,9 +185,19 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         x_T = torch.randn(rows, dim, generator=generator, device=self.device)
         x_0 = sample(
             lambda x_t, t: self.predict_x0(x_t, t, guidance),
-            self.process, x_T, self.reverse_timesteps, self.reverse_step, generator,
+            self.process, x_T, self.reverse_timesteps, self.step_from, generator,
         )  # fmt: skip
         return x_0.view(-1, self.num_channels, dim)
+
+    def step_from(self, process: GaussianProcess, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
+        """One reverse step; with ``rescale_x0`` from an x0_hat of the items' mean norm, except the last.
+
+        Cross-entropy makes x0_hat several times longer than any embedding. Left so, x_s carries a signal that training
+        never showed, and each step strays further.
+        """
+        if self.settings.rescale_x0 and s >= 0:
+            x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()
+        return self.reverse_step(process, x_t, x_0, t, s, noise)
 
     def score(self, x_0: Tensor) -> Tensor:
         """``max over channels of x0_hat . e_i``, [batch, N + 1]."""

@@ -50,5 +50,6 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
     mse_weight: float = setting(low=0)
     ce_weight: float = setting(low=0)
     ce_temperature: float = setting(above=0)
+    rescale_x0: bool = setting()
     pretrained_item_table: str | None = setting(optional=True)
     freeze_epochs: int = setting(low=0)

@@ -141,6 +141,27 @@ def test_guidance_strength_and_prediction_reach_generation(build: Callable[..., 
     assert not torch.allclose(scores["plain"], scores["eps"])
 
 
+@pytest.mark.parametrize("rescale", [True, False])
+def test_rescale_x0_keeps_the_chain_at_the_items_scale_and_the_answer_as_it_is(
+    build: Callable[..., Built], rescale: bool
+) -> None:
+    built = build("DreamRec", sampling_steps=10, rescale_x0=rescale, **SMALL)
+    model = built.model.eval()
+    far = torch.zeros(2, 8)
+    far[:, 0] = 100.0
+    seen: list[torch.Tensor] = []
+
+    def answer(x_t: torch.Tensor) -> torch.Tensor:
+        seen.append(x_t)
+        return far
+
+    model.denoiser.guided = lambda x_t, t, guidance, w: answer(x_t)
+    x_0 = model.generate(built.loaders.valid.dataset[[0, 1]])
+    torch.testing.assert_close(x_0.squeeze(1), far)
+    scale = model.item_embedding.weight[1:].norm(dim=-1).mean().item()
+    assert (seen[-1].norm(dim=-1).max().item() < 10 * scale + 1) is rescale
+
+
 def test_score_is_the_largest_inner_product_over_channels(build: Callable[..., Built]) -> None:
     built = build("DiffDiv", num_channels=3, **SMALL)
     x_0 = torch.randn(2, 3, 8)
