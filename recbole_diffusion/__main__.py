@@ -90,7 +90,7 @@ def _settings(arguments: Sequence[str]) -> dict[str, Any]:
         if not argument.startswith("--") or not equals or not key:
             raise UserError(f"argument {argument!r}: settings are given as --key=value.")
         try:
-            parsed = parse_value(value)
+            parsed = parse_value(value, key)
         except yaml.YAMLError as error:
             raise UserError(f"{key}={value!r}: not a YAML value ({error}).") from error
         if key in settings and settings[key] != parsed:

@@ -39,8 +39,13 @@ YamlLoader.add_implicit_resolver(
 )
 
 
-def parse_value(text: str) -> Any:
-    """One command-line value as YAML: ``0.1``, ``true``, ``[5, 10]``, ``{LS: valid_and_test}``, ``~`` or ``None``."""
+def parse_value(text: str, key: str = "") -> Any:
+    """One command-line value as YAML: ``0.1``, ``true``, ``[5, 10]``, ``{LS: valid_and_test}``, ``~`` or ``None``.
+
+    RecBole's intervals (keys that end in ``_interval``), such as ``[4,inf)``, are text although they look like lists.
+    """
+    if key.endswith("_interval") and text.startswith(("[", "(")):
+        return text
     value = yaml.load(text, Loader=YamlLoader)
     return None if value == "None" else value
 

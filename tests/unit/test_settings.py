@@ -41,6 +41,16 @@ def test_values_are_yaml_and_never_code(text: str, value: Any) -> None:
     assert parsed == value and type(parsed) is type(value)
 
 
+def test_intervals_are_text(build: Callable[..., Built]) -> None:
+    assert parse_value("[4,inf)", "user_inter_num_interval") == "[4,inf)"
+    assert parse_value("[4,9]", "user_inter_num_interval") == "[4,9]"
+    assert parse_value("{rating: '[3,inf)'}", "val_interval") == {"rating": "[3,inf)"}
+    assert parse_value("[4,9]", "topk") == [4, 9]
+    users = build("DreamRec", embedding_size=8).loaders.train.dataset.user_num
+    few = build("DreamRec", embedding_size=8, user_inter_num_interval="[10,inf)")
+    assert few.loaders.train.dataset.user_num < users
+
+
 def test_python_objects_in_yaml_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text("epochs: !!python/object/apply:os.getcwd []\n")
