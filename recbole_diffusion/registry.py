@@ -20,6 +20,7 @@ OURS = MappingProxyType(
     {
         "DreamRec": "recbole_diffusion.model.dreamrec",
         "DiffDiv": "recbole_diffusion.model.diffdiv",
+        "ADIGRec": "recbole_diffusion.model.adigrec",
         "DiffuRec": "recbole_diffusion.model.diffurec",
         "WindowSASRec": "recbole_diffusion.model.windowsasrec",
     }

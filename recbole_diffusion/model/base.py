@@ -116,12 +116,12 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         """Keep a pre-trained item table fixed during the first ``freeze_epochs`` epochs."""
         self.item_embedding.weight.requires_grad_(epoch >= self.settings.freeze_epochs)
 
-    def encode(self, item_seq: Tensor) -> Tensor:
-        """[batch, length] histories to a state at every position, from it and those before it: [batch, length, dim]."""
+    def encode(self, item_seq: Tensor) -> Any:
+        """[batch, length] histories to a state at every position, from it and those before it: [batch, length, ...]."""
         raise NotImplementedError
 
-    def training_guidance(self, state: Any) -> tuple[Any, dict[str, Tensor]]:
-        """The guidance of each row's state [rows, dim], and weighted losses of the model's own (scalars)."""
+    def training_guidance(self, state: Any, target: Tensor) -> tuple[Any, dict[str, Tensor]]:
+        """The guidance of each row's state, and weighted losses of the model's own; ``target``: items [rows]."""
         return state, {}
 
     def generation_guidance(self, state: Any, generator: torch.Generator) -> Any:
@@ -130,23 +130,22 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
     def training_pairs(self, interaction: Interaction) -> tuple[Any, Tensor]:
         """(states [rows, dim], target items [rows]): every position of a window, or the last one of a prefix."""
-        states = self.encode(interaction[self.ITEM_SEQ])  # [batch, length, dim]
         if self.TARGET_SEQ in interaction:
             targets = interaction[self.TARGET_SEQ]
-            real = targets != 0
-            return states[real], targets[real]
-        return self.gather_indexes(states, interaction[self.ITEM_SEQ_LEN] - 1), interaction[self.ITEM_ID]
+            rows, columns = torch.nonzero(targets, as_tuple=True)
+            return _at(self.encode(interaction[self.ITEM_SEQ]), rows, columns), targets[rows, columns]
+        return self.last_state(interaction), interaction[self.ITEM_ID]
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The weighted loss terms, named by ``loss_names``; their sum is what is minimised."""
         state, target = self.training_pairs(interaction)
-        guidance, terms = self.training_guidance(state)
+        guidance, terms = self.training_guidance(state, target)
         x_0 = self.item_embedding(target)  # [rows, dim]
         if self.settings.stop_gradient_target:
             x_0 = x_0.detach()
         t, weight = self.timestep_sampler.draw(len(x_0))
         noise = torch.randn_like(x_0)
-        x_t = self.process.q_sample(x_0, t, noise)
+        x_t = self.project(self.process.q_sample(x_0, t, noise))
         output = self.denoiser(x_t, t, guidance)
         row_loss = torch.zeros_like(weight)
         if self.settings.mse_weight > 0:
@@ -156,8 +155,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             row_loss = row_loss + mse.detach()
         if self.settings.ce_weight > 0:
             x_0_hat = self.process.x0_from(output, x_t, t, self.settings.prediction)
-            table, temperature = self.item_embedding.weight, self.settings.ce_temperature
-            ce = self.settings.ce_weight * catalogue_cross_entropy(x_0_hat, table, target, temperature)
+            ce = self.settings.ce_weight * self.cross_entropy(x_0_hat, target)
             terms["ce"] = (weight * ce).mean()
             row_loss = row_loss + ce.detach()
         self.timestep_sampler.update(t, row_loss)
@@ -166,7 +164,17 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
     def last_state(self, interaction: Interaction) -> Any:
         """The state after the whole history, [batch, dim]."""
-        return self.gather_indexes(self.encode(interaction[self.ITEM_SEQ]), interaction[self.ITEM_SEQ_LEN] - 1)
+        last = interaction[self.ITEM_SEQ_LEN] - 1
+        return _at(self.encode(interaction[self.ITEM_SEQ]), torch.arange(len(last), device=last.device), last)
+
+    def project(self, x_t: Tensor) -> Tensor:
+        """Where x_t is taken to before the denoiser sees it, in training and at every step of generation."""
+        return x_t
+
+    def cross_entropy(self, prediction: Tensor, items: Tensor) -> Tensor:
+        """``-log softmax`` of each row's item under ``prediction . e_i / temperature``, [rows]."""
+        table = self.item_embedding.weight
+        return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature)
 
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
         """The denoiser as generation asks it, [rows, dim]."""
@@ -185,7 +193,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         x_T = torch.randn(rows, dim, generator=generator, device=self.device)
         x_0 = sample(
             lambda x_t, t: self.predict_x0(x_t, t, guidance),
-            self.process, x_T, self.reverse_timesteps, self.step_from, generator,
+            self.process, x_T, self.reverse_timesteps, self.step_from, generator, self.project,
         )  # fmt: skip
         return x_0.view(-1, self.num_channels, dim)
 
@@ -212,10 +220,17 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         x_0 = self.item_embedding(target)
         t = torch.full_like(target, self.settings.timesteps - 1)
         noise = torch.randn(x_0.shape, generator=generator, device=self.device)
-        x_0_hat = self.predict_x0(self.process.q_sample(x_0, t, noise), t, guidance)
+        x_0_hat = self.predict_x0(self.project(self.process.q_sample(x_0, t, noise)), t, guidance)
         table = self.item_embedding.weight
         return {
             **table_statistics(table[1:]),
             "target_rank": nearest_neighbour_rank(x_0_hat, table, target).float().mean().item(),
             "abar_T": float(self.process.alpha_bar(self.settings.timesteps - 1)),
         }
+
+
+def _at(states: Any, rows: Tensor, columns: Tensor) -> Any:
+    """The states at some positions: of a tensor [batch, length, ...], or of each tensor of a named tuple."""
+    if isinstance(states, Tensor):
+        return states[rows, columns]
+    return type(states)(*(part[rows, columns] for part in states))

@@ -77,7 +77,7 @@ class DiffDiv(DreamRec):
         self.num_channels = s.num_channels
         self.latent = LatentGuidance(s.embedding_size, s.latent_size)
 
-    def training_guidance(self, state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def training_guidance(self, state: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         s = self.settings
         mean, log_variance = self.latent(state)
         c_hat = self.latent.draw(mean, log_variance)

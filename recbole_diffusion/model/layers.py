@@ -61,10 +61,14 @@ class CausalEncoder(nn.Module):
         self.final_norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
+    def with_positions(self, item_embeddings: Tensor) -> Tensor:
+        """``E_S + P``, [batch, length, dim]."""
+        positions = torch.arange(item_embeddings.shape[1], device=item_embeddings.device)
+        return item_embeddings + self.position_embedding(positions)
+
     def forward(self, item_embeddings: Tensor) -> Tensor:
         """[batch, length, dim] embeddings, padding on the right, to states of the same shape."""
-        positions = torch.arange(item_embeddings.shape[1], device=item_embeddings.device)
-        x = self.dropout(item_embeddings + self.position_embedding(positions))
+        x = self.dropout(self.with_positions(item_embeddings))
         for block in self.blocks:
             x = block(x, causal=True)
         return self.final_norm(x)

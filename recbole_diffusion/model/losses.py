@@ -28,6 +28,40 @@ def catalogue_cross_entropy(x_0: Tensor, item_table: Tensor, items: Tensor, temp
     return F.cross_entropy(x_0 @ item_table[1:].T / temperature, items - 1, reduction="none")
 
 
+def sampled_cross_entropy(
+    prediction: Tensor, item_table: Tensor, items: Tensor, negatives: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """``-log softmax(prediction . e_i / temperature)`` of each row's item against negatives shared by all rows.
+
+    Args:
+        prediction: [rows, dim].
+        item_table: embeddings of items 0 ... N, [N + 1, dim].
+        items: ids in 1 ... N, [rows].
+        negatives: ids in 1 ... N, [count]; where one is a row's own item, that row leaves it out.
+    """
+    own = (prediction * item_table[items]).sum(dim=-1, keepdim=True)  # [rows, 1]
+    others = prediction @ item_table[negatives].T  # [rows, count]
+    others = others.masked_fill(negatives == items.unsqueeze(-1), -torch.inf)
+    return -F.log_softmax(torch.cat([own, others], dim=-1) / temperature, dim=-1)[:, 0]
+
+
+def covariance_penalty(weights: Tensor, real: Tensor) -> Tensor:
+    """ADIGRec's ``sum_k ||C[k, :]||_2`` with ``C = (W - mean W)^T (W - mean W) / n`` over the real positions.
+
+    Args:
+        weights: W, attention of each interest over positions, 0 where there is none, [rows, length, k].
+        real: which positions are real, [rows, length].
+
+    Returns:
+        [rows].
+    """
+    n = real.sum(dim=-1).view(-1, 1, 1)
+    centred = (weights - weights.sum(dim=1, keepdim=True) / n) * real.unsqueeze(-1)
+    covariance = centred.transpose(1, 2) @ centred / n  # [rows, k, k]
+    # The square root has no gradient at 0, where a history of one item always is.
+    return (covariance.square().sum(dim=-1) + 1e-12).sqrt().sum(dim=-1)
+
+
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     """``KL(N(mean, diag exp(log_variance)) || N(0, I))``, one value a dimension: [rows, dim] to [rows, dim]."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)

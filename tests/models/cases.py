@@ -27,6 +27,7 @@ CASES = [
     Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
     Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, learning={**_LEARNING, "latent_size": 32}),
     Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, preset="paper", learns=False),
+    Case("ADIGRec", {**_NETWORK, "sampling_steps": 3, "num_interests": 3}, learning=_LEARNING),
     Case(
         "DiffuRec",
         {**_NETWORK, "sampling_steps": 3},

@@ -204,13 +204,13 @@ def test_latent_losses_by_their_closed_form(build: Callable[..., Built], diverge
     model = build("DiffDiv", **settings, **SMALL).model
     c = torch.randn(6, 8)
     torch.manual_seed(0)
-    c_hat, terms = model.training_guidance(c)
+    c_hat, terms = model.training_guidance(c, torch.ones(6, dtype=torch.long))
     mean, log_variance = model.latent(c)
     squared = (c - c_hat).square().mean(dim=-1)
     expected = robust_divergence(divergence, squared, log_variance.exp().mean(dim=-1), order).mean()
     torch.testing.assert_close(terms["divergence"], 0.7 * expected)
     torch.testing.assert_close(terms["kl"], 0.7 * 0.2 * gaussian_kl(mean, log_variance).sum(dim=-1).mean())
-    assert build("DiffDiv", **{**settings, "w_dagl": 0.0}, **SMALL).model.training_guidance(c)[1] == {}
+    assert build("DiffDiv", **{**settings, "w_dagl": 0.0}, **SMALL).model.training_guidance(c, c)[1] == {}
 
 
 @pytest.mark.parametrize("stop", [True, False])
@@ -220,7 +220,7 @@ def test_stop_gradient_latent_keeps_the_divergence_off_the_encoder(build: Callab
     for parameter in model.latent.posterior.parameters():
         parameter.data.zero_()  # c_hat does not depend on c: only the target side of the divergence does
     c = torch.randn(5, 8, requires_grad=True)
-    _, terms = model.training_guidance(c)
+    _, terms = model.training_guidance(c, torch.ones(5, dtype=torch.long))
     (gradient,) = torch.autograd.grad(terms["divergence"], c, allow_unused=True)
     assert (gradient is None or (gradient == 0).all()) if stop else gradient.abs().sum() > 0
 

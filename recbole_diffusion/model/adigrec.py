@@ -1,0 +1,163 @@
+"""ADIGRec (SIGIR 2025, doi 10.1145/3726302.3729888): adaptive dynamic-interest guidance.
+
+========================  ============================================================================
+paper                     here
+========================  ============================================================================
+W, attention [n, k]       ``Interests.weights``
+G1 = W^T E_S              ``Interests.inherent``, k inherent interests
+G2, dynamic interest      ``Interests.dynamic``, last state of a causal Transformer
+G = [G1 ; G2]             the guidance [k, 2d], G2 repeated on each row
+AI2M                      ``InterestDenoiser``: x_t asks the interests by cross-attention
+x_t <- x_t / ||x_t||      ``project`` (DimeRec, arXiv 2408.12153)
+L_G1                      the ``interest`` term
+lambda1 L_simple          the ``mse`` term, lambda1 = ``mse_weight`` (mean, not sum, over dimensions)
+lambda2 L_ssm             the ``ce`` term, lambda2 = ``ce_weight``, x0_hat throughout
+L_reg                     the ``penalty`` term
+========================  ============================================================================
+
+Every position of a window has interests of its own, from it and the positions before it, so one pass serves them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_diffusion.model.base import EmbeddingDiffusionRecommender
+from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
+from recbole_diffusion.model.layers import CausalEncoder
+from recbole_diffusion.model.losses import covariance_penalty, sampled_cross_entropy
+from recbole_diffusion.settings import UserError, setting
+
+
+@dataclass(frozen=True)
+class ADIGRecConfig(EmbeddingDiffusionConfig):
+    """ADIGRec's own settings. On the unit sphere eps and v cannot be told from x_t, so it predicts x0."""
+
+    prediction: str = setting(choices=("x0",))
+    num_layers: int = setting(low=1)
+    num_heads: int = setting(low=1)
+    dropout: float = setting(low=0, below=1)
+    num_interests: int = setting(low=1)
+    num_negatives: int | None = setting(low=1, optional=True)
+    interest_weight: float = setting(low=0)
+    penalty_weight: float = setting(low=0)
+    use_dynamic_interest: bool = setting()
+    use_ai2m: bool = setting()
+
+
+class Interests(NamedTuple):
+    """The interests at some positions; every tensor begins with the same dimensions ``[...]``."""
+
+    weights: Tensor  # [..., length, k], 0 at positions that are not seen
+    inherent: Tensor  # [..., k, dim]
+    dynamic: Tensor  # [..., dim]
+    seen: Tensor  # [..., length], True at the position itself and those before it
+
+
+class InterestDenoiser(nn.Module):
+    """AI2M and f: ``x0_hat = Linear([x_t ; attended ; t_E])``.
+
+    Args:
+        dim: d.
+        timesteps: T; each step has a learned embedding t_E.
+        attend: whether x_t weighs the interests; else they count alike.
+    """
+
+    def __init__(self, dim: int, timesteps: int, attend: bool) -> None:
+        super().__init__()
+        self.attend = attend
+        self.t_embedding = nn.Embedding(timesteps, dim)
+        self.query = nn.Linear(dim, dim, bias=False) if attend else None
+        self.key = nn.Linear(2 * dim, dim, bias=False) if attend else None
+        self.value = nn.Linear(2 * dim, dim, bias=False)
+        self.f = nn.Linear(3 * dim, dim)
+
+    def forward(self, x_t: Tensor, t: Tensor, guidance: Tensor) -> Tensor:
+        """x_t [rows, dim], t [rows] and G [rows, k, 2 dim] to x0_hat [rows, dim]."""
+        t_e = self.t_embedding(t)
+        values = self.value(guidance)  # [rows, k, dim]
+        if self.query is not None and self.key is not None:
+            query = self.query(x_t + t_e).unsqueeze(1)  # [rows, 1, dim]
+            attended = F.scaled_dot_product_attention(query, self.key(guidance), values).squeeze(1)
+        else:
+            attended = values.mean(dim=1)
+        return self.f(torch.cat([x_t, attended, t_e], dim=-1))
+
+
+class ADIGRec(EmbeddingDiffusionRecommender):
+    """Generates the next item's embedding on the unit sphere, guided by several interests."""
+
+    config_class: ClassVar[type[DiffusionConfig]] = ADIGRecConfig
+    settings: ADIGRecConfig
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        s = self.settings
+        dim = s.embedding_size
+        if dim % s.num_heads:
+            raise UserError(f"num_heads={s.num_heads}: must divide embedding_size={dim}.")
+        self.encoder = CausalEncoder(
+            self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
+        )
+        self.interest_scores = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Tanh(), nn.Linear(4 * dim, s.num_interests))
+        self.denoiser = InterestDenoiser(dim, s.timesteps, s.use_ai2m)
+
+    def encode(self, item_seq: Tensor) -> Interests:
+        """The interests at every position of the histories [batch, length]."""
+        items = self.item_embedding(item_seq)  # E_S, [batch, length, dim]
+        scores = self.interest_scores(self.encoder.with_positions(items))  # [batch, length, k]
+        length = items.shape[1]
+        seen = torch.ones(length, length, dtype=torch.bool, device=items.device).tril()  # [position, length]
+        scores = scores.unsqueeze(1).masked_fill(~seen[..., None], -torch.inf)  # [batch, position, length, k]
+        weights = scores.softmax(dim=2)
+        inherent = torch.einsum("bplk,bld->bpkd", weights, items)
+        return Interests(weights, inherent, self.encoder(items), seen.expand(len(items), -1, -1))
+
+    def guidance(self, interests: Interests) -> Tensor:
+        """G = [G1 ; G2], [rows, k, 2 dim]; without the dynamic interest G2 is 0."""
+        dynamic = interests.dynamic if self.settings.use_dynamic_interest else torch.zeros_like(interests.dynamic)
+        return torch.cat([interests.inherent, dynamic.unsqueeze(1).expand_as(interests.inherent)], dim=-1)
+
+    def training_guidance(self, state: Interests, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        s, x_0 = self.settings, self.item_embedding(target)
+        terms = {}
+        if s.interest_weight > 0:
+            nearest = (state.inherent @ x_0.unsqueeze(-1)).squeeze(-1).argmax(dim=-1)  # [rows]
+            g = state.inherent[torch.arange(len(x_0), device=x_0.device), nearest]
+            terms["interest"] = s.interest_weight * self.cross_entropy(g, target).mean()
+        if s.penalty_weight > 0:
+            terms["penalty"] = s.penalty_weight * covariance_penalty(state.weights, state.seen).mean()
+        return self.guidance(state), terms
+
+    def generation_guidance(self, state: Interests, generator: torch.Generator) -> Tensor:
+        return self.guidance(state)
+
+    def project(self, x_t: Tensor) -> Tensor:
+        return F.normalize(x_t, dim=-1)
+
+    def cross_entropy(self, prediction: Tensor, items: Tensor) -> Tensor:
+        s = self.settings
+        if s.num_negatives is None:
+            return super().cross_entropy(prediction, items)
+        negatives = torch.randint(1, self.n_items, (s.num_negatives,), device=items.device)
+        return sampled_cross_entropy(prediction, self.item_embedding.weight, items, negatives, s.ce_temperature)
+
+    @torch.no_grad()
+    def diagnose(self, interaction: Interaction) -> dict[str, float]:
+        """Also the mean absolute correlation between the attentions of different interests: 1 where they are one."""
+        state = self.last_state(interaction)
+        long = state.seen.sum(dim=-1) > 2  # a correlation over two positions is 1 by itself
+        weights, seen = state.weights[long], state.seen[long]
+        n = seen.sum(dim=-1).view(-1, 1, 1)
+        centred = (weights - weights.sum(dim=1, keepdim=True) / n) * seen.unsqueeze(-1)
+        unit = F.normalize(centred, dim=1)
+        correlation = (unit.transpose(1, 2) @ unit).abs()  # [rows, k, k]
+        k = correlation.shape[-1]
+        off_diagonal = (correlation.sum(dim=(1, 2)) - k) / max(k * (k - 1), 1)
+        return {**super().diagnose(interaction), "interest_correlation": off_diagonal.mean().item()}
