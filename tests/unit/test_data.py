@@ -121,7 +121,7 @@ def test_cut_windows_by_hand() -> None:
     assert first.tolist() == [1, 4, 7] and count.tolist() == [2, 2, 1]
 
 
-@pytest.mark.parametrize("model", ["DreamRec", "DiffDiv"])
+@pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "ADIGRec"])
 def test_loss_on_windows_is_the_mean_over_prefixes(build: Callable[..., Built], model: str) -> None:
     small = {"embedding_size": 16, "dropout": 0.0, "MAX_ITEM_LIST_LENGTH": 25, "train_batch_size": 1000}
     windows = build(model, train_on="windows", shuffle=False, **small)

@@ -266,3 +266,76 @@ def test_diffurecs_uncertainty_has_mean_and_deviation_delta(build: Callable[...,
     draws = seen[0] / (x_t + model.denoiser.tau(t * model.denoiser.step_scale)).unsqueeze(1)
     assert draws.mean().item() == pytest.approx(0.5, abs=0.01)
     assert draws.std().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_adigrecs_interests_are_those_of_each_prefix_by_itself(build: Callable[..., Built]) -> None:
+    model = build("ADIGRec", num_interests=3, **SMALL).model.eval()
+    history = torch.tensor([[4, 8, 15, 16, 23]])
+    interests = model.encode(history)
+    embedded = model.item_embedding(history[0])
+    positioned = embedded + model.encoder.position_embedding.weight[:5]
+    for n in range(1, 6):
+        w = model.interest_scores(positioned[:n]).softmax(dim=0)  # [n, k]
+        torch.testing.assert_close(interests.weights[0, n - 1, :n], w)
+        assert (interests.weights[0, n - 1, n:] == 0).all()
+        torch.testing.assert_close(interests.inherent[0, n - 1], w.T @ embedded[:n])
+        assert interests.seen[0, n - 1].tolist() == [i < n for i in range(5)]
+    last = model.last_state(Interaction({"item_id_list": history, "item_length": torch.tensor([5])}))
+    guidance = model.guidance(last)
+    torch.testing.assert_close(guidance[0, :, :8], w.T @ embedded)
+    torch.testing.assert_close(guidance[0, :, 8:], model.encoder(embedded[None])[0, -1].expand(3, 8))
+
+
+def test_ai2m_by_its_formula(build: Callable[..., Built]) -> None:
+    denoiser = build("ADIGRec", num_interests=3, **SMALL).model.denoiser
+    x_t, t, g = torch.randn(2, 8), torch.tensor([3, 700]), torch.randn(2, 3, 16)
+    for b in range(2):
+        t_e = denoiser.t_embedding.weight[t[b]]
+        query = (x_t[b] + t_e) @ denoiser.query.weight.T
+        attention = ((g[b] @ denoiser.key.weight.T) @ query / 8**0.5).softmax(dim=0)
+        attended = attention @ (g[b] @ denoiser.value.weight.T)
+        expected = denoiser.f(torch.cat([x_t[b], attended, t_e]))
+        torch.testing.assert_close(denoiser(x_t, t, g)[b], expected)
+
+
+def test_adigrec_sees_x_t_on_the_unit_sphere_in_training_and_at_every_step(build: Callable[..., Built]) -> None:
+    built = build("ADIGRec", sampling_steps=6, **SMALL)
+    seen: list[torch.Tensor] = []
+    built.model.denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    built.model.calculate_loss(next(iter(built.loaders.train)))
+    built.model.eval().generate(built.loaders.valid.dataset[[0, 1, 2]])
+    built.model.diagnose(built.loaders.valid.dataset[[0, 1, 2]])
+    assert len(seen) == 1 + 6 + 1
+    for x_t in seen:
+        torch.testing.assert_close(x_t.norm(dim=-1), torch.ones(len(x_t)))
+
+
+def test_adigrecs_own_losses_by_hand(build: Callable[..., Built]) -> None:
+    settings = {"num_interests": 3, "interest_weight": 0.5, "penalty_weight": 2.0, **SMALL}
+    model = build("ADIGRec", **settings).model.eval()
+    batch = build("ADIGRec", **settings).loaders.valid.dataset[[0, 1, 2, 3]]
+    state, target = model.last_state(batch), batch["item_id"]
+    _, terms = model.training_guidance(state, target)
+    table = model.item_embedding.weight
+    rows = []
+    for b in range(4):
+        g = max(state.inherent[b], key=lambda interest: float(interest @ table[target[b]]))
+        scores = table[1:] @ g
+        rows.append(torch.logsumexp(scores, dim=0) - scores[target[b] - 1])
+    torch.testing.assert_close(terms["interest"], 0.5 * torch.stack(rows).mean())
+    assert terms["penalty"].item() > 0
+    off = build("ADIGRec", **{**settings, "interest_weight": 0.0, "penalty_weight": 0.0}).model
+    assert off.training_guidance(state, target)[1] == {}
+
+
+@pytest.mark.parametrize("switch", ["use_ai2m", "use_dynamic_interest"])
+def test_adigrecs_ablations_change_what_they_name(build: Callable[..., Built], switch: str) -> None:
+    model = build("ADIGRec", num_interests=3, **{switch: False}, **SMALL).model
+    x_t, t, g = torch.randn(2, 8), torch.tensor([3, 700]), torch.randn(2, 3, 16)
+    if switch == "use_ai2m":
+        values = g @ model.denoiser.value.weight.T
+        expected = model.denoiser.f(torch.cat([x_t, values.mean(dim=1), model.denoiser.t_embedding(t)], dim=-1))
+        torch.testing.assert_close(model.denoiser(x_t, t, g), expected)
+    else:
+        batch = build("ADIGRec", num_interests=3, **SMALL).loaders.valid.dataset[[0, 1]]
+        assert (model.guidance(model.last_state(batch))[..., 8:] == 0).all()

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
-from recbole_diffusion.model.losses import catalogue_cross_entropy, gaussian_kl, robust_divergence
+from recbole_diffusion.model.losses import (
+    catalogue_cross_entropy,
+    covariance_penalty,
+    gaussian_kl,
+    robust_divergence,
+    sampled_cross_entropy,
+)
 
 
 def test_catalogue_cross_entropy_leaves_padding_out() -> None:
@@ -68,3 +74,27 @@ def test_nearest_neighbour_rank_by_hand() -> None:
     table = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [5.0, 0.0]])  # the padding row would be nearest
     x_0 = torch.tensor([[0.1, 0.0], [0.1, 0.0], [4.0, 0.0]])
     assert nearest_neighbour_rank(x_0, table, torch.tensor([1, 3, 2])).tolist() == [1, 3, 2]
+
+
+def test_sampled_cross_entropy_leaves_a_rows_own_item_out_of_its_negatives() -> None:
+    table, x_0 = torch.randn(7, 4), torch.randn(2, 4)
+    items, negatives = torch.tensor([2, 5]), torch.tensor([2, 3, 6])
+    scores = x_0 @ table.T / 0.5
+    first = -scores[0, 2] + torch.logsumexp(scores[0, [2, 3, 6]], dim=0)
+    second = -scores[1, 5] + torch.logsumexp(scores[1, [5, 2, 3, 6]], dim=0)
+    got = sampled_cross_entropy(x_0, table, items, negatives, temperature=0.5)
+    torch.testing.assert_close(got, torch.stack([first, second]))
+    every = sampled_cross_entropy(x_0, table, items, torch.arange(1, 7), temperature=0.5)
+    torch.testing.assert_close(every, catalogue_cross_entropy(x_0, table, items, temperature=0.5))
+
+
+def test_covariance_penalty_by_hand_and_blind_to_padding() -> None:
+    w = torch.tensor([[0.5, 0.1], [0.3, 0.2], [0.2, 0.7]])
+    c = (w - w.mean(dim=0)).T @ (w - w.mean(dim=0)) / 3
+    expected = c.norm(dim=1).sum()
+    padded = torch.cat([w, torch.zeros(2, 2)]).unsqueeze(0)
+    real = torch.tensor([[True, True, True, False, False]])
+    assert covariance_penalty(padded, real).item() == pytest.approx(expected.item(), rel=1e-4)
+    alone = torch.ones(1, 1, 2, requires_grad=True)
+    covariance_penalty(alone, torch.ones(1, 1, dtype=torch.bool)).sum().backward()
+    assert torch.isfinite(alone.grad).all()
