@@ -32,7 +32,7 @@ from recbole_diffusion.model.base import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.layers import CausalEncoder
 from recbole_diffusion.model.losses import covariance_penalty, sampled_cross_entropy
-from recbole_diffusion.settings import UserError, setting
+from recbole_diffusion.settings import setting
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,6 @@ class ADIGRecConfig(EmbeddingDiffusionConfig):
     """ADIGRec's own settings. On the unit sphere eps and v cannot be told from x_t, so it predicts x0."""
 
     prediction: str = setting(choices=("x0",))
-    num_layers: int = setting(low=1)
-    num_heads: int = setting(low=1)
-    dropout: float = setting(low=0, below=1)
     num_interests: int = setting(low=1)
     num_negatives: int | None = setting(low=1, optional=True)
     interest_weight: float = setting(low=0)
@@ -100,8 +97,6 @@ class ADIGRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        if dim % s.num_heads:
-            raise UserError(f"num_heads={s.num_heads}: must divide embedding_size={dim}.")
         self.encoder = CausalEncoder(
             self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
         )

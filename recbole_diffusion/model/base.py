@@ -91,6 +91,8 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = self.settings
+        if settings.embedding_size % settings.num_heads:
+            raise UserError(f"num_heads={settings.num_heads}: must divide embedding_size={settings.embedding_size}.")
         self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
         self.item_embedding = nn.Embedding(self.n_items, settings.embedding_size, padding_idx=0)
         nn.init.normal_(self.item_embedding.weight[1:], std=settings.item_init_std)

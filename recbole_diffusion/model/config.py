@@ -41,11 +41,14 @@ class DiffusionConfig(TypedSettings):
 
 @dataclass(frozen=True)
 class EmbeddingDiffusionConfig(DiffusionConfig):
-    """The settings of the models that diffuse the embedding of the target item."""
+    """The settings of the models that diffuse the embedding of the target item; each has a Transformer."""
 
     train_on: str = setting(choices=("windows", "prefixes"))
     embedding_size: int = setting(low=1)
     item_init_std: float = setting(above=0)
+    num_layers: int = setting(low=1)
+    num_heads: int = setting(low=1)
+    dropout: float = setting(low=0, below=1)
     stop_gradient_target: bool = setting()
     mse_weight: float = setting(low=0)
     ce_weight: float = setting(low=0)

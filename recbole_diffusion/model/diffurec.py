@@ -28,7 +28,7 @@ from recbole_diffusion.diffusion.samplers import noise_like
 from recbole_diffusion.model.base import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.layers import TransformerBlock
-from recbole_diffusion.settings import UserError, setting
+from recbole_diffusion.settings import setting
 
 _EPS = 1e-12  # of every layer norm, as the authors have it
 
@@ -38,9 +38,6 @@ class DiffuRecConfig(EmbeddingDiffusionConfig):
     """DiffuRec's own settings. Each target noises its whole history, so it trains on prefixes."""
 
     train_on: str = setting(choices=("prefixes",))
-    num_layers: int = setting(low=1)
-    num_heads: int = setting(low=1)
-    dropout: float = setting(low=0, below=1)
     embedding_dropout: float = setting(low=0, below=1)
     uncertainty: float = setting(low=0)
     use_position: bool = setting()
@@ -98,8 +95,6 @@ class DiffuRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        if dim % s.num_heads:
-            raise UserError(f"num_heads={s.num_heads}: must divide embedding_size={dim}.")
         self.position_embedding = nn.Embedding(self.max_seq_length, dim) if s.use_position else None
         self.embedding_dropout = nn.Dropout(s.embedding_dropout)
         self.embedding_norm = nn.LayerNorm(dim, _EPS)

@@ -30,9 +30,6 @@ from recbole_diffusion.settings import UserError, setting
 class DreamRecConfig(EmbeddingDiffusionConfig):
     """DreamRec's own settings."""
 
-    num_layers: int = setting(low=1)
-    num_heads: int = setting(low=1)
-    dropout: float = setting(low=0, below=1)
     denoiser: str = setting(choices=("mlp1", "mlp2"))
     guidance_strength: float = setting(low=0)
     p_uncond: float = setting(low=0, below=1)
@@ -49,8 +46,6 @@ class DreamRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        if dim % s.num_heads:
-            raise UserError(f"num_heads={s.num_heads}: must divide embedding_size={dim}.")
         if s.guidance_strength > 0 and s.p_uncond == 0:
             raise UserError(
                 f"guidance_strength={s.guidance_strength:g} needs p_uncond above 0: without it the prediction without "
