@@ -29,8 +29,9 @@ ROWS = [
     ("DreamRec", "paper"),
     ("DiffDiv", "default"),
     ("DiffDiv", "paper"),
+    ("ADIGRec", "default"),
 ]
-DIFFUSION = ("DreamRec", "DiffDiv")
+DIFFUSION = ("DreamRec", "DiffDiv", "ADIGRec")
 MANY_STEPS = 20
 
 

@@ -21,6 +21,7 @@ STYLES = {
     ("WindowSASRec", "default"): ("#000000", "-", "SASRec (WindowSASRec)"),
     ("DreamRec", "default"): ("#0072B2", "-", "DreamRec"),
     ("DiffDiv", "default"): ("#D55E00", "-", "DiffDiv"),
+    ("ADIGRec", "default"): ("#009E73", "-", "ADIGRec"),
     ("DreamRec", "paper"): ("#0072B2", ":", "DreamRec, paper's recipe"),
     ("DiffDiv", "paper"): ("#D55E00", ":", "DiffDiv, paper's recipe"),
 }
