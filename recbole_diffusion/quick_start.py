@@ -53,6 +53,9 @@ def run(
         resolved = registry.get_model(model)
     config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
     init_seed(config["seed"], config["reproducibility"])
+    # RecBole looks for these and then makes them: two runs that start together would collide.
+    for folder in (Path("log", config["model"]), Path(config["checkpoint_dir"])):
+        folder.mkdir(parents=True, exist_ok=True)
     init_logger(config)
     logger = getLogger()
     logger.info(f"{model}: {'ours' if resolved.ours else 'RecBole'} ({class_path(resolved.model_class)})")
