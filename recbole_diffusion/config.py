@@ -130,7 +130,8 @@ class Config(RecBoleConfig):
         self._load_time_field()
         if self._samples_negatives(model_class):
             self.internal_config_dict["train_neg_sample_args"] = negatives
-        self.internal_config_dict.update(read_properties("model", f"{model}.yaml"))
+        file = f"{model}.yaml" if self._ours else f"recbole.{model}.yaml"
+        self.internal_config_dict.update(read_properties("model", file))
         if self._preset != "default":
             if not self._ours or properties_file(self._preset, f"{model}.yaml") is None:
                 raise UserError(

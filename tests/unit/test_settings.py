@@ -13,6 +13,7 @@ from conftest import Built
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.settings import TypedSettings, UserError, load_settings, parse_value, setting
+from recbole_diffusion.settings import read_properties as read_file
 
 
 def _config(model: str = "DreamRec", dataset: str = "ml-100k", preset: str = "default", **user: Any) -> Config:
@@ -152,6 +153,15 @@ def test_our_names_come_first_and_recboles_stay_reachable() -> None:
     assert registry.get_model("SASRec").model_class.__module__ == "recbole.model.sequential_recommender.sasrec"
     theirs = registry.get_model("recbole.DiffRec")
     assert not theirs.ours and theirs.model_class.__module__ == "recbole.model.general_recommender.diffrec"
+
+
+def test_our_yaml_for_a_model_of_recboles_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        "recbole_diffusion.config.read_properties", lambda *parts: read.append(parts) or read_file(*parts)
+    )
+    _config("recbole.DiffRec")
+    assert ("model", "recbole.DiffRec.yaml") in read and ("model", "DiffRec.yaml") not in read
 
 
 def test_negatives_are_drawn_only_for_those_who_learn_from_them() -> None:
