@@ -21,7 +21,6 @@ GRID = [
     {"num_interests": 8},
     {"mse_weight": 0.01},
     {"mse_weight": 1.0},
-    {"ce_weight": 0.3},
     {"ce_weight": 3.0},
 ]
 
