@@ -132,12 +132,11 @@ class Config(RecBoleConfig):
             self.internal_config_dict["train_neg_sample_args"] = negatives
         file = f"{model}.yaml" if self._ours else f"recbole.{model}.yaml"
         self.internal_config_dict.update(read_properties("model", file))
-        if self._preset != "default":
-            if not self._ours or properties_file(self._preset, f"{model}.yaml") is None:
-                raise UserError(
-                    f"preset={self._preset}: {model} has no such preset. Allowed: {presets(model, self._ours)}."
-                )
-            self.internal_config_dict.update(read_properties(self._preset, f"{model}.yaml"))
+        allowed = ("default", "paper") if self._ours and properties_file("paper", file) else ("default",)
+        if self._preset not in allowed:
+            raise UserError(f"preset={self._preset}: {model} has no such preset. Allowed: {', '.join(allowed)}.")
+        if self._preset == "paper":
+            self.internal_config_dict.update(read_properties("paper", file))
         self._check_keys()
         self._derive_repeatable(model_class)
 
@@ -158,7 +157,7 @@ class Config(RecBoleConfig):
     def _derive_repeatable(self, model_class: Any) -> None:
         """RecBole's ``repeatable``: items of the history stay in the ranking. Here it follows from ``mask_history``."""
         mask_history = self.external_config_dict.get("mask_history", self.internal_config_dict["mask_history"])
-        # Sequential models insist on repeatable; the trainer masks their histories itself.
+        # Sequential models insist on repeatable; their evaluation loader says which items to mask.
         self.internal_config_dict["repeatable"] = model_class.type == ModelType.SEQUENTIAL or not mask_history
 
     def _check_keys(self) -> None:
@@ -219,8 +218,3 @@ class Config(RecBoleConfig):
                 f"valid_metric={self['valid_metric']!r} is not computed. With these metrics and topk it can be one of "
                 f"{', '.join(computed)}."
             )
-
-
-def presets(model: str, ours: bool) -> str:
-    """The presets of a model, to show to a user."""
-    return "default, paper" if ours and properties_file("paper", f"{model}.yaml") else "default"

@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole.utils import init_logger, init_seed
 
-from recbole_diffusion import checkpoint, registry
+from recbole_diffusion import registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
 from recbole_diffusion.recommend import example_recommendations, item_titles
@@ -92,7 +92,7 @@ def run(
         "mask_history": config["mask_history"],
         "valid": valid,
         "test": test,
-        "best_epoch": checkpoint.load(trainer.saved_model_file)["epoch"],
+        "best_epoch": trainer.saved_epoch,
         "epochs": len(trainer.train_loss_dict),
         "train_seconds": trained - start,
         "test_seconds": tested - trained,

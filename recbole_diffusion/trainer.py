@@ -46,6 +46,7 @@ class SafeCheckpoints(Trainer):
 
     vocabulary: list[str] | None = None
     eval_step: int
+    saved_epoch: int
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
@@ -82,6 +83,7 @@ class SafeCheckpoints(Trainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         checkpoint.save(self._state(epoch), path)
+        self.saved_epoch = epoch
         if verbose:
             self.logger.info(f"Saved {path}")
 

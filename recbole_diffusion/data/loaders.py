@@ -19,7 +19,7 @@ from recbole.utils import FeatureType, ModelType
 
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import WindowDataLoader
-from recbole_diffusion.settings import UserError, did_you_mean
+from recbole_diffusion.settings import UserError, did_you_mean, load_settings
 
 # RecBole's models that read the table of histories itself, which a lazy data set does not have.
 _NEEDS_TABLE = ("FEARec",)
@@ -90,7 +90,7 @@ def _fetch_files(config: RecBoleConfig) -> None:
     )
     if folder.exists():
         raise UserError(f"dataset={name!r}: {folder} has no {name}.inter. {put}")
-    known = _known_urls(config)
+    known = sorted(load_settings([Path(recbole_datasets.__file__).parents[2] / "properties" / "dataset" / "url.yaml"]))
     if name not in known:
         local = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         hint = did_you_mean(name, [*known, *local, "ml-100k"])
@@ -103,11 +103,6 @@ def _fetch_files(config: RecBoleConfig) -> None:
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         shutil.rmtree(folder, ignore_errors=True)  # an empty folder would pass for a data set the next time
         raise UserError(f"dataset={name!r}: not found in {folder}, and the download failed ({error}). {put}") from error
-
-
-def _known_urls(config: RecBoleConfig) -> list[str]:
-    file = Path(recbole_datasets.__file__).parents[2] / "properties" / "dataset" / "url.yaml"
-    return sorted(config.yaml_loader(file.read_text(encoding="utf-8")).get_single_data())
 
 
 def prepare_loaders(config: RecBoleConfig, dataset: Dataset, windows: bool) -> Loaders:

@@ -144,6 +144,8 @@ def test_unknown_models_and_presets() -> None:
         registry.get_model("DreamRek")
     with pytest.raises(UserError, match=r"preset=pape: DreamRec has no such preset. Allowed: default, paper"):
         _config(preset="pape")
+    with pytest.raises(UserError, match=r"preset=model: DreamRec has no such preset"):  # a folder of properties/
+        _config(preset="model")
     with pytest.raises(UserError, match=r"preset=paper: SASRec has no such preset. Allowed: default"):
         _config("SASRec", preset="paper")
 
