@@ -105,14 +105,25 @@ class ADIGRec(EmbeddingDiffusionRecommender):
 
     def encode(self, item_seq: Tensor) -> Interests:
         """The interests at every position of the histories [batch, length]."""
+        length = item_seq.shape[1]
+        seen = torch.ones(length, length, dtype=torch.bool, device=item_seq.device).tril()  # [position, length]
         items = self.item_embedding(item_seq)  # E_S, [batch, length, dim]
+        return self._interests(items, seen.expand(len(items), -1, -1), self.encoder(items))
+
+    def last_state(self, interaction: Interaction) -> Interests:
+        # Only the last position's: at all of them evaluation would do the length's multiple of the work.
+        items = self.item_embedding(interaction[self.ITEM_SEQ])
+        length = interaction[self.ITEM_SEQ_LEN]
+        seen = torch.arange(items.shape[1], device=length.device) < length.unsqueeze(-1)  # [batch, length]
+        dynamic = self.gather_indexes(self.encoder(items), length - 1)
+        return Interests(*(part.squeeze(1) for part in self._interests(items, seen[:, None], dynamic[:, None])))
+
+    def _interests(self, items: Tensor, seen: Tensor, dynamic: Tensor) -> Interests:
+        """From E_S [batch, length, dim], what each position sees [batch, position, length], and its G2."""
         scores = self.interest_scores(self.encoder.with_positions(items))  # [batch, length, k]
-        length = items.shape[1]
-        seen = torch.ones(length, length, dtype=torch.bool, device=items.device).tril()  # [position, length]
-        scores = scores.unsqueeze(1).masked_fill(~seen[..., None], -torch.inf)  # [batch, position, length, k]
-        weights = scores.softmax(dim=2)
-        inherent = torch.einsum("bplk,bld->bpkd", weights, items)
-        return Interests(weights, inherent, self.encoder(items), seen.expand(len(items), -1, -1))
+        weights = scores.unsqueeze(1).masked_fill(~seen[..., None], -torch.inf).softmax(dim=2)
+        inherent = torch.einsum("bplk,bld->bpkd", weights, items)  # [batch, position, k, dim]
+        return Interests(weights, inherent, dynamic, seen)
 
     def guidance(self, interests: Interests) -> Tensor:
         """G = [G1 ; G2], [rows, k, 2 dim]; without the dynamic interest G2 is 0."""
