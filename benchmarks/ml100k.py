@@ -1,11 +1,17 @@
-"""The README's table: models and presets on ml-100k over seeds, one run after another.
+"""Studies on ml-100k: models and settings over seeds, one run after another.
 
-    python benchmarks/ml100k.py --out=results.jsonl [--seeds 0 1 2] [--only DreamRec ...]
+    python benchmarks/ml100k.py --study=table --out=table.jsonl [--seeds 0 1 2] [--only DreamRec ...] [--part 0 2]
 
-Finished runs are kept in ``--out`` (one JSON object a line) and not run again; the table is printed at the end. Each
-run is ``recbole-diffusion run --model=M --dataset=ml-100k --preset=P --seed=S``. The test split is read after training,
-by the epoch that validated best; a second reading with ``mask_history=True`` ranks without the items already seen,
-and a third, for the default diffusion models, generates with 20 steps.
+Finished runs are kept in ``--out`` (one JSON object a line) and not run again; a table is printed at the end. Each run
+is ``recbole-diffusion run --model=M --dataset=ml-100k --preset=P --seed=S --key=value ...`` with the row's settings.
+``--part I N`` runs every N-th of the missing runs from the I-th on, to share the work.
+
+- ``table``: the README's table. The test split is read after training, by the epoch that validated best; a second
+  reading with ``mask_history`` the other way round, and a third, for the diffusion models that generate in one step,
+  with 20 steps.
+- ``adigrec_ablation``: ADIGRec without AI2M, without the covariance penalty, without the dynamic interest.
+- ``adigrec_search``: the search behind its k, lambda1 and lambda2, which its paper does not give. Validation only.
+- ``options``: what the training options do to each embedding model, changed one at a time. Validation only.
 """
 
 from __future__ import annotations
@@ -14,31 +20,114 @@ import argparse
 import json
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
 from recbole_diffusion.quick_start import run
 
-ROWS = [
-    ("Pop", "default"),
-    ("BPR", "default"),
-    ("WindowSASRec", "default"),
-    ("DreamRec", "default"),
-    ("DreamRec", "paper"),
-    ("DiffDiv", "default"),
-    ("DiffDiv", "paper"),
-    ("ADIGRec", "default"),
-]
-DIFFUSION = ("DreamRec", "DiffDiv", "ADIGRec")
 MANY_STEPS = 20
+PRETRAINED = "<item table of WindowSASRec>"  # stands for the checkpoint of the study's first row, same seed
+
+
+class Row(NamedTuple):
+    """One line of a study: a model, a preset and what is set differently."""
+
+    model: str
+    preset: str = "default"
+    settings: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{key}={value}" for key, value in self.settings.items())
+
+    def of(self, result: dict[str, Any]) -> bool:
+        return (result["model"], result["preset"], result["change"]) == (self.model, self.preset, self.settings)
+
+
+class Study(NamedTuple):
+    """Rows, and whether the test split may be read."""
+
+    rows: list[Row]
+    reads_test: bool
+
+
+_SEARCH = {"num_interests": 4, "mse_weight": 0.1, "ce_weight": 1.0, "epochs": 30}
+_PRETRAINED = {"pretrained_item_table": PRETRAINED, "freeze_epochs": 10}
+
+
+def _options(model: str, base: dict[str, Any], *changes: dict[str, Any]) -> list[Row]:
+    return [Row(model, settings={**base, **change}) for change in ({}, *changes)]
+
+
+_SHARED_CHANGES: tuple[dict[str, Any], ...] = (
+    {"stop_gradient_target": False},
+    {"timestep_sampler": "uniform"},
+    {"ce_weight": 0.0},
+    {"ce_weight": 0.1},
+    _PRETRAINED,
+    {"embedding_size": 128},
+    {"embedding_size": 256},
+    {"item_init_std": 1.0},
+)
+
+STUDIES = {
+    "table": Study(
+        [
+            Row("Pop"),
+            Row("BPR"),
+            Row("WindowSASRec"),
+            Row("DreamRec"),
+            Row("DreamRec", "paper"),
+            Row("DiffDiv"),
+            Row("DiffDiv", "paper"),
+            Row("ADIGRec"),
+        ],
+        reads_test=True,
+    ),
+    "adigrec_ablation": Study(
+        _options("ADIGRec", {}, {"use_ai2m": False}, {"penalty_weight": 0.0}, {"use_dynamic_interest": False}),
+        reads_test=True,
+    ),
+    "adigrec_search": Study(
+        _options(
+            "ADIGRec",
+            _SEARCH,
+            {"num_interests": 2},
+            {"num_interests": 8},
+            {"mse_weight": 0.01},
+            {"mse_weight": 1.0},
+            {"ce_weight": 3.0},
+        ),
+        reads_test=False,
+    ),
+    "options": Study(
+        [
+            Row("WindowSASRec"),
+            *_options("DreamRec", {"epochs": 30}, *_SHARED_CHANGES),
+            *_options("DiffDiv", {"epochs": 30}, *_SHARED_CHANGES),
+            *_options("ADIGRec", {"epochs": 30}, *_SHARED_CHANGES),
+        ],
+        reads_test=False,
+    ),
+}
+
+
+def train(row: Row, seed: int, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Run one row with one seed."""
+    settings = dict(row.settings)
+    if settings.get("pretrained_item_table") == PRETRAINED:
+        (source,) = (r for r in results if r["model"] == "WindowSASRec" and r["seed"] == seed)
+        settings["pretrained_item_table"] = source["checkpoint"]
+    result = run(row.model, "ml-100k", settings={**settings, "seed": seed}, preset=row.preset)
+    return {**result, "change": row.settings}
 
 
 def retest(result: dict[str, Any], **settings: Any) -> dict[str, float]:
     """The test metrics of a trained model under other settings of generation or evaluation."""
     resolved = registry.get_model(result["model"])
-    user = {"seed": result["seed"], **settings}
+    user = {"seed": result["seed"], **result["change"], **settings}
     config = Config(resolved.model_class, "ml-100k", user, resolved.ours, result["preset"])
     loaders = prepare_loaders(config, create_dataset(config), registry.trains_on_windows(resolved, config))
     recommender = resolved.model_class(config, loaders.train.dataset).to(config["device"])
@@ -48,55 +137,77 @@ def retest(result: dict[str, Any], **settings: Any) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def table(results: list[dict[str, Any]]) -> str:
+def read_test(result: dict[str, Any]) -> None:
+    """Add what the table shows beside the run's own test metrics."""
+    masked = result["mask_history"]
+    other = retest(result, mask_history=not masked)
+    result["masked_test"], result["unmasked_test"] = (result["test"], other) if masked else (other, result["test"])
+    if result["generation"].get("sampling_steps") == 1:
+        result["many_steps_test"] = retest(result, sampling_steps=MANY_STEPS)
+
+
+def table(study: Study, results: list[dict[str, Any]]) -> str:
     """Markdown: mean and standard deviation over seeds."""
-    lines = [
-        "| model | preset | valid NDCG@10 | test NDCG@10 | test Hit@10 | masked | 20 steps | epochs | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for model, preset in ROWS:
-        runs = [r for r in results if (r["model"], r["preset"]) == (model, preset)]
-        if not runs:
-            continue
-        columns = [
-            [r["valid"]["ndcg@10"] for r in runs],
-            [r["test"]["ndcg@10"] for r in runs],
-            [r["test"]["hit@10"] for r in runs],
-            [r["masked_test"]["ndcg@10"] for r in runs],
-            [r["many_steps_test"]["ndcg@10"] for r in runs if "many_steps_test" in r],
-        ]
-        cells = [_mean_and_spread(column) for column in columns]
-        cells += [f"{statistics.mean(r[key] for r in runs):.0f}" for key in ("epochs", "train_seconds")]
-        lines.append(f"| {model} | {preset} | " + " | ".join(cells) + " |")
+    columns = {
+        "valid NDCG@10": lambda r: r["valid"]["ndcg@10"],
+        "test NDCG@10": lambda r: r["unmasked_test"]["ndcg@10"],
+        "test Hit@10": lambda r: r["unmasked_test"]["hit@10"],
+        "masked NDCG@10": lambda r: r["masked_test"]["ndcg@10"],
+        "masked Hit@10": lambda r: r["masked_test"]["hit@10"],
+        "20 steps NDCG@10": lambda r: r.get("many_steps_test", {}).get("ndcg@10"),
+        "target rank": lambda r: r["history"][-1].get("diagnostics", {}).get("target_rank"),
+        "interest correlation": lambda r: r["history"][-1].get("diagnostics", {}).get("interest_correlation"),
+        "epochs": lambda r: r["epochs"],
+        "seconds": lambda r: r["train_seconds"],
+        "parameters": lambda r: r["parameters"],
+    }
+    if not study.reads_test:
+        columns = {name: value for name, value in columns.items() if "test" not in name and "NDCG" not in name[5:]}
+    header = ["model", "preset", "settings", *columns]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for row in study.rows:
+        runs = [r for r in results if row.of(r)]
+        if runs:
+            cells = [_mean_and_spread([value(r) for r in runs]) for value in columns.values()]
+            lines.append("| " + " | ".join([row.model, row.preset, row.name, *cells]) + " |")
     return "\n".join(lines)
 
 
-def _mean_and_spread(values: list[float]) -> str:
-    if not values:
+def _mean_and_spread(values: list[float | None]) -> str:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return "–"
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values) if len(values) > 1 else 0:.4f}"
+    mean, spread = statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+    return f"{mean:.0f}" if mean > 2 else f"{mean:.4f} ± {spread:.4f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=STUDIES, default="table")
     parser.add_argument("--out", type=Path, required=True, help="file of finished runs, one JSON object a line")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=None, help="models to run; default: all")
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"))
     arguments = parser.parse_args()
-    results = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
-    done = {(r["model"], r["preset"], r["seed"]) for r in results}
-    for seed in arguments.seeds:
-        for model, preset in ROWS:
-            if (model, preset, seed) in done or (arguments.only and model not in arguments.only):
-                continue
-            result = run(model, "ml-100k", settings={"seed": seed}, preset=preset)
-            result["masked_test"] = retest(result, mask_history=True)
-            if model in DIFFUSION and preset == "default":
-                result["many_steps_test"] = retest(result, sampling_steps=MANY_STEPS)
-            with arguments.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
-            results.append(result)
-    print(table(results))
+    study = STUDIES[arguments.study]
+
+    def finished() -> list[dict[str, Any]]:
+        lines = arguments.out.read_text(encoding="utf-8").splitlines() if arguments.out.exists() else []
+        return [json.loads(line) for line in lines]
+
+    wanted = [(row, seed) for seed in arguments.seeds for row in study.rows]
+    wanted = [(row, seed) for row, seed in wanted if arguments.only is None or row.model in arguments.only]
+    for row, seed in wanted[arguments.part[0] :: arguments.part[1]]:
+        if any(row.of(r) and r["seed"] == seed for r in finished()):
+            continue
+        result = train(row, seed, finished())
+        if study.reads_test:
+            read_test(result)
+        else:
+            del result["test"]
+        with arguments.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
+    print(table(study, finished()))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from recbole_diffusion.recommend import example_recommendations, item_titles
 from recbole_diffusion.settings import UserError, load_settings
 from recbole_diffusion.trainer import versions
 
+_GENERATION = ("sampler", "sampling_steps", "eval_seed")
+
 
 def run(
     model: str | None = None,
@@ -38,9 +40,10 @@ def run(
         examples: how many example recommendations for one user to log.
 
     Returns:
-        ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``valid`` and ``test``
-        (metric to value), ``best_epoch``, ``epochs``, ``train_seconds``, ``test_seconds``, ``parameters``,
-        ``checkpoint``, ``history`` (one entry a validation) and ``versions``.
+        ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (a diffusion
+        model's sampler, steps and seed), ``valid`` and ``test`` (metric to value),
+        ``best_epoch``, ``epochs``, ``train_seconds``, ``test_seconds``, ``parameters``, ``checkpoint``, ``history``
+        (one entry a validation) and ``versions``.
 
     Raises:
         UserError: a setting, model or data set that does not exist or does not fit.
@@ -90,6 +93,7 @@ def run(
         "seed": config["seed"],
         "preset": preset,
         "mask_history": config["mask_history"],
+        "generation": {key: config[key] for key in _GENERATION if key in config},
         "valid": valid,
         "test": test,
         "best_epoch": trainer.saved_epoch,

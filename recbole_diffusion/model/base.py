@@ -21,6 +21,7 @@ from recbole_diffusion.model.pretrained import load_item_table
 from recbole_diffusion.settings import UserError
 
 _MOST_SIGNAL_LEFT = 0.02  # above this abar_T, generation starts from noise the network was never shown
+_DIAGNOSED_SHARES = (1, 0.75, 0.5, 0.25, 0)  # of T - 1: the steps at which the target's rank is logged
 
 
 class DiffusionRecommender(SequentialRecommender):
@@ -215,20 +216,22 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
     @torch.no_grad()
     def diagnose(self, interaction: Interaction) -> dict[str, float]:
-        """What tells of collapse: the item table, abar_T, and the target's rank by one look at t = T - 1."""
+        """What tells of collapse: the item table, abar_T, and the target's rank by one look at x_t.
+
+        ``target_rank`` is at t = T - 1, where only the guidance tells; ``target_rank@t`` at less noise, where x_t does.
+        """
         generator = self.evaluation_generator()
         guidance = self.generation_guidance(self.last_state(interaction), generator)
         target = interaction[self.ITEM_ID].repeat_interleave(self.num_channels)
-        x_0 = self.item_embedding(target)
-        t = torch.full_like(target, self.settings.timesteps - 1)
+        x_0, table, last = self.item_embedding(target), self.item_embedding.weight, self.settings.timesteps - 1
         noise = torch.randn(x_0.shape, generator=generator, device=self.device)
-        x_0_hat = self.predict_x0(self.project(self.process.q_sample(x_0, t, noise)), t, guidance)
-        table = self.item_embedding.weight
-        return {
-            **table_statistics(table[1:]),
-            "target_rank": nearest_neighbour_rank(x_0_hat, table, target).float().mean().item(),
-            "abar_T": float(self.process.alpha_bar(self.settings.timesteps - 1)),
-        }
+        ranks = {}
+        for step in sorted({int(share * last) for share in _DIAGNOSED_SHARES}, reverse=True):
+            t = torch.full_like(target, step)
+            x_0_hat = self.predict_x0(self.project(self.process.q_sample(x_0, t, noise)), t, guidance)
+            rank = nearest_neighbour_rank(x_0_hat, table, target).float().mean().item()
+            ranks["target_rank" if step == last else f"target_rank@{step}"] = rank
+        return {**table_statistics(table[1:]), **ranks, "abar_T": float(self.process.alpha_bar(last))}
 
 
 def _at(states: Any, rows: Tensor, columns: Tensor) -> Any:
