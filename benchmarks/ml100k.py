@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
-from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
-from recbole_diffusion.quick_start import run
+from recbole_diffusion.quick_start import prepare, run
 
 MANY_STEPS = 20
 PRETRAINED = "<item table of WindowSASRec>"  # stands for the checkpoint of the study's first row, same seed
@@ -129,9 +128,7 @@ def retest(result: dict[str, Any], **settings: Any) -> dict[str, float]:
     resolved = registry.get_model(result["model"])
     user = {"seed": result["seed"], **result["change"], **settings}
     config = Config(resolved.model_class, "ml-100k", user, resolved.ours, result["preset"])
-    loaders = prepare_loaders(config, create_dataset(config), registry.trains_on_windows(resolved, config))
-    recommender = resolved.model_class(config, loaders.train.dataset).to(config["device"])
-    trainer = registry.get_trainer(resolved)(config, recommender)
+    _, loaders, _, trainer = prepare(resolved, config)
     trainer.eval_collector.data_collect(loaders.train)
     metrics = trainer.evaluate(loaders.test, model_file=result["checkpoint"])
     return {name: float(value) for name, value in metrics.items()}

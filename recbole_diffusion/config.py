@@ -67,6 +67,8 @@ class RunSettings(TypedSettings):
     reproducibility: bool = setting()
     show_progress: bool = setting()
     shuffle: bool = setting()
+    bucket_by_length: bool = setting()
+    cut_points: int | None = setting(low=1, optional=True)
 
 
 class Config(RecBoleConfig):

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from recbole.data.dataset import Dataset
 from recbole.utils import init_logger, init_seed
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
-from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
+from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
 from recbole_diffusion.recommend import example_recommendations, item_titles
 from recbole_diffusion.settings import UserError, load_settings
 from recbole_diffusion.trainer import versions
@@ -55,7 +56,6 @@ def run(
     with _as_user_error(f"model={model}"):
         resolved = registry.get_model(model)
     config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
-    init_seed(config["seed"], config["reproducibility"])
     # RecBole looks for these and then makes them: two runs that start together would collide.
     for folder in (Path("log", config["model"]), Path(config["checkpoint_dir"])):
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,17 +63,11 @@ def run(
     logger = getLogger()
     logger.info(f"{model}: {'ours' if resolved.ours else 'RecBole'} ({class_path(resolved.model_class)})")
     logger.info(config)
-
-    raw = create_dataset(config)
-    logger.info(raw)
-    titles = item_titles(config, raw) if examples else []
-    with _as_user_error(f"{model} on {dataset}"):
-        loaders = prepare_loaders(config, raw, registry.trains_on_windows(resolved, config))
-        init_seed(config["seed"], config["reproducibility"])
-        recommender = resolved.model_class(config, loaders.train.dataset).to(config["device"])
+    prepared = prepare(resolved, config)
+    loaders, recommender, trainer = prepared.loaders, prepared.model, prepared.trainer
+    logger.info(prepared.dataset)
     logger.info(recommender)
-    trainer = registry.get_trainer(resolved)(config, recommender)
-    trainer.vocabulary = [str(token) for token in raw.field2id_token[raw.iid_field]]
+    titles = item_titles(config, prepared.dataset) if examples else []
 
     start = time.perf_counter()
     _, valid = trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
@@ -105,6 +99,33 @@ def run(
         "history": trainer.history,
         "versions": versions(),
     }
+
+
+class Prepared(NamedTuple):
+    """A model that is ready to train, with its data."""
+
+    dataset: Dataset
+    loaders: Loaders
+    model: Any
+    trainer: Any
+
+
+def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
+    """Data set, loaders, model and trainer of a configuration, seeded by its ``seed``.
+
+    Raises:
+        UserError: settings, model and data set do not fit together.
+    """
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    with _as_user_error(f"{config['model']} on {config['dataset']}"):
+        rows, short = registry.training_rows(resolved, config), registry.takes_short_batches(resolved)
+        loaders = prepare_loaders(config, dataset, rows, short)
+        init_seed(config["seed"], config["reproducibility"])
+        model = resolved.model_class(config, loaders.train.dataset).to(config["device"])
+    trainer = registry.get_trainer(resolved)(config, model)
+    trainer.vocabulary = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    return Prepared(dataset, loaders, model, trainer)
 
 
 def _name(key: str, given: str | None, user: Mapping[str, Any]) -> str:

@@ -26,6 +26,12 @@ OURS = MappingProxyType(
     }
 )
 RECBOLE_PREFIX = "recbole."
+# RecBole's sequential models whose scores and losses are the same on batches cut to their longest history. The others
+# have layers of size L (Caser, HGN, SINE, ...), read from the end of the padding, or mask a share of L.
+SHORT_BATCHES = (
+    "CORE", "FDSA", "FPMC", "GCSAN", "GRU4Rec", "GRU4RecF", "HRM", "NARM", "SASRec", "SASRecF", "SRGNN", "STAMP",
+    "TransRec",
+)  # fmt: skip
 _RECBOLE_KINDS = (
     "sequential_recommender",
     "general_recommender",
@@ -79,6 +85,11 @@ def get_trainer(resolved: Resolved) -> type:
     return with_safe_checkpoints(recbole_trainer(resolved.model_class.type, resolved.model_class.__name__))
 
 
-def trains_on_windows(resolved: Resolved, config: Config) -> bool:
-    """Whether the model takes windows in place of one row a prefix (the setting ``train_on``, or the class itself)."""
-    return getattr(resolved.model_class, "train_on", config["train_on"]) == "windows"
+def training_rows(resolved: Resolved, config: Config) -> str:
+    """``windows``, ``prefixes`` or ``users``: the setting ``train_on``, or what the class itself says."""
+    return getattr(resolved.model_class, "train_on", config["train_on"] or "prefixes")
+
+
+def takes_short_batches(resolved: Resolved) -> bool:
+    """Whether batches may be as long as their longest history, or the model's layers need the full L."""
+    return resolved.ours or resolved.model_class.__name__ in SHORT_BATCHES

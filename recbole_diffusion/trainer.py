@@ -6,6 +6,7 @@ import functools
 import platform
 import secrets
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,8 @@ class DiffusionTrainer(SafeCheckpoints):
         self._last_losses = dict(zip(self._loss_names(losses), losses, strict=True))
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
-        score, result = super()._valid_epoch(valid_data, show_progress)
+        with self.model.validation() if hasattr(self.model, "validation") else nullcontext():
+            score, result = super()._valid_epoch(valid_data, show_progress)
         self.history[-1]["losses"] = self._last_losses
         diagnose = getattr(self.model, "diagnose", None)
         if diagnose is not None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from markov import write_atomic
-from recbole.utils import init_seed
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
-from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
+from recbole_diffusion.data.loaders import Loaders
+from recbole_diffusion.quick_start import prepare
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -70,10 +70,7 @@ def build(random_data: Path) -> Callable[..., Built]:
         user = {"data_path": str(random_data), "MAX_ITEM_LIST_LENGTH": 10, "seed": 1, **settings}
         resolved = registry.get_model(model)
         config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
-        init_seed(config["seed"], config["reproducibility"])
-        loaders = prepare_loaders(config, create_dataset(config), registry.trains_on_windows(resolved, config))
-        init_seed(config["seed"], config["reproducibility"])
-        recommender = resolved.model_class(config, loaders.train.dataset).to(config["device"])
-        return Built(config, loaders, recommender, registry.get_trainer(resolved)(config, recommender))
+        _, loaders, recommender, trainer = prepare(resolved, config)
+        return Built(config, loaders, recommender, trainer)
 
     return build

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import recbole.data.dataset as recbole_datasets
 import torch
 from recbole.config import Config as RecBoleConfig
-from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
+from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler, Sampler
 from recbole.utils import FeatureType, ModelType
 
+from recbole_diffusion.data.batches import BatchSampler
+from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import WindowDataLoader
 from recbole_diffusion.settings import UserError, did_you_mean, load_settings
@@ -33,20 +35,28 @@ class Loaders(NamedTuple):
     test: AbstractDataLoader
 
 
-class MaskedEvalDataLoader(FullSortEvalDataLoader):
-    """Whole-catalogue evaluation of a sequential model that also says which items the user has seen.
+class SequenceEvalDataLoader(FullSortEvalDataLoader):
+    """Whole-catalogue evaluation of a sequential model.
 
-    The trainer scores those -inf. RecBole's own loader never does for a sequential model.
+    With ``bucket_by_length`` histories of like length meet in a batch. With ``mask_history`` the loader says which
+    items the user has seen, and the trainer scores those -inf; RecBole's own never does for a sequential model.
     """
 
+    def __init__(self, config: Any, dataset: LazySequentialDataset, sampler: Any, shuffle: bool = False) -> None:
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        if config["bucket_by_length"]:
+            lengths = dataset.inter_feat[dataset.item_list_length_field]
+            rows = torch.arange(len(lengths))
+            # DataLoader lets nobody set this attribute once it is built, and RecBole builds it.
+            self.__dict__["batch_sampler"] = BatchSampler(
+                lambda: rows, lengths, torch.ones_like(lengths), self.step, bucket=True
+            )
+
     def collate_fn(self, index: Any) -> tuple:
-        interaction, _, positive_u, positive_i = super().collate_fn(index)
-        return (
-            interaction,
-            self._dataset.seen_items(self._dataset.target_rows[torch.as_tensor(index)]),
-            positive_u,
-            positive_i,
-        )
+        interaction, history, positive_u, positive_i = super().collate_fn(index)
+        if self.config["mask_history"]:
+            history = self._dataset.seen_items(self._dataset.target_rows[torch.as_tensor(index)])
+        return interaction, history, positive_u, positive_i
 
 
 def create_dataset(config: RecBoleConfig) -> Dataset:
@@ -105,50 +115,77 @@ def _fetch_files(config: RecBoleConfig) -> None:
         raise UserError(f"dataset={name!r}: not found in {folder}, and the download failed ({error}). {put}") from error
 
 
-def prepare_loaders(config: RecBoleConfig, dataset: Dataset, windows: bool) -> Loaders:
+def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim: bool) -> Loaders:
     """Split ``dataset`` and build its loaders.
 
     Args:
         config: settings of the run.
         dataset: from :func:`create_dataset`.
-        windows: train on windows (:class:`WindowDataLoader`) in place of one row a prefix.
+        train_on: training rows of a sequential model: ``prefixes``, one a target; ``windows``, up to L targets a row;
+            ``users``, each user's last target with the history before it.
+        trim: whether the model takes batches as long as their longest history; else all are L long.
 
     Raises:
-        UserError: a split is empty, lists are longer than the catalogue, or windows or masked histories are wanted of
-            a data set that does not keep whole sequences (``benchmark_filename``).
+        UserError: a split is empty, lists are longer than the catalogue, or the data set does not keep the whole
+            sequences that a setting needs (``benchmark_filename``).
     """
     splits = dataset.build()
     _check_splits(config, splits)
     samplers = create_samplers(config, dataset, splits)
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        return _general_loaders(config, dataset, splits, samplers)
+    whole = getattr(splits[0], "events", None) is not None
+    _check_rows(config, train_on, whole)
+    if not whole:
+        phases = zip(("train", "valid", "test"), splits, samplers, strict=True)
+        shuffle = {"train": config["shuffle"]}
+        return Loaders(*(get_dataloader(config, p)(config, d, s, shuffle=shuffle.get(p, False)) for p, d, s in phases))
+    train: AbstractDataLoader
+    splits[0].trim = trim and config["bucket_by_length"]
+    if train_on == "windows":
+        train = WindowDataLoader(config, splits[0], samplers[0], shuffle=config["shuffle"])
+    else:
+        train = PrefixDataLoader(config, splits[0], samplers[0], config["shuffle"], last_only=train_on == "users")
+    evaluation = []
+    for phase, split, sampler in zip(("valid", "test"), splits[1:], samplers[1:], strict=True):
+        full = config["eval_args"]["mode"][phase] == "full"
+        if config["mask_history"] and not full:
+            raise UserError(f"mask_history=True: needs eval_args mode 'full' for {config['model']}.")
+        loader = SequenceEvalDataLoader if full else NegSampleEvalDataLoader
+        split.trim = splits[0].trim and full  # the loader of sampled evaluation joins pieces of one width
+        evaluation.append(loader(config, split, sampler, shuffle=False))
+    return Loaders(train, *evaluation)
+
+
+def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samplers: tuple) -> Loaders:
+    """RecBole's own loaders, with negatives that are never the user's own items."""
+    if config["cut_points"] is not None:
+        raise UserError(f"cut_points={config['cut_points']}: only sequential models have histories to cut.")
     negatives = config["train_neg_sample_args"]
-    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and negatives["distribution"] != "none":
+    if negatives["distribution"] != "none":
         # What evaluation leaves in the ranking must not decide what training may draw: never the user's own items.
         sampler = Sampler(["train", "valid", "test"], splits, negatives["distribution"], negatives["alpha"])
         samplers = (sampler.set_phase("train"), *samplers[1:])
-    if windows:
-        if getattr(splits[0], "events", None) is None:
-            raise UserError(
-                "train_on=windows: needs the whole sequences, not benchmark_filename. Set train_on=prefixes."
-            )
-        train = WindowDataLoader(config, splits[0], samplers[0], shuffle=config["shuffle"])
-    elif config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         kg_sampler = KGSampler(dataset, negatives["distribution"], negatives["alpha"])
         train = get_dataloader(config, "train")(config, splits[0], samplers[0], kg_sampler, shuffle=True)
     else:
         train = get_dataloader(config, "train")(config, splits[0], samplers[0], shuffle=config["shuffle"])
-    evaluation = []
-    for phase, split, sampler in zip(("valid", "test"), splits[1:], samplers[1:], strict=True):
-        loader = get_dataloader(config, phase)
-        if config["mask_history"] and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-            if getattr(split, "events", None) is None:
-                raise UserError(
-                    f"mask_history=True: {config['model']} on {config['dataset']} keeps no whole histories."
-                )
-            if config["eval_args"]["mode"][phase] != "full":
-                raise UserError(f"mask_history=True: needs eval_args mode 'full' for {config['model']}.")
-            loader = MaskedEvalDataLoader
-        evaluation.append(loader(config, split, sampler, shuffle=False))
-    return Loaders(train, *evaluation)
+    phases = zip(("valid", "test"), splits[1:], samplers[1:], strict=True)
+    return Loaders(train, *(get_dataloader(config, p)(config, d, s, shuffle=False) for p, d, s in phases))
+
+
+def _check_rows(config: RecBoleConfig, train_on: str, whole: bool) -> None:
+    """Refuse settings that the data set or the kind of training rows cannot follow."""
+    if not whole and train_on != "prefixes":
+        raise UserError(
+            f"train_on={train_on}: needs the whole sequences, not benchmark_filename. Set train_on=prefixes."
+        )
+    if not whole and config["mask_history"]:
+        raise UserError(f"mask_history=True: {config['model']} on {config['dataset']} keeps no whole histories.")
+    if config["cut_points"] is not None and (train_on != "prefixes" or not whole):
+        why = f"train_on={train_on}" if whole else "a data set without whole sequences"
+        raise UserError(f"cut_points={config['cut_points']}: draws among prefixes; {why} has none to draw. Set ~.")
 
 
 def _check_splits(config: RecBoleConfig, splits: list[Dataset]) -> None:

@@ -22,6 +22,7 @@ class LazySequentialDataset(SequentialDataset):
     """
 
     events: Interaction | None = None
+    trim: bool = False  # histories as long as the longest of those asked for, not all of them L
     inter_feat: Any
 
     def data_augmentation(self) -> None:
@@ -47,7 +48,9 @@ class LazySequentialDataset(SequentialDataset):
         if self.events is not None:
             target = data[_TARGET_ROW]
             data = Interaction({field: data[field] for field in data if field != _TARGET_ROW})
-            data.update(self.histories(target, data[self.item_list_length_field], self.max_item_list_len))
+            length = data[self.item_list_length_field]
+            width = int(length.max()) if self.trim and len(length) else self.max_item_list_len
+            data.update(self.histories(target, length, width))
         return self.join(data) if join else data
 
     @property

@@ -11,6 +11,7 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_diffusion.data.batches import BatchSampler
 from recbole_diffusion.data.sequences import LazySequentialDataset
 
 
@@ -43,7 +44,7 @@ class WindowDataLoader(AbstractDataLoader):
     A batch has ``item_id_list`` [batch, L] (the items before each target, padded on the right with 0),
     ``target_list`` (``TARGET_LIST_FIELD``) [batch, L] (the target of each position, 0 where there is none),
     ``item_length`` [batch] and ``user_id`` [batch]; L is the longest window of the batch. ``train_batch_size`` counts
-    windows.
+    windows; with ``bucket_by_length`` windows of like length meet, as many as hold the targets of that many.
     """
 
     def __init__(self, config: Any, dataset: LazySequentialDataset, sampler: Any, shuffle: bool = False) -> None:
@@ -54,6 +55,13 @@ class WindowDataLoader(AbstractDataLoader):
         self.first, self.count = cut_windows(dataset.target_rows, users, dataset.max_item_list_len)
         self.sample_size = len(self.first)
         super().__init__(config, dataset, sampler, shuffle=shuffle)
+        if config["bucket_by_length"]:
+            rows = torch.arange(self.sample_size)
+            generator = self.generator if shuffle else None
+            # DataLoader lets nobody set this attribute once it is built, and RecBole builds it.
+            self.__dict__["batch_sampler"] = BatchSampler(
+                lambda: rows, self.count, self.count, self.step, bucket=True, generator=generator
+            )
 
     def _init_batch_size_and_step(self) -> None:
         self.step = self.config["train_batch_size"]

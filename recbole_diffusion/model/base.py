@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -40,8 +42,12 @@ class DiffusionRecommender(SequentialRecommender):
         self.settings = self.config_class.from_config(config)
         self.process = GaussianProcess(self.settings.betas())
         self.timestep_sampler = TIMESTEP_SAMPLERS[self.settings.timestep_sampler](self.settings.timesteps)
+        steps, valid_steps = self.settings.sampling_steps, self.settings.valid_sampling_steps
+        for name, value in (("sampling_steps", steps), ("valid_sampling_steps", valid_steps)):
+            if value is not None and value > self.settings.timesteps:
+                raise UserError(f"{name}={value}: must be from 1 to timesteps={self.settings.timesteps}.")
+        self.reverse_timesteps = select_timesteps(self.settings.timesteps, steps)
         try:
-            self.reverse_timesteps = select_timesteps(self.settings.timesteps, self.settings.sampling_steps)
             self.reverse_step = make_step(self.settings.sampler, self.settings.eta, self.settings.variance)
         except ValueError as error:
             raise UserError(str(error)) from error
@@ -49,6 +55,17 @@ class DiffusionRecommender(SequentialRecommender):
     def evaluation_generator(self) -> torch.Generator:
         """Noise of its own for generation: the same for the same batch, and none taken from training."""
         return torch.Generator(device=self.device).manual_seed(self.settings.eval_seed)
+
+    @contextmanager
+    def validation(self) -> Iterator[None]:
+        """Generation in ``valid_sampling_steps`` steps, where that is set: what training validates by."""
+        before, steps = self.reverse_timesteps, self.settings.valid_sampling_steps
+        if steps is not None:
+            self.reverse_timesteps = select_timesteps(self.settings.timesteps, steps)
+        try:
+            yield
+        finally:
+            self.reverse_timesteps = before
 
     def generate(self, interaction: Interaction) -> Tensor:
         """x0_hat of each row and channel, [batch, channels, dim]."""

@@ -25,6 +25,7 @@ class DiffusionConfig(TypedSettings):
     timestep_sampler: str = setting(choices=TIMESTEP_SAMPLERS)
     sampler: str = setting(choices=SAMPLERS)
     sampling_steps: int = setting(low=1)
+    valid_sampling_steps: int | None = setting(low=1, optional=True)
     eta: float = setting(low=0, high=1)
     variance: str = setting(choices=VARIANCES)
     eval_seed: int = setting(low=0, high=2**63 - 1)

@@ -27,7 +27,7 @@ from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
 from recbole_diffusion.diffusion.samplers import noise_like
 from recbole_diffusion.model.base import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
-from recbole_diffusion.model.layers import TransformerBlock
+from recbole_diffusion.model.layers import Dropout, TransformerBlock
 from recbole_diffusion.settings import setting
 
 _EPS = 1e-12  # of every layer norm, as the authors have it
@@ -71,7 +71,7 @@ class Approximator(nn.Module):
             TransformerBlock(dim, num_heads, dropout, gelu="tanh", eps=_EPS) for _ in range(num_layers)
         )
         self.final_norm = nn.LayerNorm(dim, _EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_t: Tensor, t: Tensor, history: History) -> Tensor:
         """x_t [batch, dim] and t [batch] to x0_hat [batch, dim]."""
@@ -96,7 +96,7 @@ class DiffuRec(EmbeddingDiffusionRecommender):
         s = self.settings
         dim = s.embedding_size
         self.position_embedding = nn.Embedding(self.max_seq_length, dim) if s.use_position else None
-        self.embedding_dropout = nn.Dropout(s.embedding_dropout)
+        self.embedding_dropout = Dropout(s.embedding_dropout)
         self.embedding_norm = nn.LayerNorm(dim, _EPS)
         self.denoiser = Approximator(dim, s.num_layers, s.num_heads, s.dropout, s.uncertainty, s.timesteps)
 
@@ -107,9 +107,7 @@ class DiffuRec(EmbeddingDiffusionRecommender):
         return self.embedding_norm(items)
 
     def last_state(self, interaction: Interaction) -> History:
-        length = interaction[self.ITEM_SEQ_LEN]
-        item_seq = interaction[self.ITEM_SEQ][:, : int(length.max())]  # no work for columns of padding
-        return History(self.encode(item_seq), length, None)
+        return History(self.encode(interaction[self.ITEM_SEQ]), interaction[self.ITEM_SEQ_LEN], None)
 
     def training_pairs(self, interaction: Interaction) -> tuple[History, Tensor]:
         return self.last_state(interaction), interaction[self.ITEM_ID]

@@ -11,6 +11,7 @@ from conftest import Built
 from recbole.data.interaction import Interaction
 
 from recbole_diffusion.model.losses import gaussian_kl, robust_divergence
+from recbole_diffusion.settings import UserError
 
 SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 
@@ -129,6 +130,21 @@ def test_generation_asks_once_a_step_at_the_chosen_steps(build: Callable[..., Bu
     built.model.generate(built.loaders.valid.dataset[[0, 1]])
     assert len(asked) == steps and asked[0] == 999 and asked == sorted(set(asked), reverse=True)
     assert steps == 1 or asked[-1] == 0
+
+
+def test_valid_sampling_steps_are_those_of_validation_alone(build: Callable[..., Built]) -> None:
+    built = build("DreamRec", sampling_steps=5, valid_sampling_steps=2, epochs=1, eval_step=1, **SMALL)
+    asked: list[int] = []
+    plain = built.model.denoiser.guided
+    built.model.denoiser.guided = lambda x_t, t, g, w: asked.append(int(t[0])) or plain(x_t, t, g, w)
+    built.model.diagnose = lambda batch: {}
+    built.trainer.fit(built.loaders.train, built.loaders.valid)
+    assert asked == [999, 0]
+    asked.clear()
+    built.trainer.evaluate(built.loaders.test)
+    assert len(asked) == 5 and asked[0] == 999 and asked[-1] == 0
+    with pytest.raises(UserError, match="valid_sampling_steps=1001: must be from 1 to timesteps=1000"):
+        build("DreamRec", valid_sampling_steps=1001, **SMALL)
 
 
 def test_guidance_strength_and_prediction_reach_generation(build: Callable[..., Built]) -> None:
@@ -305,7 +321,7 @@ def test_adigrec_sees_x_t_on_the_unit_sphere_in_training_and_at_every_step(build
     built.model.calculate_loss(next(iter(built.loaders.train)))
     built.model.eval().generate(built.loaders.valid.dataset[[0, 1, 2]])
     built.model.diagnose(built.loaders.valid.dataset[[0, 1, 2]])
-    assert len(seen) == 1 + 6 + 1
+    assert len(seen) == 1 + 6 + 5  # the diagnosis looks at five timesteps
     for x_t in seen:
         torch.testing.assert_close(x_t.norm(dim=-1), torch.ones(len(x_t)))
 

@@ -1,0 +1,49 @@
+"""One row a target: its history, gathered when the batch is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.data.dataloader import TrainDataLoader
+from torch import Tensor
+
+from recbole_diffusion.data.batches import BatchSampler, cut_points, last_rows
+from recbole_diffusion.data.sequences import LazySequentialDataset
+
+
+class PrefixDataLoader(TrainDataLoader):
+    """RecBole's training batches of a sequential model, with a choice of rows and of the order they come in.
+
+    Args:
+        config: ``bucket_by_length``: histories of like length meet in a batch; without it and without a choice of rows
+            the batches are RecBole's own, to the last id. ``cut_points``: so many random rows of each user an epoch.
+        dataset, sampler, shuffle: as RecBole's.
+        last_only: one row a user, the one with the longest history.
+    """
+
+    def __init__(
+        self, config: Any, dataset: LazySequentialDataset, sampler: Any, shuffle: bool, last_only: bool = False
+    ) -> None:
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self.last_only = last_only
+        self.users = dataset.inter_feat[dataset.uid_field]
+        if config["bucket_by_length"] or config["cut_points"] is not None or last_only:
+            lengths = dataset.inter_feat[dataset.item_list_length_field]
+            # DataLoader lets nobody set this attribute once it is built, and RecBole builds it.
+            self.__dict__["batch_sampler"] = BatchSampler(
+                self.draw_rows,
+                lengths,
+                torch.ones_like(lengths),
+                self.step,
+                config["bucket_by_length"],
+                self.generator if shuffle else None,
+            )
+
+    def draw_rows(self) -> Tensor:
+        """The rows of one epoch, [rows]."""
+        if self.last_only:
+            return last_rows(self.users, self._dataset.target_rows)
+        if self.config["cut_points"] is not None:
+            return cut_points(self.users, self.config["cut_points"], self.generator)
+        return torch.arange(len(self.users))
