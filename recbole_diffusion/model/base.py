@@ -20,7 +20,6 @@ from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionCo
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
 from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
 from recbole_diffusion.model.pretrained import load_item_table
-from recbole_diffusion.settings import UserError
 
 _MOST_SIGNAL_LEFT = 0.02  # above this abar_T, generation starts from noise the network was never shown
 _DIAGNOSED_SHARES = (1, 0.75, 0.5, 0.25, 0)  # of T - 1: the steps at which the target's rank is logged
@@ -42,15 +41,8 @@ class DiffusionRecommender(SequentialRecommender):
         self.settings = self.config_class.from_config(config)
         self.process = GaussianProcess(self.settings.betas())
         self.timestep_sampler = TIMESTEP_SAMPLERS[self.settings.timestep_sampler](self.settings.timesteps)
-        steps, valid_steps = self.settings.sampling_steps, self.settings.valid_sampling_steps
-        for name, value in (("sampling_steps", steps), ("valid_sampling_steps", valid_steps)):
-            if value is not None and value > self.settings.timesteps:
-                raise UserError(f"{name}={value}: must be from 1 to timesteps={self.settings.timesteps}.")
-        self.reverse_timesteps = select_timesteps(self.settings.timesteps, steps)
-        try:
-            self.reverse_step = make_step(self.settings.sampler, self.settings.eta, self.settings.variance)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        self.reverse_timesteps = select_timesteps(self.settings.timesteps, self.settings.sampling_steps)
+        self.reverse_step = make_step(self.settings.sampler, self.settings.eta, self.settings.variance)
 
     def evaluation_generator(self) -> torch.Generator:
         """Noise of its own for generation: the same for the same batch, and none taken from training."""
@@ -109,8 +101,6 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = self.settings
-        if settings.embedding_size % settings.num_heads:
-            raise UserError(f"num_heads={settings.num_heads}: must divide embedding_size={settings.embedding_size}.")
         self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
         self.item_embedding = nn.Embedding(self.n_items, settings.embedding_size, padding_idx=0)
         nn.init.normal_(self.item_embedding.weight[1:], std=settings.item_init_std)
@@ -118,12 +108,6 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             tokens = [str(token) for token in dataset.field2id_token[self.ITEM_ID]]
             table = load_item_table(settings.pretrained_item_table, tokens, settings.embedding_size)
             self.item_embedding.weight.data.copy_(table * (settings.item_init_std / table[1:].std()))
-        elif settings.freeze_epochs > 0:
-            raise UserError(f"freeze_epochs={settings.freeze_epochs}: needs a pretrained_item_table to keep.")
-        if settings.mse_weight == settings.ce_weight == 0:
-            raise UserError(
-                "mse_weight=0 and ce_weight=0: one of them must be above 0, there is nothing to learn from."
-            )
         signal_left = self.process.alpha_bar(settings.timesteps - 1)
         if signal_left > _MOST_SIGNAL_LEFT:
             self.logger.warning(

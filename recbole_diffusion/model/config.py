@@ -30,6 +30,22 @@ class DiffusionConfig(TypedSettings):
     variance: str = setting(choices=VARIANCES)
     eval_seed: int = setting(low=0, high=2**63 - 1)
 
+    def __post_init__(self) -> None:
+        """Refuse combinations that make no sense."""
+        for name in ("sampling_steps", "valid_sampling_steps"):
+            steps = getattr(self, name)
+            if steps is not None and steps > self.timesteps:
+                raise UserError(f"{name}={steps}: must be from 1 to timesteps={self.timesteps}.")
+            if steps == 1 and self.prediction == "eps":
+                raise UserError(
+                    f"{name}=1 with prediction=eps: the one step divides by sqrt(abar_T), which is near 0. Take more "
+                    "steps, or predict x0 or v."
+                )
+        if self.eta > 0 and self.sampler != "ddim":
+            raise UserError(
+                f"eta={self.eta:g}: is the noise of sampler=ddim; that of {self.sampler} is set by variance."
+            )
+
     def betas(self) -> Tensor:
         """The noise schedule, float64 [T]."""
         given = {name: getattr(self, name) for name in ("beta_start", "beta_end")}
@@ -57,3 +73,19 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
     rescale_x0: bool = setting()
     pretrained_item_table: str | None = setting(optional=True)
     freeze_epochs: int = setting(low=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embedding_size % self.num_heads:
+            raise UserError(f"num_heads={self.num_heads}: must divide embedding_size={self.embedding_size}.")
+        if self.freeze_epochs > 0 and self.pretrained_item_table is None:
+            raise UserError(f"freeze_epochs={self.freeze_epochs}: needs a pretrained_item_table to keep.")
+        if self.mse_weight == self.ce_weight == 0:
+            raise UserError(
+                "mse_weight=0 and ce_weight=0: one of them must be above 0, there is nothing to learn from."
+            )
+        if self.ce_weight > 0 and self.prediction == "eps":
+            raise UserError(
+                f"ce_weight={self.ce_weight:g} with prediction=eps: x0_hat is then divided by sqrt(abar_t), which is "
+                "near 0 at most steps. Set ce_weight=0, or predict x0 or v."
+            )

@@ -43,6 +43,11 @@ class DiffDivConfig(DreamRecConfig):
     stop_gradient_latent: bool = setting()
     num_channels: int = setting(low=1)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.divergence == "alpha" and self.divergence_order >= 1:
+            raise UserError(f"divergence_order={self.divergence_order:g}: the alpha divergence needs a number below 1.")
+
 
 class LatentGuidance(nn.Module):
     """DAGL: ``q(z | c) = N(mu(c), diag sigma^2(c))`` by an MLP d -> d', and ``c_hat = psi(z)`` by an MLP d' -> d."""
@@ -72,8 +77,6 @@ class DiffDiv(DreamRec):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         s = self.settings
-        if s.divergence == "alpha" and s.divergence_order >= 1:
-            raise UserError(f"divergence_order={s.divergence_order:g}: the alpha divergence needs a number below 1.")
         self.num_channels = s.num_channels
         self.latent = LatentGuidance(s.embedding_size, s.latent_size)
 

@@ -34,6 +34,14 @@ class DreamRecConfig(EmbeddingDiffusionConfig):
     guidance_strength: float = setting(low=0)
     p_uncond: float = setting(low=0, below=1)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.guidance_strength > 0 and self.p_uncond == 0:
+            raise UserError(
+                f"guidance_strength={self.guidance_strength:g} needs p_uncond above 0: without it the prediction "
+                "without guidance is never trained."
+            )
+
 
 class DreamRec(EmbeddingDiffusionRecommender):
     """Generates the embedding of the next item from noise, guided by the encoded history."""
@@ -46,11 +54,6 @@ class DreamRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        if s.guidance_strength > 0 and s.p_uncond == 0:
-            raise UserError(
-                f"guidance_strength={s.guidance_strength:g} needs p_uncond above 0: without it the prediction without "
-                "guidance is never trained."
-            )
         self.encoder = CausalEncoder(
             self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
         )

@@ -65,7 +65,7 @@ def _targets(built: Built, batch: Interaction) -> torch.Tensor:
 def test_a_perfect_denoiser_has_no_squared_error(
     build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch, prediction: str
 ) -> None:
-    built = build("DreamRec", prediction=prediction, ce_weight=0.0, item_init_std=1.0, **SMALL)
+    built = build("DreamRec", prediction=prediction, sampling_steps=2, ce_weight=0.0, item_init_std=1.0, **SMALL)
     batch = next(iter(built.loaders.train))
     items = _targets(built, batch)
     noise = torch.randn(len(items), 8)
@@ -147,14 +147,72 @@ def test_valid_sampling_steps_are_those_of_validation_alone(build: Callable[...,
         build("DreamRec", valid_sampling_steps=1001, **SMALL)
 
 
+SAMPLERS = [
+    {"sampler": "ddpm", "variance": "small"},
+    {"sampler": "ddpm", "variance": "large"},
+    {"sampler": "ddpm", "variance": "none"},
+    {"sampler": "ddim", "eta": 0.0},
+    {"sampler": "ddim", "eta": 0.5},
+    {"sampler": "ddim", "eta": 1.0},
+]
+
+
+@pytest.mark.parametrize("prediction", ["x0", "v", "eps"])
+@pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "DiffuRec", "ADIGRec"])
+def test_every_model_generates_by_every_sampler(build: Callable[..., Built], model: str, prediction: str) -> None:
+    if model == "ADIGRec" and prediction != "x0":
+        with pytest.raises(UserError, match=f"prediction='{prediction}': must be one of x0"):
+            build(model, prediction=prediction, **SMALL)
+        return
+    loss = {"ce_weight": 0.0, "mse_weight": 1.0} if prediction == "eps" else {}
+    scores = []
+    for settings in SAMPLERS:
+        for steps in (2, 20):
+            built = build(
+                model, timesteps=20, noise_schedule="truncated_linear", sampling_steps=steps, prediction=prediction,
+                **settings, **loss, **SMALL,
+            )  # fmt: skip
+            batch = built.loaders.valid.dataset[[0, 1, 2]]
+            first, second = (built.model.eval().full_sort_predict(batch)[:, 1:] for _ in range(2))
+            assert torch.equal(first, second) and torch.isfinite(first).all()
+            scores.append(first)
+    *others, two, twenty = scores  # ddim with eta = 1 is ddpm with the small variance
+    torch.testing.assert_close(two, scores[0], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(twenty, scores[1], rtol=1e-3, atol=1e-5)
+    for i, a in enumerate(others):  # every other sampler and number of steps makes a difference
+        assert not any(torch.allclose(a, b, rtol=1e-4, atol=0) for b in others[:i])
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("DreamRec", {"sampling_steps": 1001}, "sampling_steps=1001: must be from 1 to timesteps=1000"),
+        ("DreamRec", {"sampler": "ddpm", "eta": 0.5}, "eta=0.5: is the noise of sampler=ddim"),
+        ("DreamRec", {"prediction": "eps", "ce_weight": 0.0}, "sampling_steps=1 with prediction=eps: .* divides"),
+        ("DiffuRec", {"prediction": "eps"}, "ce_weight=1 with prediction=eps: x0_hat is then divided"),
+        ("DiffuRec", {"ce_weight": 0.0}, "mse_weight=0 and ce_weight=0: .* nothing to learn"),
+        ("DiffuRec", {"train_on": "windows"}, "train_on='windows': must be one of prefixes"),
+        ("DreamRec", {"guidance_strength": 2.0, "p_uncond": 0.0}, "guidance_strength=2 needs p_uncond above 0"),
+        ("DiffDiv", {"divergence": "alpha", "divergence_order": 1.5}, "divergence_order=1.5: the alpha divergence"),
+        ("ADIGRec", {"noise_schedule": "linear_variance"}, "linear_variance"),
+        ("ADIGRec", {"beta_end": 0.5, "noise_schedule": "cosine"}, "beta_end"),
+    ],
+)
+def test_combinations_without_a_meaning_are_refused_with_a_reason(
+    build: Callable[..., Built], model: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build(model, **{**SMALL, **settings})
+
+
 def test_guidance_strength_and_prediction_reach_generation(build: Callable[..., Built]) -> None:
     scores = {}
-    for name, extra in (("plain", {}), ("guided", {"guidance_strength": 2.0}), ("eps", {"prediction": "eps"})):
+    for name, extra in (("plain", {}), ("guided", {"guidance_strength": 2.0}), ("v", {"prediction": "v"})):
         built = build("DreamRec", sampling_steps=3, **extra, **SMALL)
         built.model.eval()
         scores[name] = built.model.full_sort_predict(built.loaders.valid.dataset[[0, 1]])[:, 1:]
     assert not torch.allclose(scores["plain"], scores["guided"])
-    assert not torch.allclose(scores["plain"], scores["eps"])
+    assert not torch.allclose(scores["plain"], scores["v"])
 
 
 @pytest.mark.parametrize("rescale", [True, False])
