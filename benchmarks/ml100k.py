@@ -52,6 +52,9 @@ class Study(NamedTuple):
     reads_test: bool
 
 
+MODELS = ("DiffRec", "DreamRec", "DiffuRec", "DiffDiv", "ADIGRec")
+# RecBole's batches of 2,048 over all prefixes cost minutes an epoch: ten random prefixes a user, and as many steps.
+_PREFIXES = {"cut_points": 10, "train_batch_size": 256}
 _SEARCH = {"num_interests": 4, "mse_weight": 0.1, "ce_weight": 1.0, "epochs": 30}
 _PRETRAINED = {"pretrained_item_table": PRETRAINED, "freeze_epochs": 10}
 
@@ -64,24 +67,27 @@ _SHARED_CHANGES: tuple[dict[str, Any], ...] = (
     {"stop_gradient_target": False},
     {"timestep_sampler": "uniform"},
     {"ce_weight": 0.0},
-    {"ce_weight": 0.1},
     _PRETRAINED,
     {"embedding_size": 128},
-    {"embedding_size": 256},
-    {"item_init_std": 1.0},
 )
+_DIFFUREC_CHANGES: tuple[dict[str, Any], ...] = (
+    {"stop_gradient_target": True},
+    {"timestep_sampler": "high_noise"},
+    {"ce_weight": 0.0, "mse_weight": 1.0},
+    _PRETRAINED,
+    {"embedding_size": 128},
+)
+_DREAMREC_CHANGES: tuple[dict[str, Any], ...] = ({"ce_weight": 0.1}, {"item_init_std": 1.0}, {"embedding_size": 256})
 
 STUDIES = {
     "table": Study(
         [
             Row("Pop"),
             Row("BPR"),
+            Row("GRU4Rec", settings=_PREFIXES),
+            Row("SASRec", settings=_PREFIXES),
             Row("WindowSASRec"),
-            Row("DreamRec"),
-            Row("DreamRec", "paper"),
-            Row("DiffDiv"),
-            Row("DiffDiv", "paper"),
-            Row("ADIGRec"),
+            *(Row(model, preset) for model in MODELS for preset in ("default", "paper")),
         ],
         reads_test=True,
     ),
@@ -104,7 +110,8 @@ STUDIES = {
     "options": Study(
         [
             Row("WindowSASRec"),
-            *_options("DreamRec", {"epochs": 30}, *_SHARED_CHANGES),
+            *_options("DreamRec", {"epochs": 30}, *_SHARED_CHANGES, *_DREAMREC_CHANGES),
+            *_options("DiffuRec", {"epochs": 30}, *_DIFFUREC_CHANGES),
             *_options("DiffDiv", {"epochs": 30}, *_SHARED_CHANGES),
             *_options("ADIGRec", {"epochs": 30}, *_SHARED_CHANGES),
         ],

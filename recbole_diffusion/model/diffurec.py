@@ -10,8 +10,9 @@ f_theta, the approximator         bidirectional Transformer over z; x0_hat is it
 L, cross-entropy                  the ``ce`` term over the whole catalogue; ``mse_weight`` is 0
 ================================  ====================================================================
 
-Unlike the authors' code, padding is masked as attention keys, evaluation is in evaluation mode, and the last partial
-batch is evaluated.
+Unlike the authors' code, padding is on the right and masked as attention keys, the padding item is neither trained nor
+ranked, dropout is after attention and feed-forward layer only (theirs is inside the latter and at each block's output
+too), linear layers start as torch's (theirs Xavier-normal), and the epoch is chosen by one metric on validation.
 """
 
 from __future__ import annotations

@@ -10,6 +10,11 @@ f_theta(e_t, c, t)      ``denoiser``: an MLP over [x_t ; c ; tau(t)] that predic
 L = ||e^0 - f||^2       the ``mse`` term
 w, guidance strength    ``guidance_strength``: (1 + w) f(e_t, c, t) - w f(e_t, Phi, t)
 ======================  ==============================================================================
+
+Unlike the authors' code, evaluation is in evaluation mode and keeps its last partial batch, the padding item is not
+ranked, the epoch is chosen on validation, and the encoder is this package's Transformer block (theirs takes keys and
+values from the unnormalised input, has no output projection and a feed-forward layer of size d with ReLU). The sinusoid
+of tau has the spacing of Vaswani et al.; theirs ends one step earlier.
 """
 
 from __future__ import annotations
