@@ -67,6 +67,7 @@ class RunSettings(TypedSettings):
     reproducibility: bool = setting()
     show_progress: bool = setting()
     shuffle: bool = setting()
+    precision: str = setting(choices=("fp32", "bf16"))
     bucket_by_length: bool = setting()
     cut_points: int | None = setting(low=1, optional=True)
 

@@ -119,9 +119,11 @@ class SafeCheckpoints(Trainer):
         if torch.isnan(loss):
             raise UserError(f"the training loss is nan; learning_rate={self.learning_rate:g} may be too large.")
 
-    def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+    def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
+        if self.config["precision"] == "bf16":
+            loss_func = torch.autocast(self.device.type, torch.bfloat16)(loss_func or self.model.calculate_loss)
         start = time.perf_counter()
-        losses = super()._train_epoch(*args, **kwargs)
+        losses = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self._epoch_seconds = time.perf_counter() - start
         return losses
 

@@ -39,6 +39,7 @@ class DiffusionRecommender(SequentialRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.settings = self.config_class.from_config(config)
+        self.precision = config["precision"]
         self.process = GaussianProcess(self.settings.betas())
         self.timestep_sampler = TIMESTEP_SAMPLERS[self.settings.timestep_sampler](self.settings.timesteps)
         self.reverse_timesteps = select_timesteps(self.settings.timesteps, self.settings.sampling_steps)
@@ -70,7 +71,9 @@ class DiffusionRecommender(SequentialRecommender):
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of every item for every row, [batch, N + 1]; the padding item's is -inf."""
-        scores = self.score(self.generate(interaction))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            x_0 = self.generate(interaction)
+        scores = self.score(x_0.float())  # the scores themselves in full precision: bfloat16 would tie them
         scores[:, 0] = -torch.inf
         return scores
 
