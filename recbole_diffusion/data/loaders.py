@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import recbole.data.dataset as recbole_datasets
 import torch
 from recbole.config import Config as RecBoleConfig
-from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader
+from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader, TrainDataLoader
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler, Sampler
@@ -134,6 +134,9 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, windows: bool) -> L
     elif config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         kg_sampler = KGSampler(dataset, negatives["distribution"], negatives["alpha"])
         train = get_dataloader(config, "train")(config, splits[0], samplers[0], kg_sampler, shuffle=True)
+    elif config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        # get_dataloader goes by the name: for DiffRec it is the loader of user ids that RecBole's own needs.
+        train = TrainDataLoader(config, splits[0], samplers[0], shuffle=config["shuffle"])
     else:
         train = get_dataloader(config, "train")(config, splits[0], samplers[0], shuffle=config["shuffle"])
     evaluation = []
