@@ -14,9 +14,10 @@ s, noise_min, noise_max             ``noise_scale``, ``noise_min``, ``noise_max`
 ==================================  ======================================================================
 
 A training row's vector is of its history and its target, the newest item; an evaluated one is of the history alone.
-Only the vectors of a batch exist, ``[batch, N]`` for N items: 4 MB a row for a million items, and training holds about
-ten of them at once. The input and the output layer have ``N * hidden_size`` weights each, whatever the batch; gradient
-and Adam's two moments take three times as much again: 32 GB for a million items and ``hidden_size`` 1,000.
+Only the vectors of a batch exist, ``[batch, N]`` for N items: 4 MB a row for a million items, and a training step
+holds about six such tensors at its peak. The input and the output layer have ``N * hidden_size`` weights each, whatever
+the batch; with the gradient and Adam's two moments that is four times ``2 * N * hidden_size`` numbers: 32 GB for a
+million items and ``hidden_size`` 1,000.
 """
 
 from __future__ import annotations

@@ -240,7 +240,8 @@ from recbole_diffusion.config import Config
 from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
 
 resolved = registry.get_model("DiffRec")
-user = {"data_path": sys.argv[1], "hidden_size": 8, "train_batch_size": 64, "eval_batch_size": 64, "use_gpu": False}
+user = {"data_path": sys.argv[1], "use_gpu": False, "hidden_size": 8, "sampling_steps": 2}
+user |= {"train_batch_size": 64, "eval_batch_size": 64}
 config = Config(resolved.model_class, "large", user, resolved.ours)
 loaders = prepare_loaders(config, create_dataset(config), registry.trains_on_windows(resolved, config))
 model = resolved.model_class(config, loaders.train.dataset).to(config["device"])
@@ -278,6 +279,7 @@ def test_a_million_items_need_no_table_of_users_by_items(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     gigabytes = int(done.stdout.splitlines()[-1]) * 1024 / 1e9
-    # A dense table: 10,000 users * 1,000,000 items * 4 bytes = 40 GB, and still 10 GB at a byte an entry. A vector of
-    # 64 rows is 0.26 GB, about ten exist at once; 2 * 1,000,000 * 8 weights times 4 are 0.26 GB more.
+    # A dense table: 10,000 users * 1,000,000 items * 4 bytes = 40 GB, and still 10 GB at a byte an entry. The vectors
+    # of a batch: 64 * 1,000,000 * 4 bytes = 0.26 GB, about six at once = 1.5 GB; the weights, their gradient and
+    # Adam's moments: 4 * 2 * 1,000,000 * 8 * 4 bytes = 0.26 GB; torch and the interactions: 1 GB.
     assert gigabytes < 5, gigabytes
