@@ -18,6 +18,7 @@ from recbole_diffusion.trainer import DiffusionTrainer, with_safe_checkpoints
 # A new model is one line here, one file under model/, one YAML under properties/model/.
 OURS = MappingProxyType(
     {
+        "DiffRec": "recbole_diffusion.model.diffrec",
         "DreamRec": "recbole_diffusion.model.dreamrec",
         "DiffDiv": "recbole_diffusion.model.diffdiv",
         "ADIGRec": "recbole_diffusion.model.adigrec",

@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 import recbole.data.dataset as recbole_datasets
 import torch
 from recbole.config import Config as RecBoleConfig
-from recbole.data.dataloader import AbstractDataLoader, FullSortEvalDataLoader, NegSampleEvalDataLoader
+from recbole.data.dataloader import (
+    AbstractDataLoader,
+    FullSortEvalDataLoader,
+    NegSampleEvalDataLoader,
+    TrainDataLoader,
+)
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler, Sampler
@@ -136,23 +141,26 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
         return _general_loaders(config, dataset, splits, samplers)
     whole = getattr(splits[0], "events", None) is not None
     _check_rows(config, train_on, whole)
-    if not whole:
-        phases = zip(("train", "valid", "test"), splits, samplers, strict=True)
-        shuffle = {"train": config["shuffle"]}
-        return Loaders(*(get_dataloader(config, p)(config, d, s, shuffle=shuffle.get(p, False)) for p, d, s in phases))
     train: AbstractDataLoader
-    splits[0].trim = trim and config["bucket_by_length"]
-    if train_on == "windows":
+    # Not by RecBole's get_dataloader: that goes by the model's name, and has a loader of its own for its own DiffRec.
+    if not whole:
+        train = TrainDataLoader(config, splits[0], samplers[0], shuffle=config["shuffle"])
+    elif train_on == "windows":
         train = WindowDataLoader(config, splits[0], samplers[0], shuffle=config["shuffle"])
     else:
+        splits[0].trim = trim and config["bucket_by_length"]
         train = PrefixDataLoader(config, splits[0], samplers[0], config["shuffle"], last_only=train_on == "users")
     evaluation = []
     for phase, split, sampler in zip(("valid", "test"), splits[1:], samplers[1:], strict=True):
-        full = config["eval_args"]["mode"][phase] == "full"
-        if config["mask_history"] and not full:
-            raise UserError(f"mask_history=True: needs eval_args mode 'full' for {config['model']}.")
-        loader = SequenceEvalDataLoader if full else NegSampleEvalDataLoader
-        split.trim = splits[0].trim and full  # the loader of sampled evaluation joins pieces of one width
+        if config["eval_args"]["mode"][phase] != "full":
+            if config["mask_history"]:
+                raise UserError(f"mask_history=True: needs eval_args mode 'full' for {config['model']}.")
+            loader = NegSampleEvalDataLoader  # joins pieces of one width: not trimmed
+        elif whole:
+            split.trim = trim and config["bucket_by_length"]
+            loader = SequenceEvalDataLoader
+        else:
+            loader = FullSortEvalDataLoader
         evaluation.append(loader(config, split, sampler, shuffle=False))
     return Loaders(train, *evaluation)
 

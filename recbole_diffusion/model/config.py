@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,7 +16,9 @@ from recbole_diffusion.settings import TypedSettings, UserError, setting
 
 @dataclass(frozen=True)
 class DiffusionConfig(TypedSettings):
-    """The settings of every diffusion model."""
+    """The settings of every diffusion model; ``schedule_parameters`` names those that go to the noise schedule."""
+
+    schedule_parameters: ClassVar[tuple[str, ...]] = ("beta_start", "beta_end")
 
     timesteps: int = setting(low=1)
     noise_schedule: str = setting(choices=SCHEDULES)
@@ -48,7 +51,7 @@ class DiffusionConfig(TypedSettings):
 
     def betas(self) -> Tensor:
         """The noise schedule, float64 [T]."""
-        given = {name: getattr(self, name) for name in ("beta_start", "beta_end")}
+        given = {name: getattr(self, name) for name in self.schedule_parameters}
         params = {name: value for name, value in given.items() if value is not None}
         try:
             return make_betas(self.noise_schedule, self.timesteps, **params)
