@@ -96,7 +96,10 @@ class DiffuRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        self.position_embedding = nn.Embedding(self.max_seq_length, dim) if s.use_position else None
+        self.position_embedding = None
+        if s.use_position:  # at the items' scale, as in CausalEncoder: larger ones would drown the items
+            self.position_embedding = nn.Embedding(self.max_seq_length, dim)
+            nn.init.normal_(self.position_embedding.weight, std=s.item_init_std)
         self.embedding_dropout = Dropout(s.embedding_dropout)
         self.embedding_norm = nn.LayerNorm(dim, _EPS)
         self.denoiser = Approximator(dim, s.num_layers, s.num_heads, s.dropout, s.uncertainty, s.timesteps)
