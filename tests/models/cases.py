@@ -24,6 +24,14 @@ class Case(NamedTuple):
 
 _NETWORK = {"embedding_size": 16, "num_layers": 1, "num_heads": 2}
 _LEARNING = {"embedding_size": 32, "learning_rate": 0.005, "dropout": 0.0}
+_DIFFUREC = {
+    **_LEARNING,
+    "embedding_dropout": 0.0,
+    "train_batch_size": 64,
+    "cut_points": None,
+    "epochs": 6,
+    "eval_step": 2,
+}
 
 CASES = [
     Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
@@ -35,19 +43,12 @@ CASES = [
     ),
     Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, preset="paper", learns=False),
     Case("ADIGRec", {**_NETWORK, "sampling_steps": 3, "num_interests": 3}, learning=_LEARNING),
-    Case(
-        "DiffuRec",
-        {**_NETWORK, "sampling_steps": 3},
-        learning={
-            **_LEARNING,
-            "embedding_dropout": 0.0,
-            "train_batch_size": 64,
-            "epochs": 6,
-            "eval_step": 2,
-        },
-    ),
+    Case("ADIGRec", {**_NETWORK, "sampling_steps": 3, "num_interests": 3}, preset="paper", learns=False),
+    Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, learning=_DIFFUREC),
+    Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learning=_DIFFUREC),
     # DiffRec completes a set of items: tests/unit/test_diffrec.py has groups of them. On the Markov chain, whose users
     # have seen every item, its masked ranking holds the target alone.
     Case("DiffRec", {"hidden_size": 16}, learning={"hidden_size": 256, "dropout": 0.2}, learns_order=False),
+    Case("DiffRec", {"hidden_size": 16}, preset="paper", learns=False, learns_order=False),
     Case("WindowSASRec", {"hidden_size": 16, "inner_size": 32, "n_layers": 1}, learning={"hidden_dropout_prob": 0.0}),
 ]

@@ -177,7 +177,7 @@ def test_every_key_of_its_yaml_is_read_and_nothing_of_recboles_leaks_in(
 @pytest.mark.slow
 def test_overfits_one_batch(build: Callable[..., Built], case: Case) -> None:
     if not case.learns:
-        pytest.skip("the literal recipe was seen to collapse; the default preset is held to this")
+        pytest.skip("the literal recipe learns too little or collapses; the default preset is held to this")
     built = build(case.model, preset=case.preset, **{**case.small, **case.learning})
     dataset = built.loaders.train.dataset
     order = dataset.target_rows.argsort()
@@ -216,7 +216,7 @@ def test_learns_a_markov_chain_and_stays_at_chance_on_noise(
     build: Callable[..., Built], case: Case, tmp_path: Path
 ) -> None:
     if not case.learns:
-        pytest.skip("the literal recipe was seen to collapse; the default preset is held to this")
+        pytest.skip("the literal recipe learns too little or collapses; the default preset is held to this")
     if not case.learns_order:
         pytest.skip("it sees its history as a set; cases.py says which test stands in for this one")
     items, accuracy, users = 12, 0.8, 200
