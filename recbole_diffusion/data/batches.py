@@ -17,7 +17,7 @@ class BatchSampler(Sampler[list[int]]):
     Args:
         draw: gives the rows of an epoch, [rows]; every draw has as many targets.
         lengths: history length of every row that can be drawn, [N].
-        targets: targets in every row that can be drawn (1 a prefix, up to L a window), [N].
+        targets: targets in every row that can be drawn (windows: up to L), [N]; None where each row has one.
         batch_size: rows a batch. Where rows of like length meet, a batch holds as many targets as so many rows do on
             average: a batch of short windows would else weigh each of its targets more.
         bucket: whether rows of like length meet in a batch; else batches are cut from the (shuffled) rows in order.
@@ -28,7 +28,7 @@ class BatchSampler(Sampler[list[int]]):
         self,
         draw: Callable[[], Tensor],
         lengths: Tensor,
-        targets: Tensor,
+        targets: Tensor | None,
         batch_size: int,
         bucket: bool,
         generator: torch.Generator | None = None,
@@ -38,11 +38,13 @@ class BatchSampler(Sampler[list[int]]):
         self.batch_size = batch_size
         self.bucket = bucket
         self.generator = generator
-        # Without buckets a batch has batch_size rows, whatever their targets.
-        self.targets = targets if bucket else torch.ones_like(targets)
-        mean = float(self.targets.double().mean())
-        self.budget = max(round(batch_size * mean), int(self.targets.max()))  # targets a batch
-        self.total = int(self.targets[draw()].sum())  # targets an epoch
+        self.targets = targets if bucket else None
+        if self.targets is None:
+            self.budget, self.total = batch_size, len(draw())
+        else:
+            mean = float(self.targets.double().mean())
+            self.budget = max(round(batch_size * mean), int(self.targets.max()))  # targets a batch
+            self.total = int(self.targets[draw()].sum())  # targets an epoch
 
     def __iter__(self) -> Iterator[list[int]]:
         rows = self._shuffled(self.draw())
@@ -59,12 +61,12 @@ class BatchSampler(Sampler[list[int]]):
         return values[torch.randperm(len(values), generator=self.generator)]
 
     def _by_length(self, rows: Tensor) -> Tensor:
-        if self.generator is None:
-            return rows[self.lengths[rows].argsort(stable=True)]
-        chunk = torch.arange(len(rows)) // (self.batch_size * _BATCHES_A_CHUNK)
-        return rows[(chunk * (int(self.lengths.max()) + 1) + self.lengths[rows]).argsort(stable=True)]
+        chunk = len(rows) if self.generator is None else self.batch_size * _BATCHES_A_CHUNK
+        return torch.cat([part[self.lengths[part].argsort(stable=True)] for part in rows.split(chunk)])
 
     def _cut(self, rows: Tensor) -> tuple[Tensor, ...]:
+        if self.targets is None:
+            return rows.split(self.batch_size)
         batch = (self.targets[rows].cumsum(0) - 1) // self.budget
         return rows.split(torch.bincount(batch).tolist())
 

@@ -53,9 +53,7 @@ class SequenceEvalDataLoader(FullSortEvalDataLoader):
             lengths = dataset.inter_feat[dataset.item_list_length_field]
             rows = torch.arange(len(lengths))
             # DataLoader lets nobody set this attribute once it is built, and RecBole builds it.
-            self.__dict__["batch_sampler"] = BatchSampler(
-                lambda: rows, lengths, torch.ones_like(lengths), self.step, bucket=True
-            )
+            self.__dict__["batch_sampler"] = BatchSampler(lambda: rows, lengths, None, self.step, bucket=True)
 
     def collate_fn(self, index: Any) -> tuple:
         interaction, history, positive_u, positive_i = super().collate_fn(index)

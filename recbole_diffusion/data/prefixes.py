@@ -34,7 +34,7 @@ class PrefixDataLoader(TrainDataLoader):
             self.__dict__["batch_sampler"] = BatchSampler(
                 self.draw_rows,
                 lengths,
-                torch.ones_like(lengths),
+                None,
                 self.step,
                 config["bucket_by_length"],
                 self.generator if shuffle else None,

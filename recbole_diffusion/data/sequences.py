@@ -29,7 +29,8 @@ class LazySequentialDataset(SequentialDataset):
         self._aug_presets()
         self._check_field("uid_field", "time_field")
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
-        self.events = self.inter_feat
+        # Half the size; batches have RecBole's 64-bit ids.
+        self.events = Interaction({field: _narrow(values) for field, values in self.inter_feat.interaction.items()})
         users = self.events[self.uid_field]
         rows = torch.arange(len(users))
         new_user = torch.ones_like(users, dtype=torch.bool)
@@ -39,12 +40,27 @@ class LazySequentialDataset(SequentialDataset):
         if len(target) == 0:
             raise ValueError("no user has two interactions: there is nothing to predict.")
         columns = {field: self.events[field][target] for field in self.events}
-        columns[self.item_list_length_field] = (target - first[target]).clamp(max=self.max_item_list_len)
-        columns[_TARGET_ROW] = target
+        columns[self.item_list_length_field] = _narrow((target - first[target]).clamp(max=self.max_item_list_len))
+        columns[_TARGET_ROW] = _narrow(target)
         self.inter_feat = Interaction(columns)
+
+    def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[LazySequentialDataset]:
+        """RecBole's leave-one-out, row by row the same, without a Python list of row numbers for each user."""
+        left_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
+        if leave_one_mode not in left_out:
+            return super().leave_one_out(group_by, leave_one_mode)  # says what is allowed
+        kept, held_out = _leave_out(self.inter_feat[group_by].long(), left_out[leave_one_mode])
+        parts = {
+            "valid_and_test": held_out,
+            "valid_only": [*held_out, kept[:0]],
+            "test_only": [kept[:0], *held_out],
+        }[leave_one_mode]
+        self._drop_unused_col()
+        return [self.copy(self.inter_feat[part]) for part in (kept, *parts)]
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         data = self.inter_feat[index]
+        data = Interaction({field: _wide(values) for field, values in data.interaction.items()})
         if self.events is not None:
             target = data[_TARGET_ROW]
             data = Interaction({field: data[field] for field in data if field != _TARGET_ROW})
@@ -56,7 +72,7 @@ class LazySequentialDataset(SequentialDataset):
     @property
     def target_rows(self) -> Tensor:
         """Which events are the targets of this split, in the order of its rows, [N]."""
-        return self.inter_feat[_TARGET_ROW]
+        return _wide(self.inter_feat[_TARGET_ROW])
 
     def histories(self, target: Tensor, length: Tensor, width: int) -> Interaction:
         """``<field>_list`` columns: the ``length`` events before each target, then 0 up to ``width``."""
@@ -68,7 +84,7 @@ class LazySequentialDataset(SequentialDataset):
         for field in self.events:
             if field == self.uid_field:
                 continue
-            values = self.events[field][rows]  # [batch, width, ...]
+            values = _wide(self.events[field][rows])  # [batch, width, ...]
             keep = inside.view(*inside.shape, *(1,) * (values.dim() - 2))
             lists[getattr(self, f"{field}_list_field")] = torch.where(keep, values, torch.zeros_like(values))
         return Interaction(lists)
@@ -85,7 +101,7 @@ class LazySequentialDataset(SequentialDataset):
         count = target - first
         position = torch.repeat_interleave(torch.arange(len(target)), count)
         start = torch.repeat_interleave(first - (count.cumsum(0) - count), count)
-        seen = items[start + torch.arange(len(start))]
+        seen = _wide(items[start + torch.arange(len(start))])
         keep = seen != items[target][position]
         return position[keep], seen[keep]
 
@@ -98,3 +114,30 @@ class LazySequentialDataset(SequentialDataset):
         rows = torch.cat([rows, opening])
         local = Interaction({field: self.events[field][rows] for field in self.events})
         return self._create_sparse_matrix(local, self.uid_field, self.iid_field, form, value_field)
+
+
+def _leave_out(users: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:
+    """Row numbers of what is kept, and of the last ``count`` rows of each user that has more, the last ones at the end.
+
+    Users come in the order of their first row, their rows in the order they have.
+    """
+    rows = torch.arange(len(users))
+    size = torch.bincount(users)
+    first = torch.full_like(size, len(users)).scatter_reduce_(0, users, rows, reduce="amin")
+    order = first[users].argsort(stable=True)
+    users = users[order]
+    new_user = torch.ones_like(users, dtype=torch.bool)
+    new_user[1:] = users[1:] != users[:-1]
+    start = torch.cummax(rows * new_user, dim=0).values
+    from_end = size[users] - 1 - (rows - start)
+    left_out = (size[users] - 1).clamp(max=count)  # a user keeps one row at least
+    held_out = [order[(from_end == place) & (place < left_out)] for place in reversed(range(count))]
+    return order[from_end >= left_out], held_out
+
+
+def _narrow(values: Tensor) -> Tensor:
+    return values.to(torch.int32) if values.dtype == torch.int64 else values
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.int64) if values.dtype == torch.int32 else values

@@ -77,9 +77,9 @@ class WindowDataLoader(AbstractDataLoader):
         items = self.events[data.iid_field]
         return Interaction(
             {
-                data.uid_field: self.events[data.uid_field][first],
-                data.item_id_list_field: torch.where(inside, items[rows - 1], 0),
-                self.config["TARGET_LIST_FIELD"]: torch.where(inside, items[rows], 0),
+                data.uid_field: self.events[data.uid_field][first].long(),
+                data.item_id_list_field: torch.where(inside, items[rows - 1], 0).long(),
+                self.config["TARGET_LIST_FIELD"]: torch.where(inside, items[rows], 0).long(),
                 data.item_list_length_field: count,
             }
         )

@@ -21,7 +21,6 @@ from recbole_diffusion.settings import UserError
 
 def _sampler(lengths: torch.Tensor, targets: torch.Tensor | None = None, seed: int = 0, **options: Any) -> BatchSampler:
     rows = torch.arange(len(lengths))
-    targets = torch.ones_like(lengths) if targets is None else targets
     options = {"batch_size": 8, "bucket": True, "generator": torch.Generator().manual_seed(seed), **options}
     return BatchSampler(lambda: rows, lengths, targets, **options)
 

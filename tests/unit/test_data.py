@@ -50,7 +50,9 @@ def _rich_config(folder: Path, model: str = "SASRec", **user: Any) -> Config:
     return Config(resolved.model_class, "rich", user, resolved.ours)
 
 
-@pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"RS": [0.6, 0.2, 0.2]}])
+@pytest.mark.parametrize(
+    "split", [{"LS": "valid_and_test"}, {"LS": "valid_only"}, {"LS": "test_only"}, {"RS": [0.6, 0.2, 0.2]}]
+)
 def test_lazy_batches_equal_recboles_to_the_last_id(rich_data: Path, split: dict[str, Any]) -> None:
     batches = {}
     for kind in (LazySequentialDataset, recbole_datasets.SequentialDataset):
