@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="file of finished measurements, one JSON object a line")
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 3, 10])
-    parser.add_argument("--recbole_millions", type=float, nargs="+", default=[1, 3], help="10 need more than 24 GB")
+    parser.add_argument("--recbole_millions", type=float, nargs="*", default=[1, 3], help="10 need more than 24 GB")
     parser.add_argument("--measure", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 _BATCHES_A_CHUNK = 64  # rows are sorted by length among so many batches' rows, not among all: batches stay mixed
 
@@ -72,6 +72,10 @@ class BatchSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return -(-self.total // self.budget)
+
+    def attach(self, loader: DataLoader) -> None:
+        """Make ``loader`` draw these batches. It is built by RecBole, and torch lets nobody set this attribute then."""
+        loader.__dict__["batch_sampler"] = self
 
 
 def cut_points(users: Tensor, count: int, generator: torch.Generator) -> Tensor:

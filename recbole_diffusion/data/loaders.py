@@ -52,8 +52,7 @@ class SequenceEvalDataLoader(FullSortEvalDataLoader):
         if config["bucket_by_length"]:
             lengths = dataset.inter_feat[dataset.item_list_length_field]
             rows = torch.arange(len(lengths))
-            # DataLoader lets nobody set this attribute once it is built, and RecBole builds it.
-            self.__dict__["batch_sampler"] = BatchSampler(lambda: rows, lengths, None, self.step, bucket=True)
+            BatchSampler(lambda: rows, lengths, None, self.step, bucket=True).attach(self)
 
     def collate_fn(self, index: Any) -> tuple:
         interaction, history, positive_u, positive_i = super().collate_fn(index)

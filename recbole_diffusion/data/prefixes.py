@@ -30,15 +30,8 @@ class PrefixDataLoader(TrainDataLoader):
         self.users = dataset.inter_feat[dataset.uid_field]
         if config["bucket_by_length"] or config["cut_points"] is not None or last_only:
             lengths = dataset.inter_feat[dataset.item_list_length_field]
-            # DataLoader lets nobody set this attribute once it is built, and RecBole builds it.
-            self.__dict__["batch_sampler"] = BatchSampler(
-                self.draw_rows,
-                lengths,
-                None,
-                self.step,
-                config["bucket_by_length"],
-                self.generator if shuffle else None,
-            )
+            order = self.generator if shuffle else None
+            BatchSampler(self.draw_rows, lengths, None, self.step, config["bucket_by_length"], order).attach(self)
 
     def draw_rows(self) -> Tensor:
         """The rows of one epoch, [rows]."""

@@ -58,10 +58,7 @@ class WindowDataLoader(AbstractDataLoader):
         if config["bucket_by_length"]:
             rows = torch.arange(self.sample_size)
             generator = self.generator if shuffle else None
-            # DataLoader lets nobody set this attribute once it is built, and RecBole builds it.
-            self.__dict__["batch_sampler"] = BatchSampler(
-                lambda: rows, self.count, self.count, self.step, bucket=True, generator=generator
-            )
+            BatchSampler(lambda: rows, self.count, self.count, self.step, True, generator).attach(self)
 
     def _init_batch_size_and_step(self) -> None:
         self.step = self.config["train_batch_size"]

@@ -1,0 +1,128 @@
+"""How few steps of generation are enough: NDCG@10 and seconds by sampler and number of steps.
+
+    python benchmarks/few_steps.py --dataset=ml-100k --out=steps.jsonl [--data_path=DIR] [--models DreamRec ...]
+        [--runs table.jsonl] [--picture steps.png]
+
+Trains each model once (default preset, seed 0), or takes the runs that ``ml100k.py --out`` left, and then generates
+with DDPM in all T steps and with DDIM in T, T/2, T/4, ... 1. ``seconds`` are those to rank the test split. Rows that
+``--out`` has are not measured again. The steps are to be chosen by the validation column. The picture needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from recbole_diffusion import registry
+from recbole_diffusion.config import Config
+from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
+from recbole_diffusion.quick_start import prepare, run
+
+MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec")
+COLOURS = {"DreamRec": "#0072B2", "DiffDiv": "#D55E00", "ADIGRec": "#009E73", "DiffuRec": "#CC79A7"}
+
+
+def choices(timesteps: int) -> list[tuple[str, int]]:
+    """(sampler, steps): DDPM in all steps, DDIM in ever half as many."""
+    halved = [timesteps >> power for power in range(timesteps.bit_length())]
+    return [("ddpm", timesteps), *(("ddim", steps) for steps in halved)]
+
+
+def study(model: str, user: dict[str, Any], checkpoint: str, dataset: str, done: set, out: Path) -> None:
+    """Append a row for each sampler and number of steps that is not in ``done``."""
+    resolved = registry.get_model(model)
+    config = Config(resolved.model_class, dataset, user, resolved.ours)
+    _, loaders, recommender, trainer = prepare(resolved, config)
+    trainer.eval_collector.data_collect(loaders.train)
+    trainer.evaluate(loaders.valid, model_file=checkpoint)  # loads the weights, warms up
+    settings = recommender.settings
+    for sampler, steps in choices(settings.timesteps):
+        if (model, dataset, sampler, steps) in done:
+            continue
+        recommender.reverse_timesteps = select_timesteps(settings.timesteps, steps)
+        recommender.reverse_step = make_step(sampler, 0.0, settings.variance)
+        valid = trainer.evaluate(loaders.valid, load_best_model=False)
+        start = time.perf_counter()
+        test = trainer.evaluate(loaders.test, load_best_model=False)
+        row = {"model": model, "dataset": dataset, "sampler": sampler, "steps": steps}
+        row |= {"seconds": time.perf_counter() - start, "valid": valid["ndcg@10"], "test": test["ndcg@10"]}
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, one line a row."""
+    lines = [
+        "| data | model | sampler | steps | valid NDCG@10 | test NDCG@10 | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        cells = (r["dataset"], r["model"], r["sampler"], str(r["steps"]))
+        lines.append("| " + " | ".join([*cells, f"{r['valid']:.4f}", f"{r['test']:.4f}", f"{r['seconds']:.1f}"]) + " |")
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], picture: Path) -> None:
+    """Validation NDCG@10 and seconds by the number of DDIM steps, a row of panels for each data set."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    datasets = sorted({r["dataset"] for r in rows})
+    figure, axes = plt.subplots(
+        len(datasets), 2, figsize=(10, 3.6 * len(datasets)), squeeze=False, layout="constrained"
+    )
+    for panels, dataset in zip(axes, datasets, strict=True):
+        for axis, (key, label) in zip(panels, (("valid", "validation NDCG@10"), ("seconds", "seconds")), strict=True):
+            for model, colour in COLOURS.items():
+                of = [r for r in rows if (r["model"], r["dataset"]) == (model, dataset)]
+                ddim = sorted((r["steps"], r[key]) for r in of if r["sampler"] == "ddim")
+                ddpm = [(r["steps"], r[key]) for r in of if r["sampler"] == "ddpm"]
+                if ddim:
+                    axis.plot(*zip(*ddim, strict=True), color=colour, marker="o", ms=3, lw=1.5, label=model)
+                    axis.plot(*zip(*ddpm, strict=True), color=colour, marker="x", ms=7, ls="none")
+            axis.set_xscale("log")
+            axis.set_xlabel("steps of generation (o DDIM, x DDPM)")
+            axis.set_ylabel(label)
+            axis.set_title(dataset, fontsize=10)
+            axis.spines[["top", "right"]].set_visible(False)
+        panels[0].set_ylim(bottom=0)
+        panels[1].set_yscale("log")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    figure.savefig(picture, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--data_path", default=None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--runs", type=Path, default=None, help="finished runs with checkpoints to take")
+    parser.add_argument("--picture", type=Path, default=None)
+    arguments = parser.parse_args()
+
+    def read(path: Path | None) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+
+    done = {(r["model"], r["dataset"], r["sampler"], r["steps"]) for r in read(arguments.out)}
+    user = {"seed": 0, **({"data_path": arguments.data_path} if arguments.data_path else {})}
+    for model in arguments.models:
+        key = (model, arguments.dataset, "default", 0)
+        runs = [r for r in read(arguments.runs) if (r["model"], r["dataset"], r["preset"], r["seed"]) == key]
+        if any(k[:2] == key[:2] and k[3] == 1 for k in done):
+            continue
+        result = runs[0] if runs else run(model, arguments.dataset, settings=user)
+        study(model, user, result["checkpoint"], arguments.dataset, done, arguments.out)
+    rows = read(arguments.out)
+    print(table(rows))
+    if arguments.picture:
+        draw(rows, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
