@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file of finished runs, one JSON object a line")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=None, help="models to run; default: all")
+    parser.add_argument("--presets", nargs="+", default=["default", "paper"])
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"))
     arguments = parser.parse_args()
     study = STUDIES[arguments.study]
@@ -201,6 +202,7 @@ def main() -> None:
 
     wanted = [(row, seed) for seed in arguments.seeds for row in study.rows]
     wanted = [(row, seed) for row, seed in wanted if arguments.only is None or row.model in arguments.only]
+    wanted = [(row, seed) for row, seed in wanted if row.preset in arguments.presets]
     for row, seed in wanted[arguments.part[0] :: arguments.part[1]]:
         if any(row.of(r) and r["seed"] == seed for r in finished()):
             continue
