@@ -80,10 +80,11 @@ class Approximator(nn.Module):
         lambda_ = self.uncertainty * (1 + noise_like(items, generator))  # N(delta, delta), [batch, length, dim]
         z = items + lambda_ * (x_t + self.tau(t * self.step_scale)).unsqueeze(1)
         real = torch.arange(items.shape[1], device=length.device) < length.unsqueeze(-1)  # [batch, length]
-        for block in self.blocks:
-            z = block(z, mask=real[:, None, None, :])
-        last = z[torch.arange(len(z), device=z.device), length - 1]
-        return self.final_norm(self.dropout(last))
+        mask = real[:, None, None, :]
+        *blocks, last_block = self.blocks
+        for block in blocks:
+            z = block(z, mask)
+        return self.final_norm(self.dropout(last_block(z, mask, at=length - 1).squeeze(1)))
 
 
 class DiffuRec(EmbeddingDiffusionRecommender):

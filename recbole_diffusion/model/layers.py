@@ -50,14 +50,27 @@ class TransformerBlock(nn.Module):
         self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(gelu), nn.Linear(4 * dim, dim))
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """``x`` [batch, length, dim]; ``mask`` is True where a key may be seen, [batch, 1, 1 or length, length]."""
-        batch, length, dim = x.shape
-        qkv = self.query_key_value(self.attention_norm(x)).view(batch, length, 3, self.num_heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # [batch, heads, length, dim / heads] each
+    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, at: Tensor | None = None) -> Tensor:
+        """``x`` [batch, length, dim]; ``mask`` is True where a key may be seen, [batch, 1, 1 or length, length].
+
+        With ``at`` [batch] only that position of each row is computed, [batch, 1, dim]: the others are its keys and
+        values only, which is all that the last block of a network needs that reads one position.
+        """
+        batch, _, dim = x.shape
+        seen = asking = self.attention_norm(x)
+        if at is not None:
+            rows = torch.arange(batch, device=x.device)
+            x, asking = x[rows, at].unsqueeze(1), seen[rows, at].unsqueeze(1)
+        (w_query, w_seen), (b_query, b_seen) = (
+            parameter.split([dim, 2 * dim]) for parameter in (self.query_key_value.weight, self.query_key_value.bias)
+        )
+        query, key, value = (  # [batch, heads, length (query with at: 1), dim / heads] each
+            part.view(batch, -1, self.num_heads, dim // self.num_heads).transpose(1, 2)
+            for part in (F.linear(asking, w_query, b_query), *F.linear(seen, w_seen, b_seen).chunk(2, dim=-1))
+        )
         dropout = self.dropout.p if self.training else 0.0
         attended = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=causal)
-        x = x + self.dropout(self.attention_out(attended.transpose(1, 2).reshape(batch, length, dim)))
+        x = x + self.dropout(self.attention_out(attended.transpose(1, 2).reshape(batch, -1, dim)))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 

@@ -14,9 +14,12 @@ from conftest import Built
 from recbole.data import dataset as recbole_datasets
 from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers, get_dataloader
+from recbole.utils import init_seed
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
+from recbole_diffusion.data.loaders import SequenceEvalDataLoader
+from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import cut_windows
 from recbole_diffusion.settings import UserError
@@ -50,24 +53,34 @@ def _rich_config(folder: Path, model: str = "SASRec", **user: Any) -> Config:
     return Config(resolved.model_class, "rich", user, resolved.ours)
 
 
+@pytest.mark.parametrize("model", ["SASRec", "DiffuRec", "FPMC"])  # cross-entropy, ours, and drawn negatives
 @pytest.mark.parametrize(
     "split", [{"LS": "valid_and_test"}, {"LS": "valid_only"}, {"LS": "test_only"}, {"RS": [0.6, 0.2, 0.2]}]
 )
-def test_lazy_batches_equal_recboles_to_the_last_id(rich_data: Path, split: dict[str, Any]) -> None:
-    batches = {}
-    for kind in (LazySequentialDataset, recbole_datasets.SequentialDataset):
-        config = _rich_config(rich_data, eval_args={"split": split, "order": "TO", "group_by": "user", "mode": "full"})
-        dataset = kind(config)
+def test_lazy_batches_equal_recboles_to_the_last_id(rich_data: Path, split: dict[str, Any], model: str) -> None:
+    evaluation = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    settings = {"eval_args": evaluation, "bucket_by_length": False, "cut_points": None}
+    batches = []
+    for ours in (True, False):
+        config = _rich_config(rich_data, model, **settings)
+        init_seed(config["seed"], True)
+        dataset = (LazySequentialDataset if ours else recbole_datasets.SequentialDataset)(config)
         splits = dataset.build()
         samplers = create_samplers(config, dataset, splits)
         phases = zip(("train", "valid", "test"), splits, samplers, strict=True)
-        made = [get_dataloader(config, phase)(config, part, s, shuffle=phase == "train") for phase, part, s in phases]
-        batches[kind] = [b if isinstance(b, Interaction) else b[0] for loader in made for b in loader]
+        made = [get_dataloader(config, p)(config, part, s, shuffle=p == "train") for p, part, s in phases]
+        if ours:
+            made[0] = PrefixDataLoader(config, splits[0], samplers[0], shuffle=True)
+            made[1:] = [
+                SequenceEvalDataLoader(config, part, s) for part, s in zip(splits[1:], samplers[1:], strict=True)
+            ]
+        init_seed(config["seed"], True)
+        drawn = [b if isinstance(b, Interaction) else b[0] for loader in made for b in loader]
         matrix = splits[0].inter_matrix()
-        batches[kind].append(Interaction({"matrix": torch.tensor(matrix.toarray())}))
-    ours, theirs = batches.values()
-    assert len(ours) == len(theirs) > 5
-    for a, b in zip(ours, theirs, strict=True):
+        batches.append([*drawn, Interaction({"matrix": torch.tensor(matrix.toarray())})])
+    ours_drawn, theirs = batches
+    assert len(ours_drawn) == len(theirs) > 5
+    for a, b in zip(ours_drawn, theirs, strict=True):
         assert set(a.columns) == set(b.columns)
         for field in a:
             assert a[field].dtype == b[field].dtype and torch.equal(a[field], b[field]), field

@@ -164,7 +164,7 @@ def test_every_model_generates_by_every_sampler(build: Callable[..., Built], mod
         with pytest.raises(UserError, match=f"prediction='{prediction}': must be one of x0"):
             build(model, prediction=prediction, **SMALL)
         return
-    loss = {"ce_weight": 0.0, "mse_weight": 1.0} if prediction == "eps" else {}
+    loss = {"ce_weight": 0.0, "mse_weight": 1.0, "valid_sampling_steps": None} if prediction == "eps" else {}
     scores = []
     for settings in SAMPLERS:
         for steps in (2, 20):
@@ -189,9 +189,13 @@ def test_every_model_generates_by_every_sampler(build: Callable[..., Built], mod
         ("DreamRec", {"sampling_steps": 1001}, "sampling_steps=1001: must be from 1 to timesteps=1000"),
         ("DreamRec", {"sampler": "ddpm", "eta": 0.5}, "eta=0.5: is the noise of sampler=ddim"),
         ("DreamRec", {"prediction": "eps", "ce_weight": 0.0}, "sampling_steps=1 with prediction=eps: .* divides"),
-        ("DiffuRec", {"prediction": "eps"}, "ce_weight=1 with prediction=eps: x0_hat is then divided"),
+        (
+            "DiffuRec",
+            {"prediction": "eps", "valid_sampling_steps": None},
+            "ce_weight=1 with prediction=eps: x0_hat is then divided",
+        ),
         ("DiffuRec", {"ce_weight": 0.0}, "mse_weight=0 and ce_weight=0: .* nothing to learn"),
-        ("DiffuRec", {"train_on": "windows"}, "train_on='windows': must be one of prefixes"),
+        ("DiffuRec", {"train_on": "windows", "cut_points": None}, "train_on='windows': must be one of prefixes"),
         ("DreamRec", {"guidance_strength": 2.0, "p_uncond": 0.0}, "guidance_strength=2 needs p_uncond above 0"),
         ("DiffDiv", {"divergence": "alpha", "divergence_order": 1.5}, "divergence_order=1.5: the alpha divergence"),
         ("ADIGRec", {"noise_schedule": "linear_variance"}, "linear_variance"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_diffusion.model.layers import CausalEncoder, Dropout
+from recbole_diffusion.model.layers import CausalEncoder, Dropout, TransformerBlock
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])
@@ -44,3 +44,27 @@ def test_causal_encoder_states_depend_on_their_past_only(device: str) -> None:
     torch.testing.assert_close(before[:, :5], after[:, :5])
     assert not torch.allclose(before[:, 5:], after[:, 5:])
     torch.testing.assert_close(encoder(x[:, :4]), before[:, :4])
+
+
+def test_a_block_at_one_position_is_that_of_all_positions_there(device: str) -> None:
+    block = TransformerBlock(8, num_heads=2, dropout=0.5).to(device).eval()
+    x, at = torch.randn(5, 7, 8, device=device), torch.tensor([0, 6, 3, 1, 5], device=device)
+    mask = (torch.arange(7, device=device) <= at.unsqueeze(-1))[:, None, None, :]
+    every = block(x, mask)
+    torch.testing.assert_close(block(x, mask, at=at).squeeze(1), every[torch.arange(5), at])
+
+
+def test_a_block_by_its_formula(device: str) -> None:
+    block = TransformerBlock(6, num_heads=2, dropout=0.5).to(device).eval()
+    x = torch.randn(1, 4, 6, device=device)
+    normed = block.attention_norm(x)[0]
+    q, k, v = (normed @ w.T + b for w, b in zip(
+        block.query_key_value.weight.chunk(3), block.query_key_value.bias.chunk(3), strict=True,
+    ))  # fmt: skip
+    heads = []
+    for head in (slice(0, 3), slice(3, 6)):
+        scores = q[:, head] @ k[:, head].T / 3**0.5
+        causal = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)
+        heads.append(causal.softmax(dim=-1) @ v[:, head])
+    y = x[0] + block.attention_out(torch.cat(heads, dim=-1))
+    torch.testing.assert_close(block(x, causal=True)[0], y + block.feed_forward(block.feed_forward_norm(y)))
