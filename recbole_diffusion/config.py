@@ -11,8 +11,7 @@ from typing import Any
 
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.evaluator.base_metric import TopkMetric
-from recbole.evaluator.register import metrics_dict
+from recbole.evaluator.register import metric_information
 from recbole.utils import InputType, ModelType
 from recbole.utils.argument_list import (
     dataset_arguments,
@@ -45,6 +44,8 @@ _RECBOLE_UNLISTED = {
 # RecBole would unpickle whatever file these name; a pickle runs code when it is opened.
 _PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
+# What metrics of recommended lists are computed from: they have one value for each k of topk.
+_LIST_RESOURCES = {"rec.items", "rec.topk"}
 _NEGATIVE_ARGS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 
@@ -70,6 +71,8 @@ class RunSettings(TypedSettings):
     precision: str = setting(choices=("fp32", "bf16"))
     bucket_by_length: bool = setting()
     cut_points: int | None = setting(low=1, optional=True)
+    category_field: str | None = setting(optional=True)
+    tail_ratio: float = setting(above=0)
 
 
 class Config(RecBoleConfig):
@@ -214,7 +217,7 @@ class Config(RecBoleConfig):
     def _check_valid_metric(self) -> None:
         computed = []
         for metric in self["metrics"]:
-            at_k = issubclass(metrics_dict[metric.lower()], TopkMetric)
+            at_k = not _LIST_RESOURCES.isdisjoint(metric_information[metric.lower()])
             computed += [f"{metric}@{k}" for k in self["topk"]] if at_k else [metric]
         if self["valid_metric"].lower() not in (name.lower() for name in computed):
             raise UserError(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_diffusion.data.items import item_column
 from recbole_diffusion.data.loaders import Loaders
-from recbole_diffusion.settings import UserError
 
 
 def item_titles(config: Any, dataset: Dataset) -> list[str]:
@@ -20,17 +18,7 @@ def item_titles(config: Any, dataset: Dataset) -> list[str]:
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     if config["title_field"] is None:
         return tokens
-    path = Path(config["data_path"]) / f"{config['dataset']}.item"
-    if not path.is_file():
-        raise UserError(f"title_field={config['title_field']!r}: there is no file {path}.")
-    table = pd.read_csv(path, sep=config["field_separator"], dtype=str, encoding=config["encoding"] or "utf-8")
-    table.columns = [column.split(":")[0] for column in table.columns]
-    for field in (config["ITEM_ID_FIELD"], config["title_field"]):
-        if field not in table:
-            raise UserError(
-                f"title_field={config['title_field']!r}: {path} has no column {field!r}, only {list(table)}."
-            )
-    titles = dict(zip(table[config["ITEM_ID_FIELD"]], table[config["title_field"]].fillna(""), strict=True))
+    titles = item_column(config, "title_field").texts
     return [titles.get(token) or token for token in tokens]
 
 

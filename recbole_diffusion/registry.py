@@ -1,4 +1,4 @@
-"""Names to classes: our models first, then RecBole's."""
+"""Names to classes: our models first, then RecBole's. Importing it makes our metrics known to RecBole."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_trainer as recbole_trainer
 
 from recbole_diffusion.config import Config
+from recbole_diffusion.evaluation import metrics
 from recbole_diffusion.settings import UserError, did_you_mean
 from recbole_diffusion.trainer import DiffusionTrainer, with_safe_checkpoints
+
+metrics.register()
 
 # A new model is one line here, one file under model/, one YAML under properties/model/.
 OURS = MappingProxyType(

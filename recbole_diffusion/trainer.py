@@ -14,27 +14,14 @@ import numpy as np
 import pandas
 import recbole
 import torch
-from recbole.evaluator import Collector
 from recbole.trainer import Trainer
 
 from recbole_diffusion import checkpoint
+from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.settings import UserError
 
 _SKIPPED_SETTINGS = ("device",)
 _DIAGNOSED_ROWS = 512
-
-
-class SafeCollector(Collector):
-    """RecBole's collector, able to hold numbers and counters (``data.num_items``, ``data.count_items``) too."""
-
-    def get_data_struct(self) -> Any:
-        data = self.data_struct._data_dict
-        others = {key: data.pop(key) for key in list(data) if not isinstance(data[key], torch.Tensor)}
-        collected = super().get_data_struct()
-        data.update(others)
-        for key, value in others.items():
-            collected.set(key, value)
-        return collected
 
 
 class SafeCheckpoints(Trainer):

@@ -20,6 +20,7 @@ from recbole.config import Config
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset, SequentialDataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
+from recbole.evaluator.metrics import GiniIndex, ItemCoverage, ShannonEntropy, TailPercentage
 from recbole.model.general_recommender.pop import Pop
 from recbole.trainer import trainer as recbole_trainer
 from scipy.sparse import dok_matrix
@@ -40,6 +41,10 @@ REPLACED = [
     (KnowledgeBasedDataset, "_reset_ent_remapID"),
     (SequentialDataset, "_benchmark_presets"),
     (Pop, "calculate_loss"),
+    (ItemCoverage, "get_coverage"),
+    (GiniIndex, "get_gini"),
+    (ShannonEntropy, "get_entropy"),
+    (TailPercentage, "get_tail"),
 ]
 # u3 has a row without values; u4 and i2 have none, so that their interactions are dropped.
 ATOMIC_FILES = {
@@ -397,3 +402,29 @@ def test_pop_counts_every_interaction_of_a_batch() -> None:
 
     assert counts(Pop.calculate_loss) == [0, 3, 0, 1]
     assert counts(Pop.calculate_loss.original) == [0, 1, 0, 1]
+
+
+def test_entropy_grows_with_the_variety_of_the_items() -> None:
+    few, many = np.arange(4).reshape(2, 2) % 2 + 1, np.arange(4).reshape(2, 2) + 1
+    assert ShannonEntropy.get_entropy(None, few) == pytest.approx(np.log(2))
+    assert ShannonEntropy.get_entropy(None, many) == pytest.approx(np.log(4))
+    original = ShannonEntropy.get_entropy.original
+    assert original(None, many) == pytest.approx(original(None, few))  # ln 4 / 4 is ln 2 / 2
+
+
+def test_a_place_without_an_item_is_no_item() -> None:
+    lists, short = np.array([[1, 2], [1, 3]]), np.array([[1, 2, 0], [1, 3, 0]])
+    for method, rest in ((ItemCoverage.get_coverage, [4]), (GiniIndex.get_gini, [4]), (ShannonEntropy.get_entropy, [])):
+        assert method(None, short, *rest) == pytest.approx(method(None, lists, *rest))
+        assert method.original(None, short, *rest) != pytest.approx(method(None, lists, *rest))
+    assert ItemCoverage.get_coverage(None, short, 4) == 3 / 4
+    # Counts 0, 1, 1, 2 of four items: (-3 * 0 - 1 * 1 + 1 * 1 + 3 * 2) / (4 * 4).
+    assert GiniIndex.get_gini(None, short, 4) == pytest.approx(6 / 16)
+
+
+@pytest.mark.parametrize(("tail", "expected"), [(0.4, [[0, 1], [0, 1]]), (2, [[0, 1], [0, 1]])])
+def test_the_tail_is_what_it_was(tail: float, expected: list[list[int]]) -> None:
+    metric = TailPercentage({"metric_decimal_place": 4, "topk": [2], "tail_ratio": tail})
+    lists, counts = np.array([[1, 2], [1, 3]]), {1: 9, 2: 1, 3: 2, 4: 8, 5: 7}
+    assert metric.get_tail(lists, counts).tolist() == expected
+    assert TailPercentage.get_tail.original(metric, lists, counts).tolist() == expected

@@ -1,0 +1,1 @@
+"""What accuracy does not show: how diverse, how varied between users and how novel the recommended lists are."""

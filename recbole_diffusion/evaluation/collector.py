@@ -1,0 +1,106 @@
+"""What metrics are computed from: the recommended lists, and facts about items and training interactions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.evaluator import Collector
+from torch import Tensor
+
+from recbole_diffusion.data.items import item_column
+from recbole_diffusion.evaluation.diversity import interaction_vectors
+from recbole_diffusion.settings import UserError
+
+_CATEGORY_TYPES = ("token", "token_seq")
+
+
+class SafeCollector(Collector):
+    """RecBole's collector, with what our metrics need and without the crash on numbers and counters.
+
+    ``data_collect`` gathers what no evaluation changes. Only ``fit`` calls it: to evaluate a checkpoint, call it with
+    the training loader first.
+
+    - ``data.item_categories``: [n_items, n_categories] bool, from ``category_field``.
+    - ``data.item_vectors``: [n_items, rank], :func:`~recbole_diffusion.evaluation.diversity.interaction_vectors`.
+    - ``data.item_counts``: training interactions of each item, [n_items]; ``data.count_items``, RecBole's name, has the
+      same numbers for every item of the catalogue.
+    - ``data.num_items``: items of the catalogue, without the padding item.
+
+    Interactions are those of the training split, the first one of each user included: RecBole's count leaves that out
+    for sequential models, which never predict it, and would give two models different popularities.
+    """
+
+    def data_collect(self, train_data: Any) -> None:
+        super().data_collect(train_data)
+        dataset, need = train_data.dataset, self.register.need
+        if need("data.num_items"):
+            self.data_struct.set("data.num_items", dataset.item_num - 1)
+        if need("data.item_categories"):
+            tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+            self.data_struct.set("data.item_categories", item_categories(self.config, tokens))
+        if need("data.item_counts") or need("data.count_items"):
+            counts = np.bincount(dataset.inter_matrix().col, minlength=dataset.item_num)
+            self.data_struct.set("data.item_counts", torch.from_numpy(counts))
+            self.data_struct.set("data.count_items", Counter(dict(enumerate(counts.tolist()[1:], start=1))))
+        if need("data.item_vectors"):
+            self.data_struct.set("data.item_vectors", interaction_vectors(dataset.inter_matrix()))
+
+    def eval_batch_collect(
+        self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
+    ) -> None:
+        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        if self.register.need("rec.items"):
+            lists = self.data_struct["rec.items"][-len(scores_tensor) :]  # a view: [batch, max k]
+            # Masked and unsampled items fill up a list that has too few others; 0 is no item.
+            lists[scores_tensor.gather(1, lists).isneginf()] = 0
+
+    def get_data_struct(self) -> Any:
+        """RecBole's, for tensors of the evaluation only: it moves and copies all, and numbers cannot be moved."""
+        data = self.data_struct._data_dict
+        facts = {key: data.pop(key) for key in list(data) if key.startswith("data.") and key != "data.label"}
+        collected = super().get_data_struct()
+        data.update(facts)
+        for key, value in facts.items():
+            collected.set(key, value)
+        return collected
+
+
+def item_categories(config: Any, tokens: Sequence[str]) -> Tensor:
+    """The categories of each item: [n_items, n_categories] bool.
+
+    From the column ``category_field`` of the .item file. RecBole is not asked to load it: with item features it ranks
+    every item of that file and drops interactions of the others, so that a metric would change the results.
+
+    Args:
+        config: ``category_field`` and where the data set is.
+        tokens: the item of each id, [n_items]; one that is not in the file has no category.
+
+    Raises:
+        UserError: no ``category_field``, no such column, a column of numbers, or no item has a category.
+    """
+    field = config["category_field"]
+    if field is None:
+        raise UserError(
+            f"metrics={config['metrics']}: metrics of categories need category_field, a token or token_seq column of "
+            "the data set's .item file; it is ~."
+        )
+    column = item_column(config, "category_field")
+    if column.kind not in _CATEGORY_TYPES:
+        raise UserError(
+            f"category_field={field!r}: must be a column of type {' or '.join(_CATEGORY_TYPES)}; it is {column.kind}."
+        )
+    separator = config["seq_separator"]
+    texts = [column.texts.get(token, "") for token in tokens]
+    sets = [set(text.split(separator) if column.kind == "token_seq" else [text]) - {""} for text in texts]
+    names = sorted(set().union(*sets))
+    if not names:
+        raise UserError(f"category_field={field!r}: no item of {config['dataset']!r} has a value there.")
+    number = {name: index for index, name in enumerate(names)}
+    categories = torch.zeros(len(tokens), len(names), dtype=torch.bool)
+    cells = [(item, number[name]) for item, found in enumerate(sets) for name in found]
+    categories[tuple(torch.tensor(cells).T)] = True
+    return categories

@@ -1,0 +1,88 @@
+"""The functions of :mod:`recbole_diffusion.evaluation.diversity` as metrics that RecBole's settings can name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from recbole.evaluator.base_metric import AbstractMetric
+from recbole.evaluator.register import metric_information, metric_types, metrics_dict
+from recbole.utils import EvaluatorType
+from torch import Tensor
+
+from recbole_diffusion.evaluation import diversity
+
+
+class ListMetric(AbstractMetric):
+    """The mean over users of what ``value`` says of their list, at each k of ``topk``.
+
+    ``metric_need`` names the lists and the one resource of the collector that ``value`` is computed from.
+    """
+
+    metric_type = EvaluatorType.RANKING
+    metric_need: ClassVar[list[str]]
+    value: Callable[[Tensor, Tensor], Tensor]  # (items [users, k], resource) -> [users]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.topk = config["topk"]
+
+    def calculate_metric(self, dataobject: Any) -> dict[str, float]:
+        items, resource = (dataobject.get(name) for name in self.metric_need)
+        name = type(self).__name__.lower()
+        means = {f"{name}@{k}": self.value(items[:, :k], resource).mean().item() for k in self.topk}
+        return {key: round(mean, self.decimal_place) for key, mean in means.items()}
+
+
+class ILD(ListMetric):
+    """Intra-list distance by categories (:func:`~recbole_diffusion.evaluation.diversity.category_distance`), 0 to 1."""
+
+    metric_need = ["rec.items", "data.item_categories"]
+    value = staticmethod(diversity.category_distance)
+
+
+class EmbeddingILD(ListMetric):
+    """Intra-list distance by item vectors (:func:`~recbole_diffusion.evaluation.diversity.vector_distance`), 0 to 2.
+
+    The vectors come from the training interactions and not from the model: a model's own table is scaled and shaped by
+    its loss, so that distances in it cannot be compared between models.
+    """
+
+    metric_need = ["rec.items", "data.item_vectors"]
+    value = staticmethod(diversity.vector_distance)
+
+
+class CategoryCoverage(ListMetric):
+    """Share of all categories in a list (:func:`~recbole_diffusion.evaluation.diversity.category_coverage`), 0 to 1."""
+
+    metric_need = ["rec.items", "data.item_categories"]
+    value = staticmethod(diversity.category_coverage)
+
+
+class CategoryEntropy(ListMetric):
+    """Entropy of a list's categories (:func:`~recbole_diffusion.evaluation.diversity.category_entropy`), in bits."""
+
+    metric_need = ["rec.items", "data.item_categories"]
+    value = staticmethod(diversity.category_entropy)
+
+
+class Novelty(ListMetric):
+    """Mean self-information of a list's items (:func:`~recbole_diffusion.evaluation.diversity.novelty`), in bits."""
+
+    metric_need = ["rec.items", "data.item_counts"]
+    value = staticmethod(diversity.novelty)
+
+
+METRICS: tuple[type[ListMetric], ...] = (ILD, EmbeddingILD, CategoryCoverage, CategoryEntropy, Novelty)
+
+
+def register() -> None:
+    """Enter our metrics into RecBole's tables, in place: its modules share them. Safe to call again.
+
+    Not into its ``smaller_metrics``: of each of ours, more is more diverse or more novel.
+    """
+    for metric in METRICS:
+        name = metric.__name__.lower()
+        metrics_dict[name] = metric
+        metric_information[name] = metric.metric_need
+        metric_types[name] = metric.metric_type
