@@ -244,7 +244,8 @@ def _replace_in_source(owner: type, name: str, replacements: Mapping[str, str]) 
         return
     source = patched = inspect.getsource(method)
     for old, new in replacements.items():
-        patched = patched.replace(old, new)
+        if old not in new or new not in patched:  # a new text that holds the old one goes in once
+            patched = patched.replace(old, new)
     if patched == source:
         return
     if method.__closure__:

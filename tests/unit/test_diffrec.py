@@ -222,7 +222,7 @@ def test_learns_groups_of_items_and_stays_at_chance_on_noise(build: Callable[...
 
     def hit(name: str, sequences: list) -> float:
         extra = {"data_path": str(write_atomic(tmp_path, name, sequences)), "MAX_ITEM_LIST_LENGTH": 20, "topk": [k]}
-        extra |= {"epochs": 10, "eval_step": 5, "metrics": ["Hit"], "valid_metric": f"Hit@{k}"}
+        extra |= {"epochs": 60, "eval_step": 20, "train_batch_size": 16, "metrics": ["Hit"], "valid_metric": f"Hit@{k}"}
         built = build("DiffRec", dataset=name, hidden_size=64, **extra)
         built.trainer.fit(built.loaders.train, built.loaders.valid)
         return built.trainer.evaluate(built.loaders.test)[f"hit@{k}"]
@@ -237,15 +237,13 @@ _LARGE = """
 import resource, sys
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
-from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
+from recbole_diffusion.quick_start import prepare
 
 resolved = registry.get_model("DiffRec")
 user = {"data_path": sys.argv[1], "use_gpu": False, "hidden_size": 8, "sampling_steps": 2}
 user |= {"train_batch_size": 64, "eval_batch_size": 64}
 config = Config(resolved.model_class, "large", user, resolved.ours)
-loaders = prepare_loaders(config, create_dataset(config), registry.trains_on_windows(resolved, config))
-model = resolved.model_class(config, loaders.train.dataset).to(config["device"])
-trainer = registry.get_trainer(resolved)(config, model)
+_, loaders, model, trainer = prepare(resolved, config)
 assert model.n_items == 1_000_001
 batch = next(iter(loaders.train))
 assert len(batch) == 64
