@@ -147,6 +147,28 @@ def test_valid_sampling_steps_are_those_of_validation_alone(build: Callable[...,
         build("DreamRec", valid_sampling_steps=1001, **SMALL)
 
 
+@pytest.mark.parametrize("model", ["DreamRec", "DiffuRec"])
+def test_bf16_is_the_precision_of_the_matrix_products_alone(build: Callable[..., Built], model: str) -> None:
+    results = {}
+    for precision in ("fp32", "bf16"):
+        built = build(model, precision=precision, epochs=1, **SMALL)
+        kinds: set[torch.dtype] = set()
+        for module in built.model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_hook(lambda _, inputs, output, kinds=kinds: kinds.add(output.dtype))
+        torch.manual_seed(0)
+        losses = built.trainer._train_epoch(built.loaders.train, 0)
+        assert {p.dtype for p in built.model.parameters()} == {torch.float32}
+        built.model.eval()
+        scores = built.model.full_sort_predict(built.loaders.valid.dataset[[0, 1, 2]])
+        assert scores.dtype == torch.float32
+        assert kinds == {torch.bfloat16 if precision == "bf16" else torch.float32}
+        results[precision] = (sum(losses), scores[:, 1:])
+    (loss, scores), (other_loss, other_scores) = results.values()
+    assert loss != other_loss and loss == pytest.approx(other_loss, rel=0.02)
+    assert torch.corrcoef(torch.stack([scores.flatten(), other_scores.flatten()]))[0, 1] > 0.98
+
+
 SAMPLERS = [
     {"sampler": "ddpm", "variance": "small"},
     {"sampler": "ddpm", "variance": "large"},
