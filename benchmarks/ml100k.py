@@ -59,25 +59,9 @@ _SEARCH = {"num_interests": 4, "mse_weight": 0.1, "ce_weight": 1.0, "epochs": 30
 _PRETRAINED = {"pretrained_item_table": PRETRAINED, "freeze_epochs": 10}
 
 
-def _options(model: str, base: dict[str, Any], *changes: dict[str, Any]) -> list[Row]:
-    return [Row(model, settings={**base, **change}) for change in ({}, *changes)]
+def _changes(model: str, *changes: dict[str, Any]) -> list[Row]:
+    return [Row(model, settings=change) for change in changes]
 
-
-_SHARED_CHANGES: tuple[dict[str, Any], ...] = (
-    {"stop_gradient_target": False},
-    {"timestep_sampler": "uniform"},
-    {"ce_weight": 0.0},
-    _PRETRAINED,
-    {"embedding_size": 128},
-)
-_DIFFUREC_CHANGES: tuple[dict[str, Any], ...] = (
-    {"stop_gradient_target": True},
-    {"timestep_sampler": "high_noise"},
-    {"ce_weight": 0.0, "mse_weight": 1.0},
-    _PRETRAINED,
-    {"embedding_size": 128},
-)
-_DREAMREC_CHANGES: tuple[dict[str, Any], ...] = ({"ce_weight": 0.1}, {"item_init_std": 1.0}, {"embedding_size": 256})
 
 STUDIES = {
     "table": Study(
@@ -92,28 +76,50 @@ STUDIES = {
         reads_test=True,
     ),
     "adigrec_ablation": Study(
-        _options("ADIGRec", {}, {"use_ai2m": False}, {"penalty_weight": 0.0}, {"use_dynamic_interest": False}),
+        _changes("ADIGRec", {}, {"use_ai2m": False}, {"penalty_weight": 0.0}, {"use_dynamic_interest": False}),
         reads_test=True,
     ),
     "adigrec_search": Study(
-        _options(
+        _changes(
             "ADIGRec",
             _SEARCH,
-            {"num_interests": 2},
-            {"num_interests": 8},
-            {"mse_weight": 0.01},
-            {"mse_weight": 1.0},
-            {"ce_weight": 3.0},
+            *(
+                {**_SEARCH, **change}
+                for change in (
+                    {"num_interests": 2},
+                    {"num_interests": 8},
+                    {"mse_weight": 0.01},
+                    {"mse_weight": 1.0},
+                    {"ce_weight": 3.0},
+                )
+            ),
         ),
         reads_test=False,
     ),
     "options": Study(
         [
             Row("WindowSASRec"),
-            *_options("DreamRec", {"epochs": 30}, *_SHARED_CHANGES, *_DREAMREC_CHANGES),
-            *_options("DiffuRec", {"epochs": 30}, *_DIFFUREC_CHANGES),
-            *_options("DiffDiv", {"epochs": 30}, *_SHARED_CHANGES),
-            *_options("ADIGRec", {"epochs": 30}, *_SHARED_CHANGES),
+            *_changes(
+                "DreamRec",
+                {},
+                {"stop_gradient_target": False},
+                {"timestep_sampler": "uniform"},
+                {"ce_weight": 0.0},
+                _PRETRAINED,
+                {"embedding_size": 128},
+                {"embedding_size": 256},
+                {"bucket_by_length": False},
+            ),
+            *_changes(
+                "DiffuRec",
+                {},
+                {"timestep_sampler": "high_noise"},
+                {"ce_weight": 0.0, "mse_weight": 1.0},
+                _PRETRAINED,
+                {"embedding_size": 128},
+            ),
+            *_changes("ADIGRec", {}, {"timestep_sampler": "uniform"}, {"ce_weight": 0.0}, _PRETRAINED),
+            *_changes("DiffDiv", {}, {"ce_weight": 0.0}, _PRETRAINED),
         ],
         reads_test=False,
     ),
