@@ -19,6 +19,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,21 +160,21 @@ def read_test(result: dict[str, Any]) -> None:
 
 def table(study: Study, results: list[dict[str, Any]]) -> str:
     """Markdown: mean and standard deviation over seeds."""
-    columns = {
-        "valid NDCG@10": lambda r: r["valid"]["ndcg@10"],
-        "test NDCG@10": lambda r: r["unmasked_test"]["ndcg@10"],
-        "test Hit@10": lambda r: r["unmasked_test"]["hit@10"],
-        "masked NDCG@10": lambda r: r["masked_test"]["ndcg@10"],
-        "masked Hit@10": lambda r: r["masked_test"]["hit@10"],
-        "20 steps NDCG@10": lambda r: r.get("many_steps_test", {}).get("ndcg@10"),
-        "target rank": lambda r: r["history"][-1].get("diagnostics", {}).get("target_rank"),
-        "interest correlation": lambda r: r["history"][-1].get("diagnostics", {}).get("interest_correlation"),
+    columns: dict[str, Callable[[dict[str, Any]], float | None]] = {"valid NDCG@10": lambda r: r["valid"]["ndcg@10"]}
+    if study.reads_test:
+        columns |= {
+            "test NDCG@10": lambda r: r["unmasked_test"]["ndcg@10"],
+            "test Hit@10": lambda r: r["unmasked_test"]["hit@10"],
+            "masked NDCG@10": lambda r: r["masked_test"]["ndcg@10"],
+            "masked Hit@10": lambda r: r["masked_test"]["hit@10"],
+            "20 steps NDCG@10": lambda r: r.get("many_steps_test", {}).get("ndcg@10"),
+        }
+    columns |= {
+        **{name: partial(_diagnosed, name) for name in ("target_rank", "table_norm", "interest_correlation")},
         "epochs": lambda r: r["epochs"],
         "seconds": lambda r: r["train_seconds"],
         "parameters": lambda r: r["parameters"],
     }
-    if not study.reads_test:
-        columns = {name: value for name, value in columns.items() if "test" not in name and "NDCG" not in name[5:]}
     header = ["model", "preset", "settings", *columns]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for row in study.rows:
@@ -181,6 +183,10 @@ def table(study: Study, results: list[dict[str, Any]]) -> str:
             cells = [_mean_and_spread([value(r) for r in runs]) for value in columns.values()]
             lines.append("| " + " | ".join([row.model, row.preset, row.name, *cells]) + " |")
     return "\n".join(lines)
+
+
+def _diagnosed(name: str, result: dict[str, Any]) -> float | None:
+    return result["history"][-1].get("diagnostics", {}).get(name)
 
 
 def _mean_and_spread(values: list[float | None]) -> str:
