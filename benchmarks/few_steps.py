@@ -112,10 +112,10 @@ def main() -> None:
     done = {(r["model"], r["dataset"], r["sampler"], r["steps"]) for r in read(arguments.out)}
     user = {"seed": 0, **({"data_path": arguments.data_path} if arguments.data_path else {})}
     for model in arguments.models:
-        key = (model, arguments.dataset, "default", 0)
-        runs = [r for r in read(arguments.runs) if (r["model"], r["dataset"], r["preset"], r["seed"]) == key]
-        if any(k[:2] == key[:2] and k[3] == 1 for k in done):
+        if any(k[:2] == (model, arguments.dataset) and k[3] == 1 for k in done):
             continue
+        wanted = {"model": model, "dataset": arguments.dataset, "preset": "default", "seed": 0, "change": {}}
+        runs = [r for r in read(arguments.runs) if all(r[key] == value for key, value in wanted.items())]
         result = runs[0] if runs else run(model, arguments.dataset, settings=user)
         study(model, user, result["checkpoint"], arguments.dataset, done, arguments.out)
     rows = read(arguments.out)

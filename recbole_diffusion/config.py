@@ -43,6 +43,8 @@ _RECBOLE_UNLISTED = {
 }
 # RecBole would unpickle whatever file these name; a pickle runs code when it is opened.
 _PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+# RecBole's sequential models that learn from the label of each row.
+_LABELLED = ("DIEN", "DIN")
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
 # What metrics of recommended lists are computed from: they have one value for each k of topk.
 _LIST_RESOURCES = {"rec.items", "rec.topk"}
@@ -101,6 +103,8 @@ class Config(RecBoleConfig):
             raise UserError(f"settings of {model_class.__name__} on {dataset}: {error}") from error
         self.final_config_dict["preset"] = preset
         RunSettings.from_config(self)
+        if self["precision"] == "bf16" and model_class.type != ModelType.SEQUENTIAL:
+            raise UserError(f"precision=bf16: only sequential models train in it; {model_class.__name__} is none.")
         self._check_valid_metric()
 
     def compatibility_settings(self) -> None:
@@ -158,7 +162,8 @@ class Config(RecBoleConfig):
         if model_class.type != ModelType.SEQUENTIAL:
             return True
         loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
-        return getattr(model_class, "input_type", None) == InputType.PAIRWISE or loss_type == "BPR"
+        pairs = getattr(model_class, "input_type", None) == InputType.PAIRWISE or loss_type == "BPR"
+        return pairs or model_class.__name__ in _LABELLED
 
     def _derive_repeatable(self, model_class: Any) -> None:
         """RecBole's ``repeatable``: items of the history stay in the ranking. Here it follows from ``mask_history``."""

@@ -19,7 +19,7 @@ from recbole_diffusion.recommend import example_recommendations, item_titles
 from recbole_diffusion.settings import UserError, load_settings
 from recbole_diffusion.trainer import versions
 
-_GENERATION = ("sampler", "sampling_steps", "eval_seed")
+_GENERATION = ("sampler", "sampling_steps", "valid_sampling_steps", "eval_seed")
 
 
 def run(
@@ -122,7 +122,7 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
         rows, short = registry.training_rows(resolved, config), registry.takes_short_batches(resolved)
         loaders = prepare_loaders(config, dataset, rows, short)
         init_seed(config["seed"], config["reproducibility"])
-        model = resolved.model_class(config, loaders.train.dataset).to(config["device"])
+        model = resolved.model_class(config, loaders.train._dataset).to(config["device"])
     trainer = registry.get_trainer(resolved)(config, model)
     trainer.vocabulary = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     return Prepared(dataset, loaders, model, trainer)

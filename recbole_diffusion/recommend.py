@@ -31,7 +31,7 @@ def example_recommendations(model: Any, loaders: Loaders, titles: list[str], con
     if getattr(dataset, "events", None) is not None:
         seen = dataset.seen_items(dataset.target_rows[:1])[1]
     else:
-        known = [part.dataset.inter_feat for part in (loaders.train, loaders.valid)]
+        known = [part._dataset.inter_feat for part in (loaders.train, loaders.valid)]
         seen = torch.cat([feat[dataset.iid_field][feat[dataset.uid_field] == user] for feat in known])
     model.eval()
     scores = _scores(model, row, dataset)

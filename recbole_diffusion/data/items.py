@@ -27,7 +27,10 @@ def item_column(config: Any, setting: str) -> ItemColumn:
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     if not path.is_file():
         raise UserError(f"{setting}={field!r}: there is no file {path}.")
-    table = pd.read_csv(path, sep=config["field_separator"], dtype=str, encoding=config["encoding"] or "utf-8")
+    try:
+        table = pd.read_csv(path, sep=config["field_separator"], dtype=str, encoding=config["encoding"] or "utf-8")
+    except ValueError as error:
+        raise UserError(f"{setting}={field!r}: {path} cannot be read: {error}") from error
     kinds = {name: kind for name, _, kind in (column.partition(":") for column in table.columns)}
     table.columns = list(kinds)
     for name in (item_field, field):

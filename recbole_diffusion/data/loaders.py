@@ -183,11 +183,12 @@ def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samp
 def _check_rows(config: RecBoleConfig, train_on: str, whole: bool) -> None:
     """Refuse settings that the data set or the kind of training rows cannot follow."""
     if not whole and train_on != "prefixes":
-        raise UserError(
-            f"train_on={train_on}: needs the whole sequences, not benchmark_filename. Set train_on=prefixes."
-        )
+        hint = "" if config["train_on"] is None else " Set train_on=prefixes."
+        raise UserError(f"train_on={train_on}: needs the whole sequences, not benchmark_filename.{hint}")
     if not whole and config["mask_history"]:
         raise UserError(f"mask_history=True: {config['model']} on {config['dataset']} keeps no whole histories.")
+    if config["transform"] is not None and train_on == "windows":
+        raise UserError(f"transform={config['transform']}: changes single histories; train_on=windows has none.")
     if config["cut_points"] is not None and (train_on != "prefixes" or not whole):
         why = f"train_on={train_on}" if whole else "a data set without whole sequences"
         raise UserError(f"cut_points={config['cut_points']}: draws among prefixes; {why} has none to draw. Set ~.")

@@ -36,7 +36,7 @@ class SafeCollector(Collector):
 
     def data_collect(self, train_data: Any) -> None:
         super().data_collect(train_data)
-        dataset, need = train_data.dataset, self.register.need
+        dataset, need = train_data._dataset, self.register.need
         if need("data.num_items"):
             self.data_struct.set("data.num_items", dataset.item_num - 1)
         if need("data.item_categories"):

@@ -21,7 +21,7 @@ class DiffusionConfig(TypedSettings):
     schedule_parameters: ClassVar[tuple[str, ...]] = ("beta_start", "beta_end")
 
     timesteps: int = setting(low=1)
-    noise_schedule: str = setting(choices=SCHEDULES)
+    noise_schedule: str = setting(choices=[name for name in SCHEDULES if name != "linear_variance"])
     beta_start: float | None = setting(above=0, below=1, optional=True)
     beta_end: float | None = setting(above=0, below=1, optional=True)
     prediction: str = setting(choices=PREDICTIONS)

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.denoiser import sinusoidal_embedding
 from recbole_diffusion.diffusion.samplers import noise_like, sample
+from recbole_diffusion.diffusion.schedules import SCHEDULES
 from recbole_diffusion.model.base import DiffusionRecommender
 from recbole_diffusion.model.config import DiffusionConfig
 from recbole_diffusion.model.layers import Dropout
@@ -49,6 +50,7 @@ class DiffRecConfig(DiffusionConfig):
         *DiffusionConfig.schedule_parameters, "noise_scale", "noise_min", "noise_max", "first_beta",
     )  # fmt: skip
 
+    noise_schedule: str = setting(choices=SCHEDULES)
     noise_scale: float | None = setting(above=0, optional=True)
     noise_min: float | None = setting(low=0, optional=True)
     noise_max: float | None = setting(above=0, optional=True)

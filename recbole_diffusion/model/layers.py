@@ -53,9 +53,10 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, at: Tensor | None = None) -> Tensor:
         """``x`` [batch, length, dim]; ``mask`` is True where a key may be seen, [batch, 1, 1 or length, length].
 
-        With ``at`` [batch] only that position of each row is computed, [batch, 1, dim]: the others are its keys and
-        values only, which is all that the last block of a network needs that reads one position.
+        With ``at`` [batch] (and a mask, not ``causal``) that position of each row alone is computed, [batch, 1, dim];
+        the others are its keys and values, all that the last block of a network needs that reads one position.
         """
+        assert not (causal and at is not None), "a single query would be taken for the first position"
         batch, _, dim = x.shape
         seen = asking = self.attention_norm(x)
         if at is not None:

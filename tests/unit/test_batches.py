@@ -140,17 +140,17 @@ def _differs(built: Built) -> bool:
     dataset = built.loaders.test.dataset
     dataset.trim = False
     full = dataset[rows]
-    if hasattr(model, "reconstruct_test_data"):
+    if built.config["transform"] is not None:  # it is the loader that makes what the model learns from
         return True
     width = int(full["item_length"].max())
     cut = Interaction({k: v[:, :width] if k.endswith("_list") else v for k, v in full.interaction.items()})
     answers = []
     for batch in (full, cut):
-        batch.update(Interaction({"neg_item_id": torch.arange(1, 7)}))
+        batch.update(Interaction({"neg_item_id": torch.arange(1, 7), "label": torch.ones(6)}))
         try:
             torch.manual_seed(0)
             answers.append((model.predict(batch), torch.as_tensor(model.calculate_loss(batch)).sum()))
-        except Exception:  # a width it cannot take, or fields this data set cannot give: not to be cut
+        except (RuntimeError, IndexError):  # a width it cannot take
             return True
     return not all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*answers, strict=True))
 
@@ -160,6 +160,8 @@ def _differs(built: Built) -> bool:
 def test_models_take_short_batches_only_where_nothing_changes(
     build: Callable[..., Built], short_data: Path, model: str
 ) -> None:
+    if model.endswith("CPR"):
+        pytest.skip("ranks among more items than this catalogue has")
     yaml = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
     features = {"selected_features": ["class"]} if "selected_features" in yaml.read_text() else {}
     load = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
@@ -171,6 +173,7 @@ def test_models_take_short_batches_only_where_nothing_changes(
             load_col=load,
             **features,
             MAX_ITEM_LIST_LENGTH=15,
+            epochs=1,
             topk=[5],
             valid_metric="NDCG@5",
         )
@@ -180,3 +183,5 @@ def test_models_take_short_batches_only_where_nothing_changes(
         assert model not in SHORT_BATCHES  # keeps RecBole's own batches
     else:
         assert (model in SHORT_BATCHES) is not _differs(built)
+    if model != "S3Rec":  # hundreds of epochs of pre-training first
+        built.trainer.fit(built.loaders.train, built.loaders.valid)

@@ -220,7 +220,7 @@ def test_every_model_generates_by_every_sampler(build: Callable[..., Built], mod
         ("DiffuRec", {"train_on": "windows", "cut_points": None}, "train_on='windows': must be one of prefixes"),
         ("DreamRec", {"guidance_strength": 2.0, "p_uncond": 0.0}, "guidance_strength=2 needs p_uncond above 0"),
         ("DiffDiv", {"divergence": "alpha", "divergence_order": 1.5}, "divergence_order=1.5: the alpha divergence"),
-        ("ADIGRec", {"noise_schedule": "linear_variance"}, "linear_variance"),
+        ("ADIGRec", {"noise_schedule": "linear_variance"}, "noise_schedule='linear_variance': must be one of linear,"),
         ("ADIGRec", {"beta_end": 0.5, "noise_schedule": "cosine"}, "beta_end"),
     ],
 )
