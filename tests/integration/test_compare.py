@@ -130,14 +130,15 @@ def comparison(folder: Path, *models: str, out: str = "out", **changes: Any) -> 
 def test_finished_runs_are_kept_and_tables_are_made(
     random_data: Path, started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert comparison(random_data, *MODELS, seeds=[0], eval_seeds=[3, 4]) == 0
+    two_generations: dict[str, Any] = {"eval_seeds": [3, 4], "settings": {"DreamRec.sampling_steps": 20}}
+    assert comparison(random_data, *MODELS, seeds=[0], **two_generations) == 0
     assert started == [f"{model}/0" for model in MODELS]
     first = Path("out/runs/random/DreamRec/seed0.json")
     before = {file: file.read_bytes() for file in Path("out/runs").rglob("seed0.*")}
-    assert comparison(random_data, *MODELS, eval_seeds=[3, 4]) == 0
+    assert comparison(random_data, *MODELS, **two_generations) == 0
     assert started[3:] == [f"{model}/1" for model in MODELS]
     tables = {name: Path("out", name).read_bytes() for name in ("results.csv", "results.md")}
-    assert comparison(random_data, *MODELS, eval_seeds=[3, 4]) == 0
+    assert comparison(random_data, *MODELS, **two_generations) == 0
     assert len(started) == 6
     assert before == {file: file.read_bytes() for file in Path("out/runs").rglob("seed0.*")}
     assert tables == {name: Path("out", name).read_bytes() for name in tables}
@@ -162,6 +163,8 @@ def test_finished_runs_are_kept_and_tables_are_made(
         assert row["test_ndcg@10_std"] == pytest.approx(np.std(means, ddof=1))
         assert list(files[0]["users"]) == sorted(files[0]["users"]) and len(files[0]["users"]) == 39
         assert files[0]["ndcg@10"].shape == (2 if model == "DreamRec" else 1, 39)
+    values = np.load("out/runs/random/DreamRec/seed0.npz")["ndcg@20"]
+    assert not np.array_equal(values[0], values[1])
     generated = [np.load(f"out/runs/random/DreamRec/seed{seed}.npz")["ndcg@10"].mean(axis=1) for seed in (0, 1)]
     spread = np.sqrt(np.mean([np.var(of_seed, ddof=1) for of_seed in generated]))
     assert table["test_ndcg@10_generation_std"]["DreamRec"] == pytest.approx(spread, abs=1e-12)
