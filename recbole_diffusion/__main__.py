@@ -25,6 +25,23 @@ main settings (any key of the YAML files can be set the same way):
   --data_path=DIR              folder that holds DATASET/DATASET.inter
 """
 
+_COMPARE_EXAMPLES = """\
+settings:
+  --key=value                  for every run; a model that does not know the key refuses it
+  --MODEL.key=value            for one model of --models, e.g. --DiffDiv.num_channels=8; MODEL:paper.key for a preset
+  Files of --config_files hold the same: 'epochs: 20', 'DiffDiv.num_channels: 8'. 'run --help' shows main settings.
+
+The models of a data set must share metrics, topk, eval_args, mask_history and filters of the data.
+
+what is written:
+  DIR/results.md, results.csv  means and deviations, tests against the baseline, cost, protocol; after each run
+  DIR/runs/DATASET/MODEL/      seedK.json (result), seedK.npz (metrics of each user), seedK.log
+  DIR/saved, log, log_tensorboard
+
+Stop it with Ctrl-C and give the same command again: finished runs are kept. Settings that differ from a finished run's
+are an error. Exit status 1: some runs failed; 2: the command is wrong; 130: stopped.
+"""
+
 
 class _RunHelp(argparse.Action):
     """Help that also lists the models, which are looked up only when they are asked for."""
@@ -59,13 +76,54 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--preset", help="default, or paper")
     run.add_argument("--examples", type=_count, default=0, metavar="N", help="show N recommendations for one user")
+    _add_compare(verbs)
     return parser
+
+
+def _add_compare(verbs: Any) -> None:
+    compare = verbs.add_parser(
+        "compare",
+        help="train and test several models with several seeds, and test their differences",
+        usage="recbole-diffusion compare --models=A,B --datasets=D --seeds=0,1,2 --out=DIR [--key=value ...]",
+        epilog=_COMPARE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    compare.add_argument("--models", type=_names, required=True, metavar="A,B", help="MODEL or MODEL:paper, ...")
+    compare.add_argument("--datasets", type=_names, required=True, metavar="A,B", help="names of data sets")
+    compare.add_argument("--seeds", type=_counts, default=[0], metavar="0,1", help="seeds of training; default: 0")
+    compare.add_argument("--out", required=True, metavar="DIR", help="folder for everything that is written")
+    compare.add_argument(
+        "--eval_seeds",
+        type=_counts,
+        default=[],
+        metavar="0,1",
+        help="seeds of generation that each trained diffusion model is tested with; default: its own eval_seed",
+    )
+    compare.add_argument(
+        "--baseline", metavar="MODEL", help="what the others are tested against; default: the first without diffusion"
+    )
+    compare.add_argument("--metric", metavar="M@K", help="metric of that test; default: valid_metric")
+    compare.add_argument(
+        "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
+    )
 
 
 def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
     return int(text)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different names, A,B,...")
+    return names
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(number) for number in _names(text)]
 
 
 def _model_list() -> str:
@@ -112,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
     known, rest = _parser().parse_known_args(_split_config_files(sys.argv[1:] if arguments is None else arguments))
     try:
+        if known.verb == "compare":
+            return _compare(known, _settings(rest))
         from recbole_diffusion.quick_start import run as run_model
 
         run_model(known.model, known.dataset, known.config_files, _settings(rest), known.preset, known.examples)
@@ -119,6 +179,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"recbole-diffusion: error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _compare(known: argparse.Namespace, settings: dict[str, Any]) -> int:
+    from recbole_diffusion.compare import compare
+
+    try:
+        failed = compare(
+            known.models, known.datasets, known.seeds, known.out, settings, known.config_files, known.eval_seeds,
+            known.baseline, known.metric,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        return 130
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.sparse
@@ -18,13 +20,23 @@ _KIND = "__kind__"
 
 
 def save(state: dict[str, Any], path: str | Path) -> None:
-    """Write ``state`` (see :func:`plain`) to a file beside ``path``, flush it to disk, and rename it into place."""
+    """Write ``state`` (see :func:`plain`) as a whole file (:func:`whole_file`)."""
+    with whole_file(path) as file:
+        torch.save({"format": FORMAT, **state}, file)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file beside ``path`` to write to; at the end it is flushed to disk and renamed into place.
+
+    After an error, or when the process is told to end, ``path`` is what it was before.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
@@ -29,6 +29,7 @@ def run(
     settings: Mapping[str, Any] | None = None,
     preset: str | None = None,
     examples: int = 0,
+    test_model: Callable[[Prepared], Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Train a model, keep the epoch that validates best, and test it.
 
@@ -39,6 +40,7 @@ def run(
         settings: settings that win over the files.
         preset: ``default`` or ``paper``; may stand in a config file instead (``preset``).
         examples: how many example recommendations for one user to log.
+        test_model: what to do on the test split, once the model is trained; default: :func:`test_best_epoch`.
 
     Returns:
         ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (a diffusion
@@ -72,7 +74,7 @@ def run(
     start = time.perf_counter()
     _, valid = trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
     trained = time.perf_counter()
-    test = trainer.evaluate(loaders.test, load_best_model=True, show_progress=config["show_progress"])
+    test = (test_model or test_best_epoch)(prepared)
     tested = time.perf_counter()
     valid, test = ({name: float(value) for name, value in (result or {}).items()} for result in (valid, test))
     logger.info(f"valid: {_line(valid)}")
@@ -108,6 +110,12 @@ class Prepared(NamedTuple):
     loaders: Loaders
     model: Any
     trainer: Any
+
+
+def test_best_epoch(prepared: Prepared) -> Mapping[str, float]:
+    """Test metrics of the epoch that validated best."""
+    trainer = prepared.trainer
+    return trainer.evaluate(prepared.loaders.test, show_progress=trainer.config["show_progress"])
 
 
 def prepare(resolved: registry.Resolved, config: Config) -> Prepared:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas
 import recbole
+import scipy
 import torch
 from recbole.trainer import Trainer
 
@@ -41,6 +42,7 @@ class SafeCheckpoints(Trainer):
         self.eval_collector = SafeCollector(config)
         self.history: list[dict[str, Any]] = []
         self._epoch_seconds = 0.0
+        self.evaluate_seconds = 0.0  # of the last evaluation, without reading the checkpoint
         # RecBole caps it before its trainers of one epoch say so.
         self.eval_step = min(self.eval_step, self.epochs)
         # The last part keeps runs that start in one second apart.
@@ -100,7 +102,10 @@ class SafeCheckpoints(Trainer):
             path = model_file or self.saved_model_file
             self._restore(checkpoint.load(path, self.device))
             self.logger.info(f"Evaluating {path}")
-        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        start = time.perf_counter()
+        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        self.evaluate_seconds = time.perf_counter() - start
+        return result
 
     def _check_nan(self, loss: torch.Tensor) -> None:
         if torch.isnan(loss):
@@ -189,4 +194,5 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "pandas": pandas.__version__,
+        "scipy": scipy.__version__,
     }

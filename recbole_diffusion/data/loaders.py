@@ -67,7 +67,7 @@ def create_dataset(config: RecBoleConfig) -> Dataset:
     Raises:
         UserError: no such files on disk and none to be had, or files RecBole cannot read.
     """
-    _fetch_files(config)
+    fetch_files(config)
     name = config["model"]
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         dataset_class = KnowledgeBasedDataset if config["MODEL_TYPE"] == ModelType.KNOWLEDGE else Dataset
@@ -88,8 +88,12 @@ def create_dataset(config: RecBoleConfig) -> Dataset:
     return dataset
 
 
-def _fetch_files(config: RecBoleConfig) -> None:
-    """Make sure that the atomic files are on disk; download what RecBole knows, as RecBole does."""
+def fetch_files(config: RecBoleConfig) -> None:
+    """Make sure that the atomic files are on disk; download what RecBole knows, as RecBole does.
+
+    Raises:
+        UserError: no such files on disk and none to be had.
+    """
     folder, name = Path(config["data_path"]), config["dataset"]
     suffixes = [f".{part}" for part in config["benchmark_filename"] or []] or [""]
     wanted = [folder / f"{name}{suffix}.inter" for suffix in suffixes]

@@ -27,11 +27,15 @@ class ListMetric(AbstractMetric):
         super().__init__(config)
         self.topk = config["topk"]
 
-    def calculate_metric(self, dataobject: Any) -> dict[str, float]:
+    def user_values(self, dataobject: Any) -> dict[str, Tensor]:
+        """``metric@k`` to the value of each list, [users]."""
         items, resource = (dataobject.get(name) for name in self.metric_need)
         name = type(self).__name__.lower()
-        means = {f"{name}@{k}": self.value(items[:, :k], resource).mean().item() for k in self.topk}
-        return {key: round(mean, self.decimal_place) for key, mean in means.items()}
+        return {f"{name}@{k}": self.value(items[:, :k], resource) for k in self.topk}
+
+    def calculate_metric(self, dataobject: Any) -> dict[str, float]:
+        values = self.user_values(dataobject)
+        return {key: round(of_users.mean().item(), self.decimal_place) for key, of_users in values.items()}
 
 
 class ILD(ListMetric):

@@ -1,0 +1,322 @@
+"""Several models on several data sets with several seeds: every run is kept, and tables are made of them all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from recbole.evaluator.register import metrics_dict
+
+import recbole_diffusion
+from recbole_diffusion import registry, report
+from recbole_diffusion.checkpoint import plain
+from recbole_diffusion.config import Config
+from recbole_diffusion.data.fingerprint import dataset_hash
+from recbole_diffusion.data.loaders import fetch_files
+from recbole_diffusion.evaluation.users import has_user_values
+from recbole_diffusion.settings import UserError, did_you_mean, load_settings
+from recbole_diffusion.worker import Run
+
+Record = dict[str, Any]
+# What a command names otherwise, and how.
+_NAMED_OTHERWISE = {
+    "model": "--models=A,B",
+    "dataset": "--datasets=A,B",
+    "preset": "--models=A:paper",
+    "seed": "--seeds=0,1,2",
+    "eval_seed": "--eval_seeds=0,1,2",
+}
+# The models of a data set must agree on these, or their numbers are not of one task.
+_PROTOCOL = (
+    "eval_args", "mask_history", "metrics", "topk", "test_neg_sample_args", "benchmark_filename",
+    "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter",
+)  # fmt: skip
+_PATHS = ("data_path", "checkpoint_dir", "pretrained_item_table", "pre_model_path")
+# Where a run is made and what it shows changes no result.
+_NO_RESULT = ("device", "data_path", "checkpoint_dir", "show_progress", "state", "worker")
+_STOP_SECONDS = 30
+
+
+class Entry(NamedTuple):
+    """A model with its preset; ``label`` is what the user calls it, ``DreamRec`` or ``DreamRec:paper``."""
+
+    model: str
+    preset: str
+    label: str
+
+
+def compare(
+    models: Sequence[str],
+    datasets: Sequence[str],
+    seeds: Sequence[int],
+    out: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    config_files: Sequence[str | Path] = (),
+    eval_seeds: Sequence[int] = (),
+    baseline: str | None = None,
+    metric: str | None = None,
+) -> int:
+    """Train and test each model on each data set with each seed, and write ``out/results.csv`` and ``results.md``.
+
+    Runs that ``out`` has already are kept. Each run is a process of its own, one at a time; its progress is shown on
+    standard output.
+
+    Args:
+        models: names as ``run`` takes them, with ``:paper`` for that preset.
+        datasets: names of data sets.
+        seeds: seeds of training.
+        out: folder of everything that is written.
+        settings: settings of every run; ``MODEL.key`` or ``MODEL:paper.key`` is of that model only.
+        config_files: YAML files of such settings; later ones win, ``settings`` over all.
+        eval_seeds: generation seeds that each trained diffusion model is tested with; default: its own ``eval_seed``.
+        baseline: the model that the others are tested against; default: the first that is no diffusion model.
+        metric: metric of that test, e.g. ``NDCG@10``; default: the baseline's ``valid_metric``.
+
+    Returns:
+        How many runs failed.
+
+    Raises:
+        UserError: a name or setting that does not exist or does not fit, or a finished run that had other settings.
+    """
+    user = load_settings(config_files, settings)
+    runs = _plan(_entries(models), datasets, seeds, eval_seeds, user, Path(out).absolute())
+    if eval_seeds and not any(run.eval_seeds for run in runs):
+        raise UserError(f"eval_seeds={list(eval_seeds)}: none of --models draws noise to generate.")
+    labels = list(dict.fromkeys(run.label for run in runs))
+    if baseline is None:
+        baseline = next((run.label for run in runs if not run.eval_seeds), labels[0])
+    elif baseline not in labels:
+        raise UserError(f"baseline={baseline!r}: is not one of --models, {', '.join(labels)}.")
+    metric = _metric(metric, [run for run in runs if run.label == baseline])
+    # All are looked at before any is run: a run of other settings is found at once.
+    kept = {run: _finished(run) for run in runs}
+    return _run_missing(runs, {run: record for run, record in kept.items() if record}, Path(out), baseline, metric)
+
+
+def _entries(models: Sequence[str]) -> list[Entry]:
+    entries = []
+    for name in models:
+        model, _, preset = name.partition(":")
+        entry = Entry(model, preset or "default", name.removesuffix(":default"))
+        if entry in entries:
+            raise UserError(f"models: {name} is given twice.")
+        entries.append(entry)
+    return entries
+
+
+def _plan(
+    entries: Sequence[Entry],
+    datasets: Sequence[str],
+    seeds: Sequence[int],
+    eval_seeds: Sequence[int],
+    user: Mapping[str, Any],
+    out: Path,
+) -> list[Run]:
+    """Every run, checked as far as can be told without loading data; each model comes once before any comes twice."""
+    for key in user:
+        owner, _, name = key.rpartition(".")
+        if owner and not any(owner in (entry.model, entry.label) for entry in entries):
+            labels = [entry.label for entry in entries]
+            raise UserError(f"setting {key!r}: {owner!r} is not one of --models.{did_you_mean(owner, labels)}")
+        if name in _NAMED_OTHERWISE:
+            raise UserError(f"{key}={user[key]!r}: compare takes {_NAMED_OTHERWISE[name]}.")
+    runs: list[Run] = []
+    hashes: dict[str, str] = {}
+    for dataset in datasets:
+        for seed in seeds:
+            for entry in entries:
+                own = {**_own_settings(entry, user), "seed": seed}
+                config = _config(entry, dataset, own)
+                generation = []
+                if "eval_seed" in config:
+                    generation = list(eval_seeds) or [config["eval_seed"]]
+                    own["eval_seed"] = config["eval_seed"] = generation[0]
+                fetch_files(config)
+                where = config["data_path"]
+                hashes[where] = hashes.get(where) or dataset_hash(config)
+                folder = out / "runs" / dataset / entry.label.replace(":", "-")
+                resolved = {key: value for key, value in config.final_config_dict.items() if key not in _NO_RESULT}
+                settings = _as_read_back(plain(resolved))
+                runs.append(Run(dataset, *entry[:2], seed, generation, own, settings, hashes[where], str(folder)))
+        _check_protocol([run for run in runs if run.dataset == dataset])
+    return runs
+
+
+def _own_settings(entry: Entry, user: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user set for one model, with absolute paths: runs are made in another folder."""
+    own = {key: value for key, value in user.items() if "." not in key}
+    for owner in dict.fromkeys((entry.model, entry.label)):
+        of_owner = {key.rpartition(".")[2]: value for key, value in user.items() if key.rpartition(".")[0] == owner}
+        own.update(of_owner)
+    own["data_path"] = own.get("data_path") or "dataset"  # RecBole's default
+    return {key: str(Path(value).absolute()) if key in _PATHS and value else value for key, value in own.items()}
+
+
+def _config(entry: Entry, dataset: str, own: Mapping[str, Any]) -> Config:
+    try:
+        resolved = registry.get_model(entry.model)
+        return Config(resolved.model_class, dataset, dict(own), resolved.ours, entry.preset)
+    except (UserError, ImportError) as error:  # RecBole does not declare all that its models import
+        raise UserError(f"{entry.label} on {dataset}: {error}") from error
+
+
+def _check_protocol(runs: Sequence[Run]) -> None:
+    """Refuse a comparison of models that do not solve one task."""
+    first = runs[0]
+    for run in runs[1:]:
+        for key in _PROTOCOL:
+            mine, theirs = run.resolved[key], first.resolved[key]
+            if mine != theirs:
+                raise UserError(
+                    f"{key} on {first.dataset} is {theirs!r} for {first.label} and {mine!r} for {run.label}: numbers "
+                    f"of different protocols do not compare. Set --{key}=... for all."
+                )
+        if run.data_sha256 != first.data_sha256:
+            raise UserError(f"data_path on {first.dataset}: {first.label} and {run.label} have other files.")
+
+
+def _metric(metric: str | None, runs: Sequence[Run]) -> str:
+    """The metric of the test in the lower case of results, e.g. ``ndcg@10``."""
+    for run in runs:
+        settings = run.resolved
+        computed = [f"{name}@{k}" for name in settings["metrics"] if has_user_values(name) for k in settings["topk"]]
+        metric = metric or settings["valid_metric"]
+        if metric.lower() not in (name.lower() for name in computed):
+            raise UserError(
+                f"metric={metric!r}: the test needs a metric with a value for each user. With metrics="
+                f"{settings['metrics']} it can be one of {', '.join(computed) or '(none)'}."
+            )
+    assert metric is not None
+    return metric.lower()
+
+
+def _finished(run: Run) -> Record | None:
+    """The result of a run that was made before, or None.
+
+    Raises:
+        UserError: it was made with other settings or data.
+    """
+    file = run.file(".json")
+    if not file.is_file() or not run.file(".npz").is_file():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    had = {**record["settings"], "eval_seeds": record["eval_seeds"], "data_sha256": record["data_sha256"]}
+    wanted = {**run.resolved, "eval_seeds": run.eval_seeds, "data_sha256": run.data_sha256}
+    other = [key for key in sorted(had.keys() | wanted.keys()) if had.get(key) != wanted.get(key)]
+    if other:
+        differences = ", ".join(f"{key}={had.get(key)!r} and not {wanted.get(key)!r}" for key in other)
+        raise UserError(f"{file}: was made with {differences}. Take another --out, or remove that file.")
+    return record
+
+
+def _as_read_back(value: Any) -> Any:
+    """``value`` as JSON gives it back, so that a setting equals the one in a file."""
+    return json.loads(json.dumps(value))
+
+
+def _run_missing(runs: list[Run], records: dict[Run, Record], out: Path, baseline: str, metric: str) -> int:
+    """Make every run that has no record; tables after each. Returns how many failed."""
+    shown = report.metric_names(runs[0].resolved["metrics"])(metric)
+    missing = [run for run in runs if run not in records]
+    if records:
+        print(f"{len(records)} of {len(runs)} runs are finished and kept.", flush=True)
+        report.write(out, runs, records, baseline, metric)
+    failed = 0
+    try:
+        for place, run in enumerate(missing):
+            title = f"run {runs.index(run) + 1} of {len(runs)}: {run.label} on {run.dataset}, seed {run.seed}"
+            print(f"{title} ... ", end="", flush=True)
+            status = start(run, out.absolute())
+            record = _finished(run) if status == 0 else None
+            if record is None:
+                failed += 1
+                print(f"FAILED: {_reason(run, status)}; log: {run.file('.log')}", flush=True)
+                continue
+            records[run] = record
+            report.write(out, runs, records, baseline, metric)
+            parts = [f"{shown} {_mean_test(record, metric):.4f}, {duration(record['seconds'])}"]
+            left = _seconds_left(missing[place + 1 :], records)
+            parts += [f"about {duration(left)} left"] if left else []
+            print("; ".join([*parts, f"best so far {_best(run.dataset, records, metric)}"]), flush=True)
+    except KeyboardInterrupt:
+        print(f"\nStopped. {len(records)} of {len(runs)} runs are finished and kept; the same command goes on.")
+        raise
+    print(f"{out / 'results.md'}, {out / 'results.csv'}" if records else "No run has finished: there is no table.")
+    return failed
+
+
+def start(run: Run, out: Path) -> int:
+    """Make a run in a process of its own that works in ``out``; returns its exit status."""
+    out.mkdir(parents=True, exist_ok=True)
+    Path(run.folder).mkdir(parents=True, exist_ok=True)
+    here = str(Path(recbole_diffusion.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    with run.file(".log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "recbole_diffusion.worker"],
+            cwd=out, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            process.communicate(json.dumps(vars(run)).encode())
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            raise
+    return process.returncode
+
+
+def _reason(run: Run, status: int) -> str:
+    """Why a run failed: the last line of its log, or what ended it."""
+    if status < 0:
+        return f"ended by signal {-status}"
+    lines = run.file(".log").read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), f"exit status {status}")
+
+
+def _seconds_left(missing: Sequence[Run], records: Mapping[Run, Record]) -> float:
+    """An estimate from runs of the same model on the same data set, else on that data set, else from all."""
+    closest: tuple[Callable[[Run, Run], bool], ...] = (
+        lambda a, b: (a.dataset, a.label) == (b.dataset, b.label),
+        lambda a, b: a.dataset == b.dataset,
+        lambda a, b: True,
+    )
+    total = 0.0
+    for run in missing:
+        alike = ([r["seconds"] for done, r in records.items() if like(run, done)] for like in closest)
+        total += float(np.mean(next(seconds for seconds in alike if seconds)))
+    return total
+
+
+def _mean_test(record: Record, metric: str) -> float:
+    return float(np.mean([test[metric] for test in record["tests"]]))
+
+
+def _best(dataset: str, records: Mapping[Run, Record], metric: str) -> str:
+    """The model with the best mean over its finished seeds."""
+    tests: dict[str, list[float]] = {}
+    for run, record in records.items():
+        if run.dataset == dataset:
+            tests.setdefault(run.label, []).append(_mean_test(record, metric))
+    means = {label: float(np.mean(values)) for label, values in tests.items()}
+    best = (min if metrics_dict[metric.partition("@")[0]].smaller else max)(means, key=means.__getitem__)
+    return f"{best} {means[best]:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``4 min 10 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

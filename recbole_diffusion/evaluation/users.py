@@ -1,0 +1,60 @@
+"""The values of single users, of which RecBole reports the mean."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.evaluator import Evaluator
+from recbole.evaluator.register import metrics_dict
+
+from recbole_diffusion.evaluation.metrics import ListMetric
+
+
+class UserEvaluator(Evaluator):
+    """RecBole's evaluator, which keeps what it was last given, for :meth:`user_values`."""
+
+    collected: Any = None
+
+    def evaluate(self, dataobject: Any) -> Any:
+        self.collected = dataobject
+        return super().evaluate(dataobject)
+
+    def user_values(self) -> dict[str, np.ndarray]:
+        """``metric@k`` to the value of each row of the last evaluation, [rows] float64, in the order of its batches.
+
+        Metrics of all lists together and those without a k have no such values and are left out.
+        """
+        values: dict[str, np.ndarray] = {}
+        for name, metric in self.metric_class.items():
+            if has_user_values(name):
+                values.update(_user_values(metric, self.collected))
+        return {name: np.asarray(of_users, dtype=np.float64) for name, of_users in values.items()}
+
+
+def has_user_values(metric: str) -> bool:
+    """Whether a metric, named as in RecBole's settings, is a mean over users of one value a user, for each k."""
+    metric_class = metrics_dict[metric.lower()]
+    return issubclass(metric_class, ListMetric) or hasattr(metric_class, "topk_result")
+
+
+def _user_values(metric: Any, collected: Any) -> dict[str, Any]:
+    if isinstance(metric, ListMetric):
+        return metric.user_values(collected)
+    # RecBole's compute a matrix [users, max k] and leave its mean to this method.
+    without_mean = copy.copy(metric)
+    without_mean.topk_result = lambda name, matrix: {f"{name}@{k}": matrix[:, k - 1] for k in metric.topk}
+    return without_mean.calculate_metric(collected)
+
+
+def ranked_users(loader: Any) -> np.ndarray:
+    """The user id of each row that an evaluation with ``loader`` ranks, [rows], in the order of its batches."""
+    field = loader._dataset.uid_field
+    users = [batch[0][field] for batch in loader]
+    if not isinstance(loader, FullSortEvalDataLoader):
+        # A row a candidate, those of a user together; users come once.
+        users = [torch.unique_consecutive(of_batch) for of_batch in users]
+    return torch.cat(users).cpu().numpy()

@@ -1,0 +1,155 @@
+"""One run of a comparison, in a process of its own: ``python -m recbole_diffusion.worker`` with a :class:`Run` as JSON
+on standard input. A fresh process gives the run its own peak memory and log, and a crash ends nothing but the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from recbole_diffusion.checkpoint import whole_file
+from recbole_diffusion.data.fingerprint import describe_split
+from recbole_diffusion.evaluation.users import UserEvaluator, ranked_users
+from recbole_diffusion.quick_start import Prepared, run
+from recbole_diffusion.settings import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What to train and test, and where its files go.
+
+    ``settings`` are the user's, ``resolved`` every setting that can change a result, as plain data; ``eval_seeds`` are
+    the generation seeds to test with, none for a model that draws no noise to generate; ``folder`` is an absolute path.
+    """
+
+    dataset: str
+    model: str
+    preset: str
+    seed: int
+    eval_seeds: list[int]
+    settings: dict[str, Any]
+    resolved: dict[str, Any]
+    data_sha256: str
+    folder: str
+
+    @property
+    def label(self) -> str:
+        """The model as the user names it: with its preset, unless that is the default."""
+        return self.model if self.preset == "default" else f"{self.model}:{self.preset}"
+
+    def file(self, suffix: str) -> Path:
+        """The run's ``.json`` (its result), ``.npz`` (the users' values) or ``.log``."""
+        return Path(self.folder) / f"seed{self.seed}{suffix}"
+
+
+def execute(task: Run) -> None:
+    """Train and test, then write the users' values and, last, the result: a run with a result is finished.
+
+    The ``.npz`` holds ``users``, the user token of each ranked row in sorted order, and for each metric that has values
+    of single users an array [generation seeds or 1, rows].
+    """
+    facts: dict[str, Any] = {}
+    values: dict[str, np.ndarray] = {}
+
+    def test_model(prepared: Prepared) -> Mapping[str, float]:
+        evaluations = _evaluate(prepared, task.eval_seeds)
+        facts["peak_memory_gb"] = _peak_memory()
+        facts["rank_seconds"] = [evaluation.seconds for evaluation in evaluations]
+        facts["tests"] = [evaluation.metrics for evaluation in evaluations]
+        facts.update(describe_split(prepared.dataset, prepared.loaders))
+        tokens = prepared.dataset.field2id_token[prepared.dataset.uid_field].astype(str)
+        users = tokens[ranked_users(prepared.loaders.test)]
+        order = np.argsort(users, kind="stable")
+        values["users"] = users[order]
+        facts["rows"] = len(users)
+        for name in evaluations[0].values:
+            values[name] = np.stack([evaluation.values[name][order] for evaluation in evaluations])
+        return evaluations[0].reported
+
+    result = run(task.model, task.dataset, settings=task.settings, preset=task.preset, test_model=test_model)
+    record = {
+        **result,
+        **facts,
+        "settings": task.resolved,
+        "eval_seeds": task.eval_seeds,
+        "data_sha256": task.data_sha256,
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu_name(),
+        "seconds": time.time() - psutil.Process().create_time(),  # imports included
+    }
+    with whole_file(task.file(".npz")) as file:
+        np.savez_compressed(file, allow_pickle=False, **values)
+    with whole_file(task.file(".json")) as file:
+        file.write(json.dumps(record, indent=1).encode())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    reported: dict[str, float]  # as RecBole rounds them
+    metrics: dict[str, float]  # the same, without rounding where users have values
+    values: dict[str, np.ndarray]
+    seconds: float
+
+
+def _evaluate(prepared: Prepared, eval_seeds: list[int]) -> list[_Evaluation]:
+    """The test split, once for each generation seed."""
+    trainer, model = prepared.trainer, prepared.model
+    trainer.evaluator = UserEvaluator(trainer.config)
+    done: list[_Evaluation] = []
+    for index in range(max(1, len(eval_seeds))):
+        if eval_seeds:
+            model.settings = dataclasses.replace(model.settings, eval_seed=eval_seeds[index])
+        result = trainer.evaluate(prepared.loaders.test, load_best_model=index == 0)
+        reported = {name: float(value) for name, value in result.items()}
+        values = trainer.evaluator.user_values()
+        means = {name: float(of_users.mean()) for name, of_users in values.items()}
+        done.append(_Evaluation(reported, {**reported, **means}, values, trainer.evaluate_seconds))
+    return done
+
+
+def _peak_memory() -> float:
+    """The most memory this process has had resident, in GB."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Not getrusage: on Linux a child starts from the peak of the process that started it.
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 1e9
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main() -> int:
+    """Run what standard input says; the last line of standard error tells why a run failed."""
+    # Ctrl-C reaches every process of the terminal: the one that started this one decides, and ends it by SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    try:
+        execute(Run(**json.load(sys.stdin)))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

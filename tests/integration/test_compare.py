@@ -1,0 +1,324 @@
+"""Comparisons: what is kept, what is refused, and that tables and tests are of the right users and numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Built
+from markov import write_atomic
+
+from recbole_diffusion import compare, report
+from recbole_diffusion.__main__ import main
+from recbole_diffusion.data.fingerprint import dataset_hash, describe_split
+from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, ranked_users
+from recbole_diffusion.settings import UserError
+from recbole_diffusion.worker import Run, execute
+
+METRICS = ["Hit", "NDCG", "MRR", "MAP", "Recall", "Precision", "EmbeddingILD", "Novelty", "AveragePopularity"]
+ALL_LISTS = ["GiniIndex", "ItemCoverage", "ShannonEntropy"]
+SMALL = {"epochs": 1, "MAX_ITEM_LIST_LENGTH": 10, "user_inter_num_interval": "[4,inf)"}
+MODELS = ["DreamRec", "BPR", "WindowSASRec"]
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Values of users, and what they are of
+
+
+def user_metrics(build: Callable[..., Built], model: str, **settings: Any) -> tuple[dict[str, float], pd.DataFrame]:
+    """Test metrics of an untrained model as RecBole reports them, and the users' values by token."""
+    built = build(model, **{**SMALL, "metrics": METRICS + ALL_LISTS, **settings})
+    built.trainer.eval_collector.data_collect(built.loaders.train)
+    built.trainer.evaluator = UserEvaluator(built.config)
+    reported = built.trainer.evaluate(built.loaders.test, load_best_model=False)
+    dataset = built.loaders.test.dataset
+    users = dataset.field2id_token[dataset.uid_field][ranked_users(built.loaders.test)]
+    return dict(reported), pd.DataFrame(built.trainer.evaluator.user_values(), index=users)
+
+
+@pytest.mark.parametrize("mode", ["full", "uni10"])
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "DreamRec"])
+def test_the_mean_over_users_is_what_is_reported(build: Callable[..., Built], model: str, mode: str) -> None:
+    reported, values = user_metrics(build, model, eval_args={"mode": mode})
+    assert set(values) == {f"{name.lower()}@{k}" for name in METRICS for k in (5, 10, 20)}
+    assert set(reported) - set(values) == {f"{name.lower()}@{k}" for name in ALL_LISTS for k in (5, 10, 20)}
+    assert values.index.is_unique and len(values) == 39
+    for name, mean in values.mean().items():
+        assert reported[name] == pytest.approx(mean, abs=0.5001e-4), name
+    assert all(has_user_values(name) for name in METRICS) and not any(has_user_values(name) for name in ALL_LISTS)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_values_belong_to_their_user_whatever_the_order_of_rows(build: Callable[..., Built], model: str) -> None:
+    _, sorted_by_length = user_metrics(build, model)
+    _, other = user_metrics(build, model, bucket_by_length=False, eval_batch_size=64)
+    if model == "SASRec":
+        assert list(sorted_by_length.index) != list(other.index)
+    pd.testing.assert_frame_equal(sorted_by_length.sort_index(), other.sort_index())
+
+
+def test_the_split_has_one_hash_for_all_kinds_of_models(build: Callable[..., Built]) -> None:
+    def split(model: str, **settings: Any) -> dict[str, Any]:
+        built = build(model, **{"user_inter_num_interval": "[4,inf)", **settings})
+        return describe_split(built.loaders.train.dataset, built.loaders)
+
+    first = split("SASRec")
+    assert (first["users"], first["items"]) == (39, 30)
+    for model in ("BPR", "DreamRec", "FEARec"):
+        assert split(model, MAX_ITEM_LIST_LENGTH=7, seed=3) == first
+    assert split("BPR", user_inter_num_interval="[5,inf)")["split_sha256"] != first["split_sha256"]
+    short = {"user_inter_num_interval": "[0,inf)"}
+    # The user with three interactions.
+    assert split("BPR", **short)["split_sha256"] != split("SASRec", **short)["split_sha256"]
+
+
+def test_the_data_has_another_hash_when_a_file_changes(tmp_path: Path) -> None:
+    folder = write_atomic(tmp_path, "films", [[1, 2, 3, 4]] * 3) / "films"
+    config = {"data_path": str(folder), "dataset": "films"}
+    hashes = [dataset_hash(config)]
+    (folder / "films.item").write_text("item_id:token\n")
+    hashes.append(dataset_hash(config))
+    (folder / "notes.txt").write_text("no part of it")
+    assert dataset_hash(config) == hashes[1]
+    with (folder / "films.inter").open("a") as file:
+        file.write("u9\ti9\t1\n")
+    assert len({*hashes, dataset_hash(config)}) == 3
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Runs
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs are made in this process; names of those that were."""
+    names: list[str] = []
+
+    def start(run: Run, out: Path) -> int:
+        names.append(f"{run.label}/{run.seed}")
+        out.mkdir(parents=True, exist_ok=True)
+        Path(run.folder).mkdir(parents=True, exist_ok=True)
+        try:
+            with contextlib.chdir(out):
+                execute(run)
+        except UserError as error:
+            run.file(".log").write_text(f"a line\n{error}\n\n")
+            return 2
+        return 0
+
+    monkeypatch.setattr(compare, "start", start)
+    return names
+
+
+def comparison(folder: Path, *models: str, out: str = "out", **changes: Any) -> int:
+    settings = {"data_path": str(folder), **SMALL, **changes.pop("settings", {})}
+    return compare.compare(models, ["random"], changes.pop("seeds", [0, 1]), out, settings, **changes)
+
+
+def test_finished_runs_are_kept_and_tables_are_made(
+    random_data: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_generations: dict[str, Any] = {"eval_seeds": [3, 4], "settings": {"DreamRec.sampling_steps": 20}}
+    assert comparison(random_data, *MODELS, seeds=[0], **two_generations) == 0
+    assert started == [f"{model}/0" for model in MODELS]
+    first = Path("out/runs/random/DreamRec/seed0.json")
+    before = {file: file.read_bytes() for file in Path("out/runs").rglob("seed0.*")}
+    assert comparison(random_data, *MODELS, **two_generations) == 0
+    assert started[3:] == [f"{model}/1" for model in MODELS]
+    tables = {name: Path("out", name).read_bytes() for name in ("results.csv", "results.md")}
+    assert comparison(random_data, *MODELS, **two_generations) == 0
+    assert len(started) == 6
+    assert before == {file: file.read_bytes() for file in Path("out/runs").rglob("seed0.*")}
+    assert tables == {name: Path("out", name).read_bytes() for name in tables}
+    shown = capsys.readouterr().out
+    assert "run 2 of 3: BPR on random, seed 0 ... NDCG@10 0." in shown
+    assert " left; best so far " in shown and "6 of 6 runs are finished and kept." in shown
+    assert {path.name for path in Path("out").iterdir()} >= {"runs", "saved", "log", "log_tensorboard"}
+    assert not Path("saved").exists() and not list(Path("out").rglob(".*"))
+
+    record = json.loads(first.read_text())
+    table = pd.read_csv("out/results.csv").set_index("model")
+    assert list(table.index) == MODELS and set(table.runs) == {2} and set(table.seeds) == {"0, 1"}
+    assert set(table.baseline) == {"BPR"} and set(table.tested_metric) == {"ndcg@10"}
+    assert table.paired_users.tolist()[::2] == [39, 39] and np.isnan(table.difference["BPR"])
+    assert (table.p_holm.dropna() >= table.p.dropna()).all()
+    assert set(table.split_sha256) == {record["split_sha256"]} and set(table.interactions) == {620}
+    # Each number once more, from the files.
+    for model, row in table.iterrows():
+        files = [np.load(f"out/runs/random/{model}/seed{seed}.npz") for seed in (0, 1)]
+        means = [file["ndcg@10"].mean() for file in files]
+        assert row["test_ndcg@10_mean"] == pytest.approx(np.mean(means))
+        assert row["test_ndcg@10_std"] == pytest.approx(np.std(means, ddof=1))
+        assert list(files[0]["users"]) == sorted(files[0]["users"]) and len(files[0]["users"]) == 39
+        assert files[0]["ndcg@10"].shape == (2 if model == "DreamRec" else 1, 39)
+    values = np.load("out/runs/random/DreamRec/seed0.npz")["ndcg@20"]
+    assert not np.array_equal(values[0], values[1])
+    generated = [np.load(f"out/runs/random/DreamRec/seed{seed}.npz")["ndcg@10"].mean(axis=1) for seed in (0, 1)]
+    spread = np.sqrt(np.mean([np.var(of_seed, ddof=1) for of_seed in generated]))
+    assert table["test_ndcg@10_generation_std"]["DreamRec"] == pytest.approx(spread, abs=1e-12)
+    assert table["test_ndcg@10_generation_std"].isna().tolist() == [False, True, True]
+    assert record["test"]["ndcg@10"] == pytest.approx(generated[0][0], abs=0.5001e-4)
+    assert record["tests"][1]["ndcg@10"] == pytest.approx(generated[0][1])
+    assert record["peak_memory_gb"] > 0.1 and record["generation"]["eval_seed"] == 3
+
+    text = Path("out/results.md").read_text()
+    for part in (
+        "## random", "| DreamRec | default | 2 | 0.", " ± ", "NDCG@10 against the baseline, BPR:",
+        "- mask_history: False\n", "- evaluation: split LS valid_and_test", "- generation seeds: 3, 4 (DreamRec)\n",
+        "- training seeds: 0, 1\n",
+        f"- data set, SHA-256: {record['data_sha256']}", "- versions: recbole_diffusion ", "- threads: ", "- CPU: ",
+        "two-sided Wilcoxon signed-rank test",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "splits differ" not in text
+
+
+def test_what_would_mix_results_is_refused(random_data: Path, tmp_path: Path, started: list[str]) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(random_data, folder)
+    assert comparison(folder, "Pop", seeds=[0]) == 0
+    for changes, message in (
+        ({"settings": {"topk": [5, 10]}}, r"Pop/seed0.json: was made with topk=\[5, 10, 20\] and not \[5, 10\]"),
+        ({"settings": {"mask_history": True}}, "mask_history=False and not True"),
+    ):
+        with pytest.raises(UserError, match=message):
+            comparison(folder, "BPR", "Pop", seeds=[0], **changes)
+    moved = tmp_path / "moved"
+    folder.rename(moved)
+    assert comparison(moved, "Pop", seeds=[0]) == 0  # where the data is makes no difference
+    with (moved / "random" / "random.inter").open("a") as file:
+        file.write("u1\ti1\t99\n")
+    with pytest.raises(UserError, match="data_sha256="):
+        comparison(moved, "Pop", seeds=[0])
+    assert started == ["Pop/0"]
+
+
+def test_a_run_that_fails_leaves_the_others(
+    random_data: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "compare", "--models=DreamRec,Pop", "--datasets=random", "--out=out", f"--data_path={random_data}",
+        "--DreamRec.embedding_size=-3", "--epochs=1",
+    ]  # fmt: skip
+    assert main(arguments) == 1
+    shown = capsys.readouterr().out
+    assert (
+        "run 1 of 2: DreamRec on random, seed 0 ... FAILED: embedding_size=-3: must be a whole number >= 1.; log: "
+        in shown
+    )
+    assert list(pd.read_csv("out/results.csv").model) == ["Pop"]
+    arguments[5] = "--DreamRec.embedding_size=8"
+    assert main(arguments) == 0
+    assert started == ["DreamRec/0", "Pop/0", "DreamRec/0"]
+    assert list(pd.read_csv("out/results.csv").model) == ["DreamRec", "Pop"]
+
+
+def test_different_splits_are_said_and_common_users_paired(random_data: Path, started: list[str]) -> None:
+    everyone = {"user_inter_num_interval": "[0,inf)"}
+    assert comparison(random_data, "BPR", "WindowSASRec", seeds=[0], settings=everyone) == 0
+    text = Path("out/results.md").read_text()
+    assert "**The splits differ between models.**" in text and "(WindowSASRec)" in text
+
+
+def test_settings_of_one_model_and_of_one_preset(random_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[Run] = []
+    monkeypatch.setattr(compare, "_run_missing", lambda runs, *_: planned.extend(runs) or 0)
+    own = {"epochs": 7, "DreamRec.timesteps": 50, "DreamRec:paper.timesteps": 60, "DreamRec.epochs": 8}
+    comparison(random_data, "DreamRec", "DreamRec:paper", "Pop", seeds=[4], settings=own)
+    found = {run.label: (run.resolved.get("timesteps"), run.resolved["epochs"], run.preset) for run in planned}
+    assert found == {"DreamRec": (50, 8, "default"), "DreamRec:paper": (60, 8, "paper"), "Pop": (None, 7, "default")}
+    assert [run.eval_seeds for run in planned] == [[2024], [2024], []]
+    assert {run.resolved["seed"] for run in planned} == {4}
+    assert planned[1].file(".npz").parts[-4:] == ("runs", "random", "DreamRec-paper", "seed4.npz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num_channels=3"], "BPR on random: unknown setting 'num_channels'"),
+        (["--BPS.epochs=3"], "setting 'BPS.epochs': 'BPS' is not one of --models. Did you mean 'BPR'"),
+        (["--seed=3"], "seed=3: compare takes --seeds=0,1,2"),
+        (["--Pop.seed=3"], "Pop.seed=3: compare takes --seeds=0,1,2"),
+        (["--metric=NDCG@3"], "metric='NDCG@3': the test needs a metric with a value for each user"),
+        (["--metrics=[GiniIndex]", "--valid_metric=GiniIndex@5"], "it can be one of (none)"),
+        (["--baseline=SASRec"], "baseline='SASRec': is not one of --models, BPR, Pop"),
+        (["--eval_seeds=1"], "none of --models draws noise to generate"),
+        (["--Pop.mask_history=True"], "mask_history on random is False for BPR and True for Pop"),
+        (["--BPR.data_path=elsewhere"], "elsewhere/random"),
+    ],
+)
+def test_a_wrong_command_is_one_line_before_anything_is_run(
+    random_data: Path, started: list[str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["compare", "--models=BPR,Pop", "--datasets=random", "--out=out", f"--data_path={random_data}"]
+    assert main(base + arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("recbole-diffusion: error: ") and message in line
+    assert not started and not Path("out").exists()
+
+
+def test_help_shows_settings_and_files(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["compare", "--help"])
+    out = capsys.readouterr().out
+    assert exit_.value.code == 0
+    for name in ("--models", "--eval_seeds", "--baseline", "--MODEL.key=value", "results.csv", "seedK.npz"):
+        assert name in out, name
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(45.4, "45 s"), (250, "4 min 10 s"), (7500, "2 h 5 min")])
+def test_durations(seconds: float, text: str) -> None:
+    assert compare.duration(seconds) == text
+
+
+def test_names_of_metrics() -> None:
+    shown = report.metric_names(["NDCG", "Hit"])
+    assert [shown(key) for key in ("ndcg@10", "hit@5", "gauc")] == ["NDCG@10", "Hit@5", "gauc"]
+
+
+# --------------------------------------------------------------------------------------------------------------
+# In processes of their own
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    base = [sys.executable, "-m", "recbole_diffusion", "compare", "--datasets=random", f"--data_path={folder}"]
+    return [*base, "--MAX_ITEM_LIST_LENGTH=10", "--out=out", *arguments]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_what_is_finished(random_data: Path) -> None:
+    here = str(Path(compare.__file__).parents[1])
+    endless = ["--models=Pop,DreamRec", "--DreamRec.epochs=100000", "--DreamRec.stopping_step=100000"]
+    process = subprocess.Popen(
+        command(random_data, *endless),
+        env={**os.environ, "PYTHONPATH": here}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    log = Path("out/runs/random/DreamRec/seed0.log")
+    until = time.monotonic() + 120
+    while not (log.is_file() and "training [" in log.read_text()):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert shown.splitlines()[-1] == "Stopped. 1 of 2 runs are finished and kept; the same command goes on."
+    assert "Traceback" not in shown
+    assert sorted(path.name for path in Path("out/runs").rglob("*") if path.is_file()) == [
+        "seed0.json", "seed0.log", "seed0.log", "seed0.npz",
+    ]  # fmt: skip
+    assert list(pd.read_csv("out/results.csv").model) == ["Pop"]
+    log = Path("out/runs/random/Pop/seed0.log").read_text()
+    assert "Pop: RecBole (recbole.model." in log and "\x1b" not in log
