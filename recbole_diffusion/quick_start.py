@@ -40,7 +40,7 @@ def run(
         settings: settings that win over the files.
         preset: ``default`` or ``paper``; may stand in a config file instead (``preset``).
         examples: how many example recommendations for one user to log.
-        test_model: what to do on the test split, once the model is trained; default: :func:`test_best_epoch`.
+        test_model: what to do on the test split, once the model is trained; default: :func:`best_epoch_metrics`.
 
     Returns:
         ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (a diffusion
@@ -74,7 +74,7 @@ def run(
     start = time.perf_counter()
     _, valid = trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
     trained = time.perf_counter()
-    test = (test_model or test_best_epoch)(prepared)
+    test = (test_model or best_epoch_metrics)(prepared)
     tested = time.perf_counter()
     valid, test = ({name: float(value) for name, value in (result or {}).items()} for result in (valid, test))
     logger.info(f"valid: {_line(valid)}")
@@ -112,7 +112,7 @@ class Prepared(NamedTuple):
     trainer: Any
 
 
-def test_best_epoch(prepared: Prepared) -> Mapping[str, float]:
+def best_epoch_metrics(prepared: Prepared) -> Mapping[str, float]:
     """Test metrics of the epoch that validated best."""
     trainer = prepared.trainer
     return trainer.evaluate(prepared.loaders.test, show_progress=trainer.config["show_progress"])

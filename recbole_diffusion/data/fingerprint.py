@@ -40,7 +40,7 @@ def describe_split(dataset: Dataset, loaders: Loaders) -> dict[str, Any]:
         digest.update("\n".join(sorted(tokens)).encode() + b"\0")
     interactions = 0
     # A sequential model never predicts a user's first interaction, but it is training data: the matrix has it.
-    matrix = loaders.train.dataset.inter_matrix()
+    matrix = loaders.train._dataset.inter_matrix()
     pairs = [(matrix.row, matrix.col)]
     for loader in loaders[1:]:
         feat = loader.dataset.inter_feat
