@@ -29,6 +29,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from recbole.utils.logger import RemoveColorFilter
+from sqlalchemy.exc import DBAPIError
 
 from recbole_diffusion import checkpoint
 from recbole_diffusion.config import Config
@@ -171,7 +172,7 @@ def _claim(folder: Path, name: str, identity: dict[str, Any]) -> None:
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     def flat(identity: Mapping[str, Any]) -> dict[str, Any]:
         names = {key: identity[key] for key in ("model", "dataset", "preset")}
-        return {**names, **identity["settings"], **{f"space of {k}": v for k, v in identity["space"].items()}}
+        return {**names, **identity["space"], **identity["settings"]}
 
     then, now = flat(there), flat(here)
     keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
@@ -181,8 +182,11 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 def _open_storage(storage: str | None, folder: Path) -> BaseStorage:
     try:
         if storage is not None and "://" in storage:
-            # A server may close a connection that is idle for an epoch.
-            return RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
+            try:
+                return _database(storage)
+            except DBAPIError:  # another process made the tables at the same moment
+                time.sleep(1)
+                return _database(storage)
         # Absolute, because a trial works in another folder.
         path = Path(storage).absolute() if storage is not None else folder / "study.journal"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,6 +195,11 @@ def _open_storage(storage: str | None, folder: Path) -> BaseStorage:
         shown = str(storage).rpartition("@")[2]  # without user and password
         reason = str(error).splitlines()[0]
         raise UserError(f"storage={shown!r}: cannot be opened ({reason}).") from error
+
+
+def _database(url: str) -> RDBStorage:
+    # A server may close a connection that is idle for an epoch.
+    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
 
 
 class _SampleByNumber(BaseSampler):
@@ -399,8 +408,8 @@ class _Search:
                 spend()
                 trial.set_user_attr("epochs", epoch + 1)
                 trial.report(score, epoch)
-                if is_default:
-                    return  # the study must not end below it
+                if is_default or epoch + 1 == config["epochs"]:
+                    return  # the study must not end below the default, and there is nothing left to save
                 now = f"after {epoch + 1} epochs at {self.metric} {score:.4f}"
                 if self.budget.seconds is not None and _seconds(self._all()) >= self.budget.seconds:
                     raise _OutOfTime(f"stopped {now}, the seconds are used up")

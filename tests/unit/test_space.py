@@ -118,5 +118,5 @@ def test_which_models_ship_a_space() -> None:
     theirs = {"BERT4Rec", "BPR", "EASE", "GRU4Rec", "ItemKNN", "SASRec"}
     assert {file.stem for file in SHIPPED} == ours | {f"recbole.{name}" for name in theirs}
     assert space_file(request("SASRec", "ml-100k", {}, None)).name == "recbole.SASRec.yaml"
-    with pytest.raises(UserError, match="model=Caser: no search space ships for it. Give one with --space=FILE"):
+    with pytest.raises(UserError, match=r"model=Caser: no search space ships for it\. Give one with --space=FILE"):
         space_file(request("Caser", "ml-100k", {}, None))
