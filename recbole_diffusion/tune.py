@@ -256,6 +256,12 @@ def _seconds(trials: Sequence[FrozenTrial]) -> float:
     return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
 
 
+def _cost(trials: Sequence[FrozenTrial]) -> str:
+    """``30 trials and 1234 s``; trials that did not count cost time all the same."""
+    count = sum(trial.state != TrialState.WAITING and not _given_back(trial) for trial in trials)
+    return f"{count} trial{'s' if count != 1 else ''} and {_seconds(trials):.0f} s"
+
+
 def _state(trial: FrozenTrial) -> str:
     names = {TrialState.FAIL: "failed", TrialState.WAITING: "waiting", TrialState.COMPLETE: "complete"}
     return "interrupted" if _given_back(trial) else names.get(trial.state, trial.state.name.lower())
@@ -309,8 +315,8 @@ class _Search:
     def run(self) -> dict[str, Any]:
         """Run trials until the budget is used up; the result is :func:`tune`'s."""
         self._take_back()
-        known = self._counted()
-        spent = f"{len(known)} trials and {_seconds(self._all()):.0f} s so far" if known else "new"
+        known = self._all()
+        spent = f"{_cost(known)} so far" if known else "new"
         self.log.info(f"study {self.study.study_name}: {spent}; results and logs in {self.folder}")
         if not any(_settings(trial) == self.default for trial in self._all() if not _given_back(trial)):
             self.study.enqueue_trial(self.default)
@@ -515,14 +521,13 @@ class _Search:
         return text.getvalue()
 
     def _best_yaml(self, best: FrozenTrial) -> str:
-        finished = [trial for trial in self._counted() if trial.state.is_finished()]
         names = {"model": self.wanted.model, "dataset": self.wanted.dataset, "preset": self.wanted.preset}
         # JSON is YAML, and keeps a text that looks like a number a text.
         lines = [f"{key}: {json.dumps(v, default=str)}" for key, v in {**names, **self.wanted.user}.items()]
         lines += [f"{key}: {json.dumps(value)}" for key, value in _settings(best).items()]
         return (
-            f"# {self.metric} {best.value:.4f} on the validation split: trial {best.number + 1} of {len(finished)}, "
-            f"{_seconds(self._all()):.0f} s of training and validation.\n"
+            f"# {self.metric} {best.value:.4f} on the validation split, trial {best.number + 1}: the best of "
+            f"{_cost(self._all())} of training and validation.\n"
             f"# Study {self.study.study_name}. recbole-diffusion run --config_files best.yaml\n"
         ) + "".join(line + "\n" for line in lines)
 
@@ -533,10 +538,10 @@ class _Search:
             raise UserError(f"no trial finished; {self.folder / 'trials.csv'} says why.")
         running = sum(trial.state == TrialState.RUNNING for trial in counted)
         seconds, file = _seconds(self._all()), self.folder / "best.yaml"
-        elsewhere = f"; {running} still run in other processes" if running else ""
+        elsewhere = f"; {running} still running in other processes" if running else ""
         self.log.info(
-            f"best: {self.metric} {best.value:.4f}, trial {best.number + 1} of {len(counted)}, {seconds:.0f} s of "
-            f"training and validation{elsewhere}: {file}"
+            f"best: {self.metric} {best.value:.4f}, trial {best.number + 1}: {file} ({_cost(self._all())} of training "
+            f"and validation{elsewhere})"
         )
         return {
             "model": self.wanted.model,

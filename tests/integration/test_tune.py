@@ -84,6 +84,7 @@ def test_a_study_is_resumed_and_its_best_setting_runs(
     assert lines[1].startswith("trial 1 of 3: NDCG@10 0.") and "(best 0." in lines[1] and " left" in lines[1]
     assert [line[:14] for line in lines[5:9]] == [lines[0][:14], "trial 4 of 5: ", "trial 5 of 5: ", "best: NDCG@10 "]
     assert len(lines) == 9 and ": 3 trials and " in lines[5]
+    assert "/out/best.yaml (5 trials and " in lines[8] and lines[8].endswith(" s of training and validation)")
 
     # No trial was run again, and none drawn twice: as if the study had been run in one go.
     assert Path("out/log/0001.log").read_text(encoding="utf-8") == first
