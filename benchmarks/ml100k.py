@@ -128,13 +128,15 @@ STUDIES = {
 }
 
 
-def train(row: Row, seed: int, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Run one row with one seed."""
+def train(row: Row, seed: int, results: list[dict[str, Any]], reads_test: bool) -> dict[str, Any]:
+    """Run one row with one seed; the test split is left alone unless the study reads it."""
     settings = dict(row.settings)
     if settings.get("pretrained_item_table") == PRETRAINED:
         (source,) = (r for r in results if r["model"] == "WindowSASRec" and r["seed"] == seed)
         settings["pretrained_item_table"] = source["checkpoint"]
-    result = run(row.model, "ml-100k", settings={**settings, "seed": seed}, preset=row.preset)
+    leave_alone = None if reads_test else lambda prepared: {}
+    user = {**settings, "seed": seed}
+    result = run(row.model, "ml-100k", settings=user, preset=row.preset, test_model=leave_alone)
     return {**result, "change": row.settings}
 
 
@@ -218,11 +220,9 @@ def main() -> None:
     for row, seed in wanted[arguments.part[0] :: arguments.part[1]]:
         if any(row.of(r) and r["seed"] == seed for r in finished()):
             continue
-        result = train(row, seed, finished())
+        result = train(row, seed, finished(), study.reads_test)
         if study.reads_test:
             read_test(result)
-        else:
-            del result["test"]
         with arguments.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(result) + "\n")
     print(table(study, finished()))

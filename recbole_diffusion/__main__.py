@@ -43,6 +43,16 @@ are an error. Exit status 1: some runs failed; 2: the command is wrong; 130: sto
 """
 
 
+_TUNE_HELP = """\
+  --key=value and --config_files set what is the same for every trial. The space is a YAML file:
+    learning_rate: {low: 1e-4, high: 1e-2, log: true}
+    num_layers: {low: 1, high: 3}
+    dropout: [0.1, 0.3, 0.5]
+  The same command resumes a study; several processes can share it, by a common --out or --storage. The test split is
+  not read: run --config_files OUT/best.yaml tests the best setting.
+"""
+
+
 class _RunHelp(argparse.Action):
     """Help that also lists the models, which are looked up only when they are asked for."""
 
@@ -69,15 +79,42 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     run.add_argument("-h", "--help", action=_RunHelp, nargs=0, help="show the settings and the models")
+    _add_request(run)
+    run.add_argument("--examples", type=_count, default=0, metavar="N", help="show N recommendations for one user")
+    _add_tune(verbs)
+    _add_compare(verbs)
+    return parser
+
+
+def _add_request(run: argparse.ArgumentParser) -> None:
     run.add_argument("--model", help="name of the model, see below; recbole.NAME is always RecBole's own")
     run.add_argument("--dataset", help="name of the data set")
     run.add_argument(
         "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
     )
     run.add_argument("--preset", help="default, or paper")
-    run.add_argument("--examples", type=_count, default=0, metavar="N", help="show N recommendations for one user")
-    _add_compare(verbs)
-    return parser
+
+
+def _add_tune(verbs: Any) -> None:
+    tune = verbs.add_parser(
+        "tune",
+        help="search for the settings that validate best",
+        usage="recbole-diffusion tune --model=M --dataset=D (--trials=N | --seconds=S) [--space=FILE] [--out=DIR] "
+        "[--storage=URL] [--key=value ...]",
+        epilog=_TUNE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_request(tune)
+    tune.add_argument("--space", metavar="FILE", help="YAML file of the settings to search; default: the shipped one")
+    tune.add_argument("--trials", type=_count, metavar="N", help="end with N trials, earlier ones included")
+    tune.add_argument(
+        "--seconds", type=float, metavar="S", help="end with S seconds of training and validation, of all trials"
+    )
+    tune.add_argument("--out", metavar="DIR", help="folder of results and logs; default: tune/MODEL-DATASET")
+    tune.add_argument(
+        "--storage", metavar="URL", help="database, or path of a journal file; default: OUT/study.journal"
+    )
 
 
 def _add_compare(verbs: Any) -> None:
@@ -170,28 +207,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
     known, rest = _parser().parse_known_args(_split_config_files(sys.argv[1:] if arguments is None else arguments))
     try:
-        if known.verb == "compare":
-            return _compare(known, _settings(rest))
-        from recbole_diffusion.quick_start import run as run_model
-
-        run_model(known.model, known.dataset, known.config_files, _settings(rest), known.preset, known.examples)
+        return _call(known, _settings(rest))
     except UserError as error:
         print(f"recbole-diffusion: error: {error}", file=sys.stderr)
         return 2
-    return 0
+    except KeyboardInterrupt as stop:
+        print(f"recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
+        return 130
 
 
-def _compare(known: argparse.Namespace, settings: dict[str, Any]) -> int:
-    from recbole_diffusion.compare import compare
+def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
+    """Call the verb's function; imported here, because ``--help`` and a mistyped argument should not wait for torch."""
+    if known.verb == "compare":
+        from recbole_diffusion.compare import compare
 
-    try:
         failed = compare(
             known.models, known.datasets, known.seeds, known.out, settings, known.config_files, known.eval_seeds,
             known.baseline, known.metric,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        return 130
-    return 1 if failed else 0
+        return 1 if failed else 0
+    wanted = (known.model, known.dataset, known.config_files, settings, known.preset)
+    if known.verb == "tune":
+        from recbole_diffusion.tune import tune
+
+        tune(*wanted, known.space, known.trials, known.seconds, known.out, known.storage)
+    else:
+        from recbole_diffusion.quick_start import run
+
+        run(*wanted, known.examples)
+    return 0
 
 
 if __name__ == "__main__":

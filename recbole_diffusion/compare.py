@@ -245,8 +245,9 @@ def _run_missing(runs: list[Run], records: dict[Run, Record], out: Path, baselin
             parts += [f"about {duration(left)} left"] if left else []
             print("; ".join([*parts, f"best so far {_best(run.dataset, records, metric)}"]), flush=True)
     except KeyboardInterrupt:
-        print(f"\nStopped. {len(records)} of {len(runs)} runs are finished and kept; the same command goes on.")
-        raise
+        print()
+        kept = f"{len(records)} of {len(runs)} runs are finished and kept; the same command goes on"
+        raise KeyboardInterrupt(kept) from None
     print(f"{out / 'results.md'}, {out / 'results.csv'}" if records else "No run has finished: there is no table.")
     return failed
 

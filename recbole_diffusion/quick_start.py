@@ -16,7 +16,7 @@ from recbole_diffusion import registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
 from recbole_diffusion.recommend import example_recommendations, item_titles
-from recbole_diffusion.settings import UserError, load_settings
+from recbole_diffusion.settings import Settings, UserError, load_settings
 from recbole_diffusion.trainer import versions
 
 _GENERATION = ("sampler", "sampling_steps", "valid_sampling_steps", "eval_seed")
@@ -51,56 +51,77 @@ def run(
     Raises:
         UserError: a setting, model or data set that does not exist or does not fit.
     """
-    user = load_settings(config_files, settings)
-    model = _name("model", model, user)
-    dataset = _name("dataset", dataset, user)
-    preset = preset or user.pop("preset", "default")
-    with _as_user_error(f"model={model}"):
-        resolved = registry.get_model(model)
-    config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
+    wanted = request(model, dataset, load_settings(config_files, settings), preset)
+    resolved, config = wanted.resolved, wanted.config()
     # RecBole looks for these and then makes them: two runs that start together would collide.
     for folder in (Path("log", config["model"]), Path(config["checkpoint_dir"])):
         folder.mkdir(parents=True, exist_ok=True)
     init_logger(config)
     logger = getLogger()
-    logger.info(f"{model}: {'ours' if resolved.ours else 'RecBole'} ({class_path(resolved.model_class)})")
+    logger.info(f"{wanted.model}: {'ours' if resolved.ours else 'RecBole'} ({class_path(resolved.model_class)})")
     logger.info(config)
     prepared = prepare(resolved, config)
-    loaders, recommender, trainer = prepared.loaders, prepared.model, prepared.trainer
     logger.info(prepared.dataset)
-    logger.info(recommender)
+    logger.info(prepared.model)
     titles = item_titles(config, prepared.dataset) if examples else []
 
+    trained = train(prepared)
     start = time.perf_counter()
-    _, valid = trainer.fit(loaders.train, loaders.valid, saved=True, show_progress=config["show_progress"])
-    trained = time.perf_counter()
     test = (test_model or best_epoch_metrics)(prepared)
-    tested = time.perf_counter()
-    valid, test = ({name: float(value) for name, value in (result or {}).items()} for result in (valid, test))
-    logger.info(f"valid: {_line(valid)}")
+    test_seconds = time.perf_counter() - start
+    test = {name: float(value) for name, value in (test or {}).items()}
+    logger.info(f"valid: {_line(trained['valid'])}")
     logger.info(f"test:  {_line(test)}   (mask_history={config['mask_history']})")
     if examples:
-        for line in example_recommendations(recommender, loaders, titles, config, examples):
+        for line in example_recommendations(prepared.model, prepared.loaders, titles, config, examples):
             logger.info(line)
     return {
-        "model": model,
+        "model": wanted.model,
         "model_class": class_path(resolved.model_class),
-        "dataset": dataset,
+        "dataset": wanted.dataset,
         "seed": config["seed"],
-        "preset": preset,
+        "preset": wanted.preset,
         "mask_history": config["mask_history"],
         "generation": {key: config[key] for key in _GENERATION if key in config},
-        "valid": valid,
+        **trained,
         "test": test,
-        "best_epoch": trainer.saved_epoch,
-        "epochs": len(trainer.train_loss_dict),
-        "train_seconds": trained - start,
-        "test_seconds": tested - trained,
-        "parameters": sum(p.numel() for p in recommender.parameters() if p.requires_grad),
-        "checkpoint": trainer.saved_model_file,
-        "history": trainer.history,
+        "test_seconds": test_seconds,
         "versions": versions(),
     }
+
+
+class Request(NamedTuple):
+    """What the user asked for: a model on a data set, and the settings that win over the YAML files."""
+
+    model: str
+    dataset: str
+    preset: str
+    resolved: registry.Resolved
+    user: Settings
+
+    def config(self, **settings: Any) -> Config:
+        """The configuration, with ``settings`` over the user's.
+
+        Raises:
+            UserError: an unknown setting or a value that is not allowed.
+        """
+        return Config(
+            self.resolved.model_class, self.dataset, {**self.user, **settings}, self.resolved.ours, self.preset
+        )
+
+
+def request(model: str | None, dataset: str | None, user: Settings, preset: str | None) -> Request:
+    """Model, data set and preset as given, or as they stand among the user's settings; the model's class looked up.
+
+    Raises:
+        UserError: no model or data set is named, or there is no such model.
+    """
+    user = dict(user)
+    model, dataset = _name("model", model, user), _name("dataset", dataset, user)
+    preset = preset or user.pop("preset", "default")
+    with _as_user_error(f"model={model}"):
+        resolved = registry.get_model(model)
+    return Request(model, dataset, preset, resolved, user)
 
 
 class Prepared(NamedTuple):
@@ -134,6 +155,40 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
     trainer = registry.get_trainer(resolved)(config, model)
     trainer.vocabulary = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     return Prepared(dataset, loaders, model, trainer)
+
+
+def train(prepared: Prepared, after_validation: Callable[[int, float], None] | None = None) -> dict[str, Any]:
+    """Train a model and keep the epoch that validates best. The test split is not read.
+
+    Args:
+        prepared: from :func:`prepare`.
+        after_validation: called with the epoch (from 0) and its validation score; what it raises ends the training.
+
+    Returns:
+        The part of :func:`run`'s result that does not depend on the test split: ``valid``, ``best_epoch``, ``epochs``,
+        ``train_seconds``, ``parameters``, ``checkpoint``, ``history``.
+    """
+    loaders, trainer = prepared.loaders, prepared.trainer
+    start = time.perf_counter()
+    try:
+        _, valid = trainer.fit(
+            loaders.train,
+            loaders.valid,
+            saved=True,
+            show_progress=trainer.config["show_progress"],
+            callback_fn=after_validation,
+        )
+    finally:
+        trainer.tensorboard.close()  # it holds a file and a thread
+    return {
+        "valid": {name: float(value) for name, value in (valid or {}).items()},
+        "best_epoch": trainer.saved_epoch,
+        "epochs": len(trainer.train_loss_dict),
+        "train_seconds": time.perf_counter() - start,
+        "parameters": sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
+        "checkpoint": trainer.saved_model_file,
+        "history": trainer.history,
+    }
 
 
 def _name(key: str, given: str | None, user: Mapping[str, Any]) -> str:

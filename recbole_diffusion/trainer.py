@@ -25,6 +25,10 @@ _SKIPPED_SETTINGS = ("device",)
 _DIAGNOSED_ROWS = 512
 
 
+class Diverged(UserError):
+    """The training loss is not a number any more."""
+
+
 class SafeCheckpoints(Trainer):
     """RecBole's trainer with checkpoints that load with ``weights_only=True``, a collector that does not crash.
 
@@ -109,7 +113,7 @@ class SafeCheckpoints(Trainer):
 
     def _check_nan(self, loss: torch.Tensor) -> None:
         if torch.isnan(loss):
-            raise UserError(f"the training loss is nan; learning_rate={self.learning_rate:g} may be too large.")
+            raise Diverged(f"the training loss is nan; learning_rate={self.learning_rate:g} may be too large.")
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
         if self.config["precision"] == "bf16":

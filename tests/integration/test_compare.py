@@ -314,7 +314,9 @@ def test_ctrl_c_leaves_what_is_finished(random_data: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     shown, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert shown.splitlines()[-1] == "Stopped. 1 of 2 runs are finished and kept; the same command goes on."
+    assert shown.splitlines()[-1] == (
+        "recbole-diffusion: interrupted: 1 of 2 runs are finished and kept; the same command goes on."
+    )
     assert "Traceback" not in shown
     assert sorted(path.name for path in Path("out/runs").rglob("*") if path.is_file()) == [
         "seed0.json", "seed0.log", "seed0.log", "seed0.npz",

@@ -1,0 +1,618 @@
+"""Search for the settings that validate best, on Optuna. The test split is never read."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+import psutil
+import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from recbole.utils.logger import RemoveColorFilter
+from sqlalchemy.exc import DBAPIError
+
+from recbole_diffusion import checkpoint
+from recbole_diffusion.config import Config
+from recbole_diffusion.quick_start import Request, prepare, request, train
+from recbole_diffusion.settings import Settings, UserError, load_settings
+from recbole_diffusion.space import Choice, Range, Space, check_space, read_space, space_file
+from recbole_diffusion.trainer import Diverged
+
+STARTUP_TRIALS = 5  # finished trials before the first one is pruned
+WARMUP_VALIDATIONS = 5  # validations before a trial can be pruned
+FAILURES_IN_A_ROW = 10  # then something is wrong with more than a few settings
+# What may differ between the machines that share a study.
+_OF_THE_MACHINE = (
+    "worker", "device", "local_rank", "single_spec", "wandb_project", "title_field",
+)  # fmt: skip
+_PATHS = ("data_path", "pretrained_item_table", "pre_model_path")
+
+
+class Budget(NamedTuple):
+    """What a study may cost; None is no limit. ``seconds`` are those of training and validation, of all trials."""
+
+    trials: int | None
+    seconds: float | None
+
+
+def tune(
+    model: str | None = None,
+    dataset: str | None = None,
+    config_files: Sequence[str | Path] = (),
+    settings: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    space: str | Path | None = None,
+    trials: int | None = None,
+    seconds: float | None = None,
+    out: str | Path | None = None,
+    storage: str | None = None,
+) -> dict[str, Any]:
+    """Train a model with one setting after the other and keep the one that validates best.
+
+    The first trial is the model's default setting, so the result validates no worse than it. A trial counts with the
+    ``valid_metric`` of its best epoch; it is pruned where that stays below the median of the finished trials.
+
+    Args:
+        model, dataset, config_files, settings, preset: as in :func:`recbole_diffusion.quick_start.run`; what they set
+            is the same for every trial.
+        space: YAML file of the settings to search (:mod:`recbole_diffusion.space`); default: the one that ships for
+            the model.
+        trials: the study ends with so many trials, those of earlier calls and other processes included.
+        seconds: the study ends with so many seconds of training and validation. The trial that they run out in is
+            stopped at its next validation, except the default setting.
+        out: folder of results, logs and checkpoints; default ``tune/MODEL-DATASET``. A study is resumed by its folder.
+        storage: Optuna's storage, as a database URL or the path of a journal file, which may be on a shared disk;
+            default ``OUT/study.journal``. Several processes can work on one study.
+
+    Returns:
+        ``model``, ``dataset``, ``preset``, ``study`` (name in the storage), ``metric``, ``value``, ``trial`` (number of
+        the best, from 1), ``settings`` (its searched settings), ``trials`` (finished), ``seconds`` (of training and
+        validation) and ``file`` (``OUT/best.yaml``, for ``run --config_files``).
+
+    Raises:
+        UserError: no budget, settings or a space that do not fit, a folder that holds another study, or no trial that
+            finished.
+        KeyboardInterrupt: the running trial is given back to the study; finished ones are kept.
+    """
+    budget = _budget(trials, seconds)
+    wanted = request(model, dataset, load_settings(config_files, settings), preset)
+    if "checkpoint_dir" in wanted.user:
+        raise UserError("checkpoint_dir: tune keeps its checkpoints in the folder that --out names.")
+    path = Path(space) if space is not None else space_file(wanted)
+    searched = read_space(path)
+    default = check_space(searched, path, wanted)
+    folder = Path(out) if out is not None else Path("tune", _title(wanted))
+    folder = folder.absolute()
+    identity = _identity(wanted, searched)
+    name = f"{_title(wanted)}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]}"
+    _claim(folder, name, identity)
+    config = wanted.config()
+    with _study_log(folder) as log:
+        study = optuna.create_study(
+            storage=_open_storage(storage, folder),
+            study_name=name,
+            direction="maximize" if config["valid_metric_bigger"] else "minimize",
+            sampler=_SampleByNumber(config["seed"]),
+            pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_VALIDATIONS * config["eval_step"]),
+            load_if_exists=True,
+        )
+        return _Search(wanted, searched, default, study, budget, folder, config["valid_metric"], log).run()
+
+
+def _budget(trials: int | None, seconds: float | None) -> Budget:
+    if trials is None and seconds is None:
+        raise UserError("tune needs a budget: --trials=N, --seconds=S (of training and validation), or both.")
+    if trials is not None and trials < 1:
+        raise UserError(f"trials={trials}: must be a whole number >= 1.")
+    if seconds is not None and not seconds > 0:
+        raise UserError(f"seconds={seconds:g}: must be a number > 0.")
+    return Budget(trials, seconds)
+
+
+def _title(wanted: Request) -> str:
+    return "-".join([wanted.model, wanted.dataset, *([wanted.preset] if wanted.preset != "default" else [])])
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Which study
+
+
+def _identity(wanted: Request, space: Space) -> dict[str, Any]:
+    """All that a study's trials share: settings with other values are another study."""
+    config = wanted.config()
+    skipped = {*config.parameters["General"], *_OF_THE_MACHINE, *space} - {"seed", "reproducibility"}
+    settings = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
+    return {
+        "model": wanted.model,
+        "dataset": wanted.dataset,
+        "preset": wanted.preset,
+        "settings": checkpoint.plain(settings),
+        "space": {key: checkpoint.plain(dataclasses.asdict(entry)) for key, entry in space.items()},
+    }
+
+
+def _claim(folder: Path, name: str, identity: dict[str, Any]) -> None:
+    """Make ``folder`` the study's own.
+
+    Raises:
+        UserError: it holds another study.
+    """
+    file = folder / "study.json"
+    if file.is_file():
+        there = json.loads(file.read_text(encoding="utf-8"))
+        if there["study"] != name:
+            raise UserError(
+                f"{folder} holds another study: {_differences(there, identity)}. Set the same, or give another --out."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(file, json.dumps({"study": name, **identity}, indent=1) + "\n")
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    def flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+        names = {key: identity[key] for key in ("model", "dataset", "preset")}
+        return {**names, **identity["space"], **identity["settings"]}
+
+    then, now = flat(there), flat(here)
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    return "; ".join(f"{key} is {then.get(key)!r} there and {now.get(key)!r} here" for key in keys)
+
+
+def _open_storage(storage: str | None, folder: Path) -> BaseStorage:
+    try:
+        if storage is not None and "://" in storage:
+            try:
+                return _database(storage)
+            except DBAPIError:  # another process made the tables at the same moment
+                time.sleep(1)
+                return _database(storage)
+        # Absolute, because a trial works in another folder.
+        path = Path(storage).absolute() if storage is not None else folder / "study.journal"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    except Exception as error:  # whatever SQLAlchemy and the drivers raise
+        shown = str(storage).rpartition("@")[2]  # without user and password
+        reason = str(error).splitlines()[0]
+        raise UserError(f"storage={shown!r}: cannot be opened ({reason}).") from error
+
+
+def _database(url: str) -> RDBStorage:
+    # A server may close a connection that is idle for an epoch.
+    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+
+
+class _SampleByNumber(BaseSampler):
+    """Optuna's TPE, seeded for each trial by ``seed`` and the trial's number.
+
+    A sampler seeded once would draw the same again when a study is resumed, and in every process that shares it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._tpe = TPESampler(seed=seed)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        seed = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0]
+        self._tpe = TPESampler(seed=int(seed))
+        self._tpe.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._tpe.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._tpe.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _distribution(entry: Choice | Range) -> BaseDistribution:
+    if isinstance(entry, Choice):
+        return CategoricalDistribution(entry.values)
+    if entry.whole:
+        return IntDistribution(int(entry.low), int(entry.high), log=entry.log, step=int(entry.step or 1))
+    return FloatDistribution(entry.low, entry.high, log=entry.log, step=entry.step)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# The trials of a study. Beside Optuna's states: a failed trial has a "reason"; one without was not run to its end, does
+# not count, and its settings are run again.
+
+
+def _given_back(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
+
+
+def _settings(trial: FrozenTrial) -> Settings:
+    return trial.params or trial.system_attrs.get("fixed_params", {})
+
+
+def _seconds(trials: Sequence[FrozenTrial]) -> float:
+    return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
+
+
+def _cost(trials: Sequence[FrozenTrial]) -> str:
+    """``30 trials and 1234 s``; trials that did not count cost time all the same."""
+    count = sum(trial.state != TrialState.WAITING and not _given_back(trial) for trial in trials)
+    return f"{count} trial{'s' if count != 1 else ''} and {_seconds(trials):.0f} s"
+
+
+def _state(trial: FrozenTrial) -> str:
+    names = {TrialState.FAIL: "failed", TrialState.WAITING: "waiting", TrialState.COMPLETE: "complete"}
+    return "interrupted" if _given_back(trial) else names.get(trial.state, trial.state.name.lower())
+
+
+def _owner() -> list[Any]:
+    """This process, so that another can tell whether it still runs: machine, process id and its start."""
+    machine = socket.gethostname()
+    with contextlib.suppress(OSError):
+        machine += " " + os.readlink("/proc/self/ns/pid")  # containers of one name have process ids of their own
+    return [machine, os.getpid(), psutil.Process().create_time()]
+
+
+def _is_gone(owner: list[Any] | None) -> bool:
+    """Whether the process that ran a trial has ended; only known on its own machine."""
+    here = _owner()
+    if owner is None or owner[0] != here[0]:
+        return False
+    try:
+        return owner == here or psutil.Process(owner[1]).create_time() != owner[2]
+    except psutil.NoSuchProcess:
+        return True
+
+
+class _OutOfTime(Exception):
+    """The study's seconds are used up."""
+
+
+class _Search:
+    """The loop over trials of one process."""
+
+    def __init__(
+        self,
+        wanted: Request,
+        space: Space,
+        default: Settings,
+        study: Study,
+        budget: Budget,
+        folder: Path,
+        metric: str,
+        log: logging.Logger,
+    ) -> None:
+        self.wanted, self.default, self.study, self.budget = wanted, default, study, budget
+        self.folder, self.metric, self.log = folder, metric, log
+        self.distributions = {key: _distribution(entry) for key, entry in space.items()}
+        sizes = [entry.size() for entry in space.values()]
+        self.size = None if None in sizes else int(np.prod([size for size in sizes if size is not None]))
+        self.maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
+        self.start, self.trained, self.failures = time.perf_counter(), 0, 0
+
+    def run(self) -> dict[str, Any]:
+        """Run trials until the budget is used up; the result is :func:`tune`'s."""
+        self._take_back()
+        known = self._all()
+        spent = f"{_cost(known)} so far" if known else "new"
+        self.log.info(f"study {self.study.study_name}: {spent}; results and logs in {self.folder}")
+        if not any(_settings(trial) == self.default for trial in self._all() if not _given_back(trial)):
+            self.study.enqueue_trial(self.default)
+        while not self._used_up():
+            trial = self.study.ask(self.distributions)
+            try:
+                if not self._run(trial):
+                    break
+            except KeyboardInterrupt:
+                self._give_back(trial)
+                raise KeyboardInterrupt(
+                    f"trial {trial.number + 1} is not finished. What is finished is in {self.folder}; the same command "
+                    "goes on"
+                ) from None
+            except BaseException:
+                self._give_back(trial)
+                raise
+        return self._result()
+
+    def _all(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _counted(self) -> list[FrozenTrial]:
+        """The trials that the budget counts: finished or running."""
+        return [t for t in self._all() if t.state != TrialState.WAITING and not _given_back(t)]
+
+    def _best(self) -> FrozenTrial | None:
+        complete = [t for t in self._all() if t.state == TrialState.COMPLETE]
+        sign = 1 if self.maximize else -1
+        return max(complete, key=lambda t: (sign * (t.value or 0.0), -t.number), default=None)
+
+    def _used_up(self) -> bool:
+        counted = self._counted()
+        if not any(_settings(trial) == self.default for trial in counted):
+            return False  # without it the study could end below the default
+        if self.size is not None and len({tuple(sorted(_settings(t).items())) for t in counted}) >= self.size:
+            self.log.info(f"every setting of the space has had its trial ({self.size})")
+            return True
+        return self._left(counted) <= 0
+
+    def _left(self, counted: list[FrozenTrial]) -> float:
+        """Share of the budget that is left, of trials or of seconds, whichever is less; 0 or below: it is used up."""
+        left = []
+        if self.budget.trials is not None:
+            left.append(1 - len(counted) / self.budget.trials)
+        if self.budget.seconds is not None:
+            left.append(1 - _seconds(self._all()) / self.budget.seconds)
+        return min(left)
+
+    # ---- one trial
+
+    def _run(self, trial: Trial) -> bool:
+        """Run one trial and tell the study; False if another process had begun the last one that the budget allows."""
+        trial.set_user_attr("owner", _owner())
+        earlier = [t for t in self._counted() if t.number < trial.number]
+        if self.budget.trials is not None and len(earlier) >= self.budget.trials:
+            self.study.tell(trial, state=TrialState.FAIL)
+            return False
+        twin = next((t for t in earlier if _settings(t) == trial.params), None)
+        if twin is not None:
+            self._repeat(trial, twin)
+            return True
+        try:
+            value = self._train(trial)
+        except (optuna.TrialPruned, _OutOfTime) as stop:
+            self.study.tell(trial, state=TrialState.PRUNED)
+            self._report(trial, str(stop))
+        except (Diverged, torch.OutOfMemoryError) as error:
+            self._fail(trial, error)
+        except UserError as error:
+            if trial.params == self.default:
+                raise  # what the default setting cannot do, no trial can
+            self._fail(trial, error)
+        else:
+            self.failures = 0
+            self.study.tell(trial, value)
+            self._report(trial, f"{self.metric} {value:.4f}")
+        return True
+
+    def _train(self, trial: Trial) -> float:
+        """Train one setting; returns its best validation score."""
+        config = self.wanted.config(**trial.params, checkpoint_dir=str(self.folder / "saved"))
+        _absolute_paths(config)
+        is_default = trial.params == self.default
+        with contextlib.chdir(self.folder), _trial_log(self.folder / "log" / f"{trial.number + 1:04}.log"):
+            logging.getLogger().info(config)
+            prepared = prepare(self.wanted.resolved, config)
+            trial.set_user_attr("checkpoint", Path(prepared.trainer.saved_model_file).name)
+            start = time.perf_counter()
+
+            def spend() -> None:
+                trial.set_user_attr("seconds", round(time.perf_counter() - start, 3))
+
+            def after_validation(epoch: int, score: float) -> None:
+                spend()
+                trial.set_user_attr("epochs", epoch + 1)
+                trial.report(score, epoch)
+                if is_default or epoch + 1 == config["epochs"]:
+                    return  # the study must not end below the default, and there is nothing left to save
+                now = f"after {epoch + 1} epochs at {self.metric} {score:.4f}"
+                if self.budget.seconds is not None and _seconds(self._all()) >= self.budget.seconds:
+                    raise _OutOfTime(f"stopped {now}, the seconds are used up")
+                if trial.should_prune():
+                    raise optuna.TrialPruned(f"pruned {now}")
+
+            try:
+                result = train(prepared, after_validation)
+            finally:
+                spend()
+                self.trained += 1
+        if self.metric.lower() not in result["valid"]:
+            raise UserError(f"model={self.wanted.model}: its training does not validate, so it cannot be tuned.")
+        trial.set_user_attr("epochs", result["epochs"])
+        trial.set_user_attr("best_epoch", result["best_epoch"] + 1)
+        return result["valid"][self.metric.lower()]
+
+    def _repeat(self, trial: Trial, twin: FrozenTrial) -> None:
+        """A setting that was drawn before is not trained again: the same seed gives the same result."""
+        if twin.state == TrialState.RUNNING:
+            self.study.tell(trial, state=TrialState.FAIL)  # does not count
+        elif twin.state == TrialState.COMPLETE and twin.value is not None:
+            self.study.tell(trial, twin.value)
+            self._report(trial, f"{self.metric} {twin.value:.4f}, the setting of trial {twin.number + 1}")
+        else:
+            reason = f"the setting of trial {twin.number + 1}, {_state(twin)}"
+            trial.set_user_attr("reason", reason)
+            self.study.tell(trial, state=TrialState.FAIL)
+            self._report(trial, reason)
+
+    def _fail(self, trial: Trial, error: Exception) -> None:
+        reason = str(error).splitlines()[0]
+        trial.set_user_attr("reason", reason)
+        self.study.tell(trial, state=TrialState.FAIL)
+        self._report(trial, f"failed: {reason.rstrip('.')}")
+        self.failures += 1
+        if self.failures == FAILURES_IN_A_ROW:
+            raise UserError(f"{FAILURES_IN_A_ROW} trials in a row failed, the last with: {reason}")
+
+    def _give_back(self, trial: Trial) -> None:
+        """A trial that was not run to its end: its settings wait for the next process."""
+        if self._all()[trial.number].state == TrialState.RUNNING:
+            self.study.tell(trial, state=TrialState.FAIL)
+            if trial.params:
+                self.study.enqueue_trial(trial.params)
+
+    def _take_back(self) -> None:
+        """Give back the trials of processes that ended without a word."""
+        for trial in self._all():
+            if trial.state == TrialState.RUNNING and _is_gone(trial.user_attrs.get("owner")):
+                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                if _settings(trial):
+                    self.study.enqueue_trial(_settings(trial))
+
+    # ---- what the user sees
+
+    def _report(self, trial: Trial, outcome: str) -> None:
+        best, counted = self._best(), self._counted()
+        number = str(trial.number + 1)
+        if self.budget.trials is not None:
+            number += f" of {self.budget.trials + sum(map(_given_back, self._all()))}"
+        so_far = f" (best {best.value:.4f}, trial {best.number + 1})" if best is not None else ""
+        seconds = self._all()[trial.number].user_attrs.get("seconds", 0.0)
+        self.log.info(f"trial {number}: {outcome}{so_far}, {seconds:.0f} s{self._time_left(counted)}")
+        self._write_results()
+
+    def _time_left(self, counted: list[FrozenTrial]) -> str:
+        """From this process's trials so far, and as many processes as there are now."""
+        if self._left(counted) <= 0:
+            return ""
+        processes = 1 + sum(trial.state == TrialState.RUNNING for trial in counted)
+        left = []
+        if self.budget.trials is not None and self.trained:
+            each = (time.perf_counter() - self.start) / self.trained
+            left.append((self.budget.trials - len(counted)) * each / processes)
+        if self.budget.seconds is not None:
+            left.append((self.budget.seconds - _seconds(self._all())) / processes)
+        return f", about {_duration(min(left))} left" if left else ""
+
+    def _write_results(self) -> None:
+        """``trials.csv``, ``best.yaml``, and no checkpoint but the best and those of running trials."""
+        best = self._best()
+        _write(self.folder / "trials.csv", self._table())
+        if best is not None:
+            _write(self.folder / "best.yaml", self._best_yaml(best))
+        for trial in self._all():
+            name = trial.user_attrs.get("checkpoint")
+            if name is not None and trial.state.is_finished() and (best is None or trial.number != best.number):
+                (self.folder / "saved" / name).unlink(missing_ok=True)
+
+    def _table(self) -> str:
+        text = io.StringIO()
+        columns = ["trial", "state", self.metric, "seconds", "epochs", "best_epoch", *self.distributions, "reason"]
+        table = csv.DictWriter(text, columns, lineterminator="\n")
+        table.writeheader()
+        for trial in self._all():
+            curve = trial.intermediate_values.values()
+            reached = (max(curve) if self.maximize else min(curve)) if curve else None
+            facts = {key: trial.user_attrs.get(key) for key in ("seconds", "epochs", "best_epoch", "reason")}
+            value = trial.value if trial.state == TrialState.COMPLETE else reached
+            row = {"trial": trial.number + 1, "state": _state(trial), self.metric: value, **facts}
+            table.writerow(row | _settings(trial))
+        return text.getvalue()
+
+    def _best_yaml(self, best: FrozenTrial) -> str:
+        names = {"model": self.wanted.model, "dataset": self.wanted.dataset, "preset": self.wanted.preset}
+        # JSON is YAML, and keeps a text that looks like a number a text.
+        lines = [f"{key}: {json.dumps(v, default=str)}" for key, v in {**names, **self.wanted.user}.items()]
+        lines += [f"{key}: {json.dumps(value)}" for key, value in _settings(best).items()]
+        return (
+            f"# {self.metric} {best.value:.4f} on the validation split, trial {best.number + 1}: the best of "
+            f"{_cost(self._all())} of training and validation.\n"
+            f"# Study {self.study.study_name}. recbole-diffusion run --config_files best.yaml\n"
+        ) + "".join(line + "\n" for line in lines)
+
+    def _result(self) -> dict[str, Any]:
+        self._write_results()
+        best, counted = self._best(), self._counted()
+        if best is None or best.value is None:
+            raise UserError(f"no trial finished; {self.folder / 'trials.csv'} says why.")
+        running = sum(trial.state == TrialState.RUNNING for trial in counted)
+        seconds, file = _seconds(self._all()), self.folder / "best.yaml"
+        elsewhere = f"; {running} still running in other processes" if running else ""
+        self.log.info(
+            f"best: {self.metric} {best.value:.4f}, trial {best.number + 1}: {file} ({_cost(self._all())} of training "
+            f"and validation{elsewhere})"
+        )
+        return {
+            "model": self.wanted.model,
+            "dataset": self.wanted.dataset,
+            "preset": self.wanted.preset,
+            "study": self.study.study_name,
+            "metric": self.metric,
+            "value": best.value,
+            "trial": best.number + 1,
+            "settings": _settings(best),
+            "trials": len(counted) - running,
+            "seconds": seconds,
+            "file": str(file),
+        }
+
+
+def _absolute_paths(config: Config) -> None:
+    """Settings that are paths, made absolute: a trial works in another folder."""
+    for key in _PATHS:
+        if isinstance(config.final_config_dict.get(key), str):
+            config[key] = os.path.abspath(config[key])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it: processes that share a folder never see half of one."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _study_log(folder: Path) -> Iterator[logging.Logger]:
+    """One line a trial, to the console and to ``tune.log``; there Optuna's own messages go too."""
+    log, optunas = logging.getLogger("recbole_diffusion.tune"), logging.getLogger("optuna")
+    file = logging.FileHandler(folder / "tune.log", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    console = logging.StreamHandler(sys.stdout)
+    optuna.logging.disable_default_handler()
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for logger, handler in ((log, file), (log, console), (optunas, file)):
+        logger.addHandler(handler)
+    try:
+        yield log
+    finally:
+        for logger, handler in ((log, file), (log, console), (optunas, file)):
+            logger.removeHandler(handler)
+        file.close()
+
+
+@contextlib.contextmanager
+def _trial_log(path: Path) -> Iterator[None]:
+    """What RecBole logs, and Python's warnings, in a file of the trial's own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    level, file = root.level, logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s  %(message)s"))
+    file.addFilter(RemoveColorFilter())
+    root.addHandler(file)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(level)
+        root.removeHandler(file)
+        file.close()
