@@ -213,7 +213,7 @@ def test_every_model_generates_by_every_sampler(build: Callable[..., Built], mod
         ("DreamRec", {"prediction": "eps", "ce_weight": 0.0}, "sampling_steps=1 with prediction=eps: .* divides"),
         (
             "DiffuRec",
-            {"prediction": "eps", "valid_sampling_steps": None},
+            {"prediction": "eps", "sampling_steps": 2},
             "ce_weight=1 with prediction=eps: x0_hat is then divided",
         ),
         ("DiffuRec", {"ce_weight": 0.0}, "mse_weight=0 and ce_weight=0: .* nothing to learn"),
