@@ -6,9 +6,8 @@ Finished runs are kept in ``--out`` (one JSON object a line) and not run again; 
 is ``recbole-diffusion run --model=M --dataset=ml-100k --preset=P --seed=S --key=value ...`` with the row's settings.
 ``--part I N`` runs every N-th of the missing runs from the I-th on, to share the work.
 
-- ``table``: the README's table. The test split is read after training, by the epoch that validated best; a second
-  reading with ``mask_history`` the other way round, and a third, for the diffusion models that generate in one step,
-  with 20 steps.
+- ``table``: the README's table. The test split is read after training, by the epoch that validated best, and once more
+  with ``mask_history`` the other way round.
 - ``adigrec_ablation``: ADIGRec without AI2M, without the covariance penalty, without the dynamic interest.
 - ``adigrec_search``: the search behind its k, lambda1 and lambda2, which its paper does not give. Validation only.
 - ``options``: what the training options do to each embedding model, changed one at a time. Validation only.
@@ -28,7 +27,6 @@ from recbole_diffusion import registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.quick_start import prepare, run
 
-MANY_STEPS = 20
 PRETRAINED = "<item table of WindowSASRec>"  # stands for the checkpoint of the study's first row, same seed
 
 
@@ -48,15 +46,17 @@ class Row(NamedTuple):
 
 
 class Study(NamedTuple):
-    """Rows, and whether the test split may be read."""
+    """Rows, whether the test split may be read, and the columns of the table."""
 
     rows: list[Row]
     reads_test: bool
+    columns: tuple[str, ...]
 
 
 MODELS = ("DiffRec", "DreamRec", "DiffuRec", "DiffDiv", "ADIGRec")
 # RecBole's batches of 2,048 over all prefixes cost minutes an epoch: ten random prefixes a user, and as many steps.
 _PREFIXES = {"cut_points": 10, "train_batch_size": 256}
+_TESTED = ("valid NDCG@10", "test Hit@10", "test NDCG@10", "masked NDCG@10")
 _SEARCH = {"num_interests": 4, "mse_weight": 0.1, "ce_weight": 1.0, "epochs": 30}
 _PRETRAINED = {"pretrained_item_table": PRETRAINED, "freeze_epochs": 10}
 
@@ -76,10 +76,12 @@ STUDIES = {
             *(Row(model, preset) for model in MODELS for preset in ("default", "paper")),
         ],
         reads_test=True,
+        columns=(*_TESTED, "epochs", "seconds", "parameters"),
     ),
     "adigrec_ablation": Study(
         _changes("ADIGRec", {}, {"use_ai2m": False}, {"penalty_weight": 0.0}, {"use_dynamic_interest": False}),
         reads_test=True,
+        columns=(*_TESTED, "interest_correlation"),
     ),
     "adigrec_search": Study(
         _changes(
@@ -97,6 +99,7 @@ STUDIES = {
             ),
         ),
         reads_test=False,
+        columns=("valid NDCG@10", "interest_correlation"),
     ),
     "options": Study(
         [
@@ -124,6 +127,7 @@ STUDIES = {
             *_changes("DiffDiv", {}, {"ce_weight": 0.0}, _PRETRAINED),
         ],
         reads_test=False,
+        columns=("valid NDCG@10", "target_rank", "table_norm", "table_cosine", "epochs", "seconds"),
     ),
 }
 
@@ -156,47 +160,47 @@ def read_test(result: dict[str, Any]) -> None:
     masked = result["mask_history"]
     other = retest(result, mask_history=not masked)
     result["masked_test"], result["unmasked_test"] = (result["test"], other) if masked else (other, result["test"])
-    if result["generation"].get("sampling_steps") == 1:
-        result["many_steps_test"] = retest(result, sampling_steps=MANY_STEPS)
-
-
-def table(study: Study, results: list[dict[str, Any]]) -> str:
-    """Markdown: mean and standard deviation over seeds."""
-    columns: dict[str, Callable[[dict[str, Any]], float | None]] = {"valid NDCG@10": lambda r: r["valid"]["ndcg@10"]}
-    if study.reads_test:
-        columns |= {
-            "test NDCG@10": lambda r: r["unmasked_test"]["ndcg@10"],
-            "test Hit@10": lambda r: r["unmasked_test"]["hit@10"],
-            "masked NDCG@10": lambda r: r["masked_test"]["ndcg@10"],
-            "masked Hit@10": lambda r: r["masked_test"]["hit@10"],
-            "20 steps NDCG@10": lambda r: r.get("many_steps_test", {}).get("ndcg@10"),
-        }
-    columns |= {
-        **{name: partial(_diagnosed, name) for name in ("target_rank", "table_norm", "interest_correlation")},
-        "epochs": lambda r: r["epochs"],
-        "seconds": lambda r: r["train_seconds"],
-        "parameters": lambda r: r["parameters"],
-    }
-    header = ["model", "preset", "settings", *columns]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    for row in study.rows:
-        runs = [r for r in results if row.of(r)]
-        if runs:
-            cells = [_mean_and_spread([value(r) for r in runs]) for value in columns.values()]
-            lines.append("| " + " | ".join([row.model, row.preset, row.name, *cells]) + " |")
-    return "\n".join(lines)
 
 
 def _diagnosed(name: str, result: dict[str, Any]) -> float | None:
     return result["history"][-1].get("diagnostics", {}).get(name)
 
 
+COLUMNS: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "valid NDCG@10": lambda r: r["valid"]["ndcg@10"],
+    "test Hit@10": lambda r: r["unmasked_test"]["hit@10"],
+    "test NDCG@10": lambda r: r["unmasked_test"]["ndcg@10"],
+    "masked NDCG@10": lambda r: r["masked_test"]["ndcg@10"],
+    **{
+        name: partial(_diagnosed, name)
+        for name in ("target_rank", "table_norm", "table_cosine", "interest_correlation")
+    },
+    "epochs": lambda r: r["epochs"],
+    "seconds": lambda r: r["train_seconds"],
+    "parameters": lambda r: r["parameters"],
+}
+
+
+def table(study: Study, results: list[dict[str, Any]]) -> str:
+    """Markdown: mean and standard deviation over seeds."""
+    header = ["model", "preset", "settings", *study.columns]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for row in study.rows:
+        runs = [r for r in results if row.of(r)]
+        if runs:
+            cells = [_mean_and_spread([COLUMNS[name](r) for r in runs]) for name in study.columns]
+            lines.append("| " + " | ".join([row.model, row.preset, row.name, *cells]) + " |")
+    return "\n".join(lines)
+
+
 def _mean_and_spread(values: list[float | None]) -> str:
     numbers = [value for value in values if value is not None]
     if not numbers:
         return "–"
-    mean, spread = statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
-    return f"{mean:.0f}" if mean > 2 else f"{mean:.4f} ± {spread:.4f}"
+    mean = statistics.mean(numbers)
+    if mean >= 1 or not any(numbers):
+        return f"{mean:,.0f}"
+    return f"{mean:.4f} ± {statistics.stdev(numbers):.4f}" if len(numbers) > 1 else f"{mean:.4f}"
 
 
 def main() -> None:
