@@ -31,7 +31,8 @@ class SafeCollector(Collector):
     - ``data.num_items``: items of the catalogue, without the padding item.
 
     Interactions are those of the training split, the first one of each user included: RecBole's count leaves that out
-    for sequential models, which never predict it, and would give two models different popularities.
+    for sequential models, which never predict it, and would give two models different popularities. With
+    ``benchmark_filename`` RecBole keeps the targets only, so only they are counted.
     """
 
     def data_collect(self, train_data: Any) -> None:

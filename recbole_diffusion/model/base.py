@@ -1,4 +1,4 @@
-"""What every diffusion recommender shares: the training step, generation and scoring."""
+"""What every diffusion recommender shares: the process, generation in its steps, and RecBole's interface."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_diffusion.diffusion.process import GaussianProcess
-from recbole_diffusion.diffusion.samplers import Noise, make_step, sample, select_timesteps
+from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
 from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
-from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
-from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
-from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
-from recbole_diffusion.model.pretrained import load_item_table
-
-_MOST_SIGNAL_LEFT = 0.02  # above this abar_T, generation starts from noise the network was never shown
-_DIAGNOSED_SHARES = (1, 0.75, 0.5, 0.25, 0)  # of T - 1: the steps at which the target's rank is logged
+from recbole_diffusion.model.config import DiffusionConfig
 
 
 class DiffusionRecommender(SequentialRecommender):
@@ -85,161 +78,3 @@ class DiffusionRecommender(SequentialRecommender):
         history, row = torch.unique(history * inside, dim=0, return_inverse=True)
         unique = Interaction({self.ITEM_SEQ: history, self.ITEM_SEQ_LEN: (history != 0).sum(dim=-1)})
         return self.full_sort_predict(unique)[row, interaction[self.ITEM_ID]]
-
-
-class EmbeddingDiffusionRecommender(DiffusionRecommender):
-    """Diffuses ``x0 = E[i*]``, the embedding of the target, under a guidance made of the history.
-
-    A subclass sets ``self.denoiser`` and overrides :meth:`encode`. Where the guidance is more than the state at a
-    position, it overrides :meth:`training_pairs` and :meth:`last_state` (DiffuRec: the whole history), or
-    :meth:`training_guidance` and :meth:`generation_guidance` (DiffDiv: a draw from a latent); where generation asks the
-    denoiser in another way than training, :meth:`guided_denoiser`.
-    """
-
-    config_class: ClassVar[type[DiffusionConfig]] = EmbeddingDiffusionConfig
-    settings: EmbeddingDiffusionConfig
-    denoiser: nn.Module
-    num_channels = 1
-
-    def __init__(self, config: Any, dataset: Any) -> None:
-        super().__init__(config, dataset)
-        settings = self.settings
-        self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
-        self.item_embedding = nn.Embedding(self.n_items, settings.embedding_size, padding_idx=0)
-        nn.init.normal_(self.item_embedding.weight[1:], std=settings.item_init_std)
-        if settings.pretrained_item_table is not None:
-            tokens = [str(token) for token in dataset.field2id_token[self.ITEM_ID]]
-            table = load_item_table(settings.pretrained_item_table, tokens, settings.embedding_size)
-            self.item_embedding.weight.data.copy_(table * (settings.item_init_std / table[1:].std()))
-        signal_left = self.process.alpha_bar(settings.timesteps - 1)
-        if signal_left > _MOST_SIGNAL_LEFT:
-            self.logger.warning(
-                f"noise_schedule={settings.noise_schedule} with timesteps={settings.timesteps} ends at abar_T = "
-                f"{float(signal_left):.3f}: generation starts from pure noise, which training never shows. Aim below "
-                f"{_MOST_SIGNAL_LEFT}: more timesteps, or a larger beta_end."
-            )
-
-    def start_epoch(self, epoch: int) -> None:
-        """Keep a pre-trained item table fixed during the first ``freeze_epochs`` epochs."""
-        self.item_embedding.weight.requires_grad_(epoch >= self.settings.freeze_epochs)
-
-    def encode(self, item_seq: Tensor) -> Any:
-        """[batch, length] histories to a state at every position, from it and those before it: [batch, length, ...]."""
-        raise NotImplementedError
-
-    def training_guidance(self, state: Any, target: Tensor) -> tuple[Any, dict[str, Tensor]]:
-        """The guidance of each row's state, and weighted losses of the model's own; ``target``: items [rows]."""
-        return state, {}
-
-    def generation_guidance(self, state: Any, generator: torch.Generator) -> Any:
-        """The guidance of each row and channel, [batch * channels, ...], channels of a row together."""
-        return state
-
-    def training_pairs(self, interaction: Interaction) -> tuple[Any, Tensor]:
-        """(states [rows, dim], target items [rows]): every position of a window, or the last one of a prefix."""
-        if self.TARGET_SEQ in interaction:
-            targets = interaction[self.TARGET_SEQ]
-            rows, columns = torch.nonzero(targets, as_tuple=True)
-            return _at(self.encode(interaction[self.ITEM_SEQ]), rows, columns), targets[rows, columns]
-        return self.last_state(interaction), interaction[self.ITEM_ID]
-
-    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The weighted loss terms, named by ``loss_names``; their sum is what is minimised."""
-        state, target = self.training_pairs(interaction)
-        guidance, terms = self.training_guidance(state, target)
-        x_0 = self.item_embedding(target)  # [rows, dim]
-        if self.settings.stop_gradient_target:
-            x_0 = x_0.detach()
-        t, weight = self.timestep_sampler.draw(len(x_0))
-        noise = torch.randn_like(x_0)
-        x_t = self.project(self.process.q_sample(x_0, t, noise))
-        output = self.denoiser(x_t, t, guidance)
-        row_loss = torch.zeros_like(weight)
-        if self.settings.mse_weight > 0:
-            wanted = self.process.target(x_0, noise, t, self.settings.prediction)
-            mse = self.settings.mse_weight * squared_error(output, wanted)
-            terms["mse"] = (weight * mse).mean()
-            row_loss = row_loss + mse.detach()
-        if self.settings.ce_weight > 0:
-            x_0_hat = self.process.x0_from(output, x_t, t, self.settings.prediction)
-            ce = self.settings.ce_weight * self.cross_entropy(x_0_hat, target)
-            terms["ce"] = (weight * ce).mean()
-            row_loss = row_loss + ce.detach()
-        self.timestep_sampler.update(t, row_loss)
-        self.loss_names = tuple(terms)
-        return tuple(terms.values())
-
-    def last_state(self, interaction: Interaction) -> Any:
-        """The state after the whole history, [batch, dim]."""
-        last = interaction[self.ITEM_SEQ_LEN] - 1
-        return _at(self.encode(interaction[self.ITEM_SEQ]), torch.arange(len(last), device=last.device), last)
-
-    def project(self, x_t: Tensor) -> Tensor:
-        """Where x_t is taken to before the denoiser sees it, in training and at every step of generation."""
-        return x_t
-
-    def cross_entropy(self, prediction: Tensor, items: Tensor) -> Tensor:
-        """``-log softmax`` of each row's item under ``prediction . e_i / temperature``, [rows]."""
-        table = self.item_embedding.weight
-        return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature)
-
-    def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
-        """The denoiser as generation asks it, [rows, dim]."""
-        return self.denoiser(x_t, t, guidance)
-
-    def predict_x0(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
-        """f(x_t, c, t) at generation, converted to x0: [rows, dim]."""
-        output = self.guided_denoiser(x_t, t, guidance)
-        return self.process.x0_from(output, x_t, t, self.settings.prediction)
-
-    @torch.no_grad()
-    def generate(self, interaction: Interaction) -> Tensor:
-        generator = self.evaluation_generator()
-        guidance = self.generation_guidance(self.last_state(interaction), generator)
-        rows, dim = len(interaction) * self.num_channels, self.settings.embedding_size
-        x_T = torch.randn(rows, dim, generator=generator, device=self.device)
-        x_0 = sample(
-            lambda x_t, t: self.predict_x0(x_t, t, guidance),
-            self.process, x_T, self.reverse_timesteps, self.step_from, generator, self.project,
-        )  # fmt: skip
-        return x_0.view(-1, self.num_channels, dim)
-
-    def step_from(self, process: GaussianProcess, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
-        """One reverse step; with ``rescale_x0`` from an x0_hat of the items' mean norm, except the last.
-
-        Cross-entropy makes x0_hat several times longer than any embedding. Left so, x_s carries a signal that training
-        never showed, and each step strays further.
-        """
-        if self.settings.rescale_x0 and s >= 0:
-            x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()
-        return self.reverse_step(process, x_t, x_0, t, s, noise)
-
-    def score(self, x_0: Tensor) -> Tensor:
-        """``max over channels of x0_hat . e_i``, [batch, N + 1]."""
-        return (x_0 @ self.item_embedding.weight.T).amax(dim=1)
-
-    @torch.no_grad()
-    def diagnose(self, interaction: Interaction) -> dict[str, float]:
-        """What tells of collapse: the item table, abar_T, and the target's rank by one look at x_t.
-
-        ``target_rank`` is at t = T - 1, where only the guidance tells; ``target_rank@t`` at less noise, where x_t does.
-        """
-        generator = self.evaluation_generator()
-        guidance = self.generation_guidance(self.last_state(interaction), generator)
-        target = interaction[self.ITEM_ID].repeat_interleave(self.num_channels)
-        x_0, table, last = self.item_embedding(target), self.item_embedding.weight, self.settings.timesteps - 1
-        noise = torch.randn(x_0.shape, generator=generator, device=self.device)
-        ranks = {}
-        for step in sorted({int(share * last) for share in _DIAGNOSED_SHARES}, reverse=True):
-            t = torch.full_like(target, step)
-            x_0_hat = self.predict_x0(self.project(self.process.q_sample(x_0, t, noise)), t, guidance)
-            rank = nearest_neighbour_rank(x_0_hat, table, target).float().mean().item()
-            ranks["target_rank" if step == last else f"target_rank@{step}"] = rank
-        return {**table_statistics(table[1:]), **ranks, "abar_T": float(self.process.alpha_bar(last))}
-
-
-def _at(states: Any, rows: Tensor, columns: Tensor) -> Any:
-    """The states at some positions: of a tensor [batch, length, ...], or of each tensor of a named tuple."""
-    if isinstance(states, Tensor):
-        return states[rows, columns]
-    return type(states)(*(part[rows, columns] for part in states))

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
 from recbole_diffusion.diffusion.samplers import noise_like
-from recbole_diffusion.model.base import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
+from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import Dropout, TransformerBlock
 from recbole_diffusion.settings import setting
 

@@ -25,8 +25,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance, MLPDenoiser
-from recbole_diffusion.model.base import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
+from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import CausalEncoder
 from recbole_diffusion.settings import UserError, setting
 
