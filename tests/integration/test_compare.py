@@ -304,7 +304,8 @@ def test_ctrl_c_leaves_what_is_finished(random_data: Path) -> None:
     process = subprocess.Popen(
         command(random_data, *endless),
         env={**os.environ, "PYTHONPATH": here}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        # A shell ignores Ctrl-C in what it runs in the background, and that is inherited.
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     log = Path("out/runs/random/DreamRec/seed0.log")
     until = time.monotonic() + 120
