@@ -307,13 +307,17 @@ def test_ctrl_c_leaves_what_is_finished(random_data: Path) -> None:
         # A shell ignores Ctrl-C in what it runs in the background, and that is inherited.
         start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    log = Path("out/runs/random/DreamRec/seed0.log")
-    until = time.monotonic() + 120
-    while not (log.is_file() and "training [" in log.read_text()):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)
-    shown, _ = process.communicate(timeout=60)
+    try:
+        log = Path("out/runs/random/DreamRec/seed0.log")
+        until = time.monotonic() + 120
+        while not (log.is_file() and "training [" in log.read_text()):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        shown, _ = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a failure must not leave an endless run behind
     assert process.returncode == 130
     assert shown.splitlines()[-1] == (
         "recbole-diffusion: interrupted: 1 of 2 runs are finished and kept; the same command goes on."
