@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import os
-import secrets
 import socket
 import sys
 import time
@@ -572,10 +571,8 @@ def _duration(seconds: float) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it: processes that share a folder never see half of one."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with checkpoint.whole_file(path) as file:
+        file.write(text.encode())
 
 
 @contextlib.contextmanager

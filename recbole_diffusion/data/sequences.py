@@ -33,10 +33,8 @@ class LazySequentialDataset(SequentialDataset):
         self.events = Interaction({field: _narrow(values) for field, values in self.inter_feat.interaction.items()})
         users = self.events[self.uid_field]
         rows = torch.arange(len(users))
-        new_user = torch.ones_like(users, dtype=torch.bool)
-        new_user[1:] = users[1:] != users[:-1]
-        first = torch.cummax(rows * new_user, dim=0).values  # first event of the same user
-        target = rows[~new_user]
+        first = _run_start(users)  # first event of the same user
+        target = rows[first != rows]
         if len(target) == 0:
             raise ValueError("no user has two interactions: there is nothing to predict.")
         columns = {field: self.events[field][target] for field in self.events}
@@ -126,13 +124,17 @@ def _leave_out(users: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:
     first = torch.full_like(size, len(users)).scatter_reduce_(0, users, rows, reduce="amin")
     order = first[users].argsort(stable=True)
     users = users[order]
-    new_user = torch.ones_like(users, dtype=torch.bool)
-    new_user[1:] = users[1:] != users[:-1]
-    start = torch.cummax(rows * new_user, dim=0).values
-    from_end = size[users] - 1 - (rows - start)
+    from_end = size[users] - 1 - (rows - _run_start(users))
     left_out = (size[users] - 1).clamp(max=count)  # a user keeps one row at least
     held_out = [order[(from_end == place) & (place < left_out)] for place in reversed(range(count))]
     return order[from_end >= left_out], held_out
+
+
+def _run_start(values: Tensor) -> Tensor:
+    """Where the run of equal neighbours begins that each position is in, [N]."""
+    begins = torch.ones_like(values, dtype=torch.bool)
+    begins[1:] = values[1:] != values[:-1]
+    return torch.cummax(torch.arange(len(values)) * begins, dim=0).values
 
 
 def _narrow(values: Tensor) -> Tensor:
