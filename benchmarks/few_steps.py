@@ -1,11 +1,13 @@
 """How few steps of generation are enough: NDCG@10 and seconds by sampler and number of steps.
 
     python benchmarks/few_steps.py --dataset=ml-100k --out=steps.jsonl [--data_path=DIR] [--models DreamRec ...]
-        [--runs table.jsonl] [--picture steps.png]
+        [--runs runs.jsonl] [--epochs N] [--preset P] [--users N] [--picture steps.png]
 
-Trains each model once (default preset, seed 0), or takes the runs that ``ml100k.py --out`` left, and then generates
-with DDPM in all T steps and with DDIM in T, T/2, T/4, ... 1. ``seconds`` are those to rank the test split. Rows that
-``--out`` has are not measured again. The steps are to be chosen by the validation column. The picture needs matplotlib.
+Trains each model once (seed 0, ``--epochs`` at most), or takes the runs that ``--runs`` has (those of ``ml100k.py
+--out`` and of this script), and then generates with DDPM in all T steps and with DDIM in T, T/2, T/4, ... 1.
+``seconds`` are those to rank the test split, or ``--users`` random users of it, which are then those of the validation
+too. Rows that ``--out`` has are not measured again. The steps are to be chosen by the validation column. The picture
+needs matplotlib.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
+from recbole_diffusion.data.batches import BatchSampler
 from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
 from recbole_diffusion.quick_start import prepare, run
 
@@ -31,11 +36,22 @@ def choices(timesteps: int) -> list[tuple[str, int]]:
     return [("ddpm", timesteps), *(("ddim", steps) for steps in halved)]
 
 
-def study(model: str, user: dict[str, Any], checkpoint: str, dataset: str, done: set, out: Path) -> None:
-    """Append a row for each sampler and number of steps that is not in ``done``."""
+def keep_users(loader: Any, count: int) -> None:
+    """Let an evaluation loader give ``count`` random users only, the same for every loader of a data set."""
+    lengths = loader.dataset.inter_feat[loader.dataset.item_list_length_field]
+    rows = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0))[:count].sort().values
+    BatchSampler(lambda: rows, lengths, None, loader.step, bucket=True).attach(loader)
+
+
+def study(result: dict[str, Any], user: dict[str, Any], users: int | None, done: set, out: Path) -> None:
+    """Append a row for each sampler and number of steps of a trained model that is not in ``done``."""
+    model, dataset, checkpoint = result["model"], result["dataset"], result["checkpoint"]
     resolved = registry.get_model(model)
-    config = Config(resolved.model_class, dataset, user, resolved.ours)
+    config = Config(resolved.model_class, dataset, user, resolved.ours, result["preset"])
     _, loaders, recommender, trainer = prepare(resolved, config)
+    if users is not None:
+        keep_users(loaders.valid, users)
+        keep_users(loaders.test, users)
     trainer.eval_collector.data_collect(loaders.train)
     trainer.evaluate(loaders.valid, model_file=checkpoint)  # loads the weights, warms up
     settings = recommender.settings
@@ -47,7 +63,7 @@ def study(model: str, user: dict[str, Any], checkpoint: str, dataset: str, done:
         valid = trainer.evaluate(loaders.valid, load_best_model=False)
         start = time.perf_counter()
         test = trainer.evaluate(loaders.test, load_best_model=False)
-        row = {"model": model, "dataset": dataset, "sampler": sampler, "steps": steps}
+        row = {"model": model, "dataset": dataset, "sampler": sampler, "steps": steps, "users": users}
         row |= {"seconds": time.perf_counter() - start, "valid": valid["ndcg@10"], "test": test["ndcg@10"]}
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -103,6 +119,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--runs", type=Path, default=None, help="finished runs with checkpoints to take")
+    parser.add_argument("--epochs", type=int, default=None, help="of training, at most; default: the model's")
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--users", type=int, default=None, help="random users to rank; default: all")
     parser.add_argument("--picture", type=Path, default=None)
     arguments = parser.parse_args()
 
@@ -114,10 +133,16 @@ def main() -> None:
     for model in arguments.models:
         if any(k[:2] == (model, arguments.dataset) and k[3] == 1 for k in done):
             continue
-        wanted = {"model": model, "dataset": arguments.dataset, "preset": "default", "seed": 0, "change": {}}
+        change = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+        wanted = {"model": model, "dataset": arguments.dataset, "preset": arguments.preset, "seed": 0, "change": change}
         runs = [r for r in read(arguments.runs) if all(r[key] == value for key, value in wanted.items())]
-        result = runs[0] if runs else run(model, arguments.dataset, settings=user)
-        study(model, user, result["checkpoint"], arguments.dataset, done, arguments.out)
+        if not runs:
+            result = run(model, arguments.dataset, settings={**user, **change}, preset=arguments.preset)
+            runs = [{**result, "change": change}]
+            if arguments.runs:
+                with arguments.runs.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(runs[0]) + "\n")
+        study(runs[0], user, arguments.users, done, arguments.out)
     rows = read(arguments.out)
     print(table(rows))
     if arguments.picture:

@@ -34,7 +34,9 @@ settings:
 The models of a data set must share metrics, topk, eval_args, mask_history and filters of the data.
 
 what is written:
+  DIR/report.html              tables and figures, in one file that needs no other; after each run
   DIR/results.md, results.csv  means and deviations, tests against the baseline, cost, protocol; after each run
+  DIR/figures/DATASET-NAME.png the report's figures, with --png
   DIR/runs/DATASET/MODEL/      seedK.json (result), seedK.npz (metrics of each user), seedK.log
   DIR/saved, log, log_tensorboard
 
@@ -142,6 +144,14 @@ def _add_compare(verbs: Any) -> None:
     )
     compare.add_argument("--metric", metavar="M@K", help="metric of that test; default: valid_metric")
     compare.add_argument(
+        "--curve_steps",
+        type=_counts,
+        default=[],
+        metavar="1,2,4",
+        help="numbers of steps of generation to validate each trained diffusion model in; default: none",
+    )
+    compare.add_argument("--png", action="store_true", help="write the figures as PNG files too; needs kaleido")
+    compare.add_argument(
         "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
     )
 
@@ -223,7 +233,7 @@ def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
 
         failed = compare(
             known.models, known.datasets, known.seeds, known.out, settings, known.config_files, known.eval_seeds,
-            known.baseline, known.metric,
+            known.baseline, known.metric, known.curve_steps, known.png,
         )  # fmt: skip
         return 1 if failed else 0
     wanted = (known.model, known.dataset, known.config_files, settings, known.preset)

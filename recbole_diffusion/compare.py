@@ -21,6 +21,7 @@ from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
 from recbole_diffusion.settings import UserError, did_you_mean, load_settings
+from recbole_diffusion.tables import metric_names
 from recbole_diffusion.worker import Run
 
 Record = dict[str, Any]
@@ -61,8 +62,12 @@ def compare(
     eval_seeds: Sequence[int] = (),
     baseline: str | None = None,
     metric: str | None = None,
+    curve_steps: Sequence[int] = (),
+    png: bool = False,
 ) -> int:
-    """Train and test each model on each data set with each seed, and write ``out/results.csv`` and ``results.md``.
+    """Train and test each model on each data set with each seed, and write tables and a report.
+
+    ``out`` gets ``results.csv``, ``results.md`` and ``report.html`` (:func:`recbole_diffusion.report.write`).
 
     Runs that ``out`` has already are kept. Each run is a process of its own, one at a time; its progress is shown on
     standard output.
@@ -77,6 +82,9 @@ def compare(
         eval_seeds: generation seeds that each trained diffusion model is tested with; default: its own ``eval_seed``.
         baseline: the model that the others are tested against; default: the first that is no diffusion model.
         metric: metric of that test, e.g. ``NDCG@10``; default: the baseline's ``valid_metric``.
+        curve_steps: numbers of steps of generation in which each trained diffusion model is validated once more; those
+            above its T are left out.
+        png: write the figures of the report as PNG files too, at the end.
 
     Returns:
         How many runs failed.
@@ -85,9 +93,13 @@ def compare(
         UserError: a name or setting that does not exist or does not fit, or a finished run that had other settings.
     """
     user = load_settings(config_files, settings)
-    runs = _plan(_entries(models), datasets, seeds, eval_seeds, user, Path(out).absolute())
+    if min(curve_steps, default=1) < 1:
+        raise UserError(f"curve_steps={list(curve_steps)}: must be 1 or more.")
+    runs = _plan(_entries(models), datasets, seeds, eval_seeds, curve_steps, user, Path(out).absolute())
     if eval_seeds and not any(run.eval_seeds for run in runs):
         raise UserError(f"eval_seeds={list(eval_seeds)}: none of --models draws noise to generate.")
+    if curve_steps and not any(run.curve_steps for run in runs):
+        raise UserError(f"curve_steps={list(curve_steps)}: none of --models generates in so many steps.")
     labels = list(dict.fromkeys(run.label for run in runs))
     if baseline is None:
         baseline = next((run.label for run in runs if not run.eval_seeds), labels[0])
@@ -96,7 +108,11 @@ def compare(
     metric = _metric(metric, [run for run in runs if run.label == baseline])
     # All are looked at before any is run: a run of other settings is found at once.
     kept = {run: _finished(run) for run in runs}
-    return _run_missing(runs, {run: record for run, record in kept.items() if record}, Path(out), baseline, metric)
+    records = {run: record for run, record in kept.items() if record}
+    failed = _run_missing(runs, records, Path(out), baseline, metric)
+    if png and records:
+        report.write(Path(out), runs, records, baseline, metric, png)
+    return failed
 
 
 def _entries(models: Sequence[str]) -> list[Entry]:
@@ -115,6 +131,7 @@ def _plan(
     datasets: Sequence[str],
     seeds: Sequence[int],
     eval_seeds: Sequence[int],
+    curve_steps: Sequence[int],
     user: Mapping[str, Any],
     out: Path,
 ) -> list[Run]:
@@ -133,8 +150,9 @@ def _plan(
             for entry in entries:
                 own = {**_own_settings(entry, user), "seed": seed}
                 config = _config(entry, dataset, own)
-                generation = []
+                generation, curve = [], []
                 if "eval_seed" in config:
+                    curve = [steps for steps in curve_steps if steps <= config["timesteps"]]
                     generation = list(eval_seeds) or [config["eval_seed"]]
                     own["eval_seed"] = config["eval_seed"] = generation[0]
                 fetch_files(config)
@@ -143,7 +161,9 @@ def _plan(
                 folder = out / "runs" / dataset / entry.label.replace(":", "-")
                 resolved = {key: value for key, value in config.final_config_dict.items() if key not in _NO_RESULT}
                 settings = _as_read_back(plain(resolved))
-                runs.append(Run(dataset, *entry[:2], seed, generation, own, settings, hashes[where], str(folder)))
+                runs.append(
+                    Run(dataset, *entry[:2], seed, generation, curve, own, settings, hashes[where], str(folder))
+                )
         _check_protocol([run for run in runs if run.dataset == dataset])
     return runs
 
@@ -206,8 +226,9 @@ def _finished(run: Run) -> Record | None:
     if not file.is_file() or not run.file(".npz").is_file():
         return None
     record = json.loads(file.read_text(encoding="utf-8"))
-    had = {**record["settings"], "eval_seeds": record["eval_seeds"], "data_sha256": record["data_sha256"]}
-    wanted = {**run.resolved, "eval_seeds": run.eval_seeds, "data_sha256": run.data_sha256}
+    facts = ("eval_seeds", "curve_steps", "data_sha256")
+    had = {**record["settings"], **{name: record.get(name) for name in facts}}
+    wanted = {**run.resolved, **{name: getattr(run, name) for name in facts}}
     other = [key for key in sorted(had.keys() | wanted.keys()) if had.get(key) != wanted.get(key)]
     if other:
         differences = ", ".join(f"{key}={had.get(key)!r} and not {wanted.get(key)!r}" for key in other)
@@ -222,7 +243,7 @@ def _as_read_back(value: Any) -> Any:
 
 def _run_missing(runs: list[Run], records: dict[Run, Record], out: Path, baseline: str, metric: str) -> int:
     """Make every run that has no record; tables after each. Returns how many failed."""
-    shown = report.metric_names(runs[0].resolved["metrics"])(metric)
+    shown = metric_names(runs[0].resolved["metrics"])(metric)
     missing = [run for run in runs if run not in records]
     if records:
         print(f"{len(records)} of {len(runs)} runs are finished and kept.", flush=True)
@@ -248,7 +269,8 @@ def _run_missing(runs: list[Run], records: dict[Run, Record], out: Path, baselin
         print()
         kept = f"{len(records)} of {len(runs)} runs are finished and kept; the same command goes on"
         raise KeyboardInterrupt(kept) from None
-    print(f"{out / 'results.md'}, {out / 'results.csv'}" if records else "No run has finished: there is no table.")
+    written = ", ".join(str(out / name) for name in ("report.html", "results.md", "results.csv"))
+    print(written if records else "No run has finished: there is no table.")
     return failed
 
 

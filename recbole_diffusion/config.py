@@ -75,6 +75,8 @@ class RunSettings(TypedSettings):
     cut_points: int | None = setting(low=1, optional=True)
     category_field: str | None = setting(optional=True)
     tail_ratio: float = setting(above=0)
+    mmr_weight: float | None = setting(low=0, high=1, optional=True)
+    mmr_candidates: int = setting(low=1)
 
 
 class Config(RecBoleConfig):
@@ -105,6 +107,10 @@ class Config(RecBoleConfig):
         RunSettings.from_config(self)
         if self["precision"] == "bf16" and model_class.type != ModelType.SEQUENTIAL:
             raise UserError(f"precision=bf16: only sequential models train in it; {model_class.__name__} is none.")
+        if self["mmr_weight"] is not None and self["mmr_candidates"] < max(self["topk"]):
+            raise UserError(
+                f"mmr_candidates={self['mmr_candidates']}: must be {max(self['topk'])} or more, as topk is."
+            )
         self._check_valid_metric()
 
     def compatibility_settings(self) -> None:

@@ -1,249 +1,130 @@
-"""The tables of a comparison: ``results.csv`` (raw numbers) and ``results.md`` (to be read), from its finished runs."""
+"""What a comparison shows: its tables, ``report.html`` with tables and figures, and the figures as PNG files."""
 
 from __future__ import annotations
 
-import math
+import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
+import plotly.io
+from plotly.offline import get_plotlyjs
 
+from recbole_diffusion import figures, tables
 from recbole_diffusion.checkpoint import whole_file
-from recbole_diffusion.evaluation.statistics import holm, paired_test
+from recbole_diffusion.figures import Figure
+from recbole_diffusion.settings import UserError
+from recbole_diffusion.tables import Record
 from recbole_diffusion.worker import Run
 
-Record = dict[str, Any]
-_NONE = "–"
-_DECIMALS = 12
-_HEAD = """\
-# Comparison
-
-Test metrics are means over training seeds ± the standard deviation over them; generation seeds are averaged first.
-**Spread by generation** is the standard deviation over the generation seeds of one trained model.
-
-**Test.** For each user the metric is averaged over seeds; the difference to the baseline is tested over the users that
-both models ranked: a 95 % bootstrap interval of its mean, and p of a two-sided Wilcoxon signed-rank test, corrected by
-Holm's method for the models of one data set. This tells whether the difference would hold for other users. It does not
-tell whether it would hold for other training seeds: compare the difference with the deviation over seeds for that.
-
-Peak memory is the resident memory of the run's process, PyTorch itself included; times are wall-clock times, so other
-work on the machine is part of them.
+_PNG = {"width": 1100, "scale": 2}
+_STYLE = """\
+body { font: 16px/1.45 system-ui, sans-serif; color: #1a1a1a; max-width: 1100px; margin: 0 auto; padding: 24px; }
+h1 { font-size: 28px; } h2 { font-size: 23px; margin-top: 48px; border-bottom: 1px solid #bbb; } h3 { font-size: 18px; }
+.scroll { overflow-x: auto; } .plotly-graph-div { min-width: 950px; }
+table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
+th, td { padding: 4px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
+th { border-bottom: 2px solid #555; } th:first-child, td:first-child { text-align: left; }
+.note, details { color: #444; font-size: 14px; max-width: 800px; overflow-wrap: anywhere; }
 """
-_SPLITS_DIFFER = """\
-**The splits differ between models.** RecBole splits users with fewer than four interactions in another way for
-sequential and for general models, and ranks another catalogue where a model reads an .item file. For the former leave
-them out: `--user_inter_num_interval='[4,inf)'`.
-"""
-# What a number rests on: columns of results.csv, and how results.md calls them.
-_STAMP = {
-    "data_sha256": "data set, SHA-256",
-    "split_sha256": "split, SHA-256",
-    "users": "users",
-    "items": "items",
-    "interactions": "interactions",
-    "eval_args": "evaluation",
-    "mask_history": "mask_history",
-    "MAX_ITEM_LIST_LENGTH": "MAX_ITEM_LIST_LENGTH",
-    "sampler": "sampler",
-    "sampling_steps": "sampling_steps",
-    "eval_seeds": "generation seeds",
-    "seeds": "training seeds",
-    "versions": "versions",
-    "cpu": "CPU",
-    "threads": "threads",
-}
 
 
-def write(out: Path, runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str) -> None:
-    """Both tables of ``runs`` as far as they are in ``records``; ``metric`` (``ndcg@10``) is what is tested."""
-    rows = []
-    for dataset in dict.fromkeys(run.dataset for run in runs):
-        rows += _dataset_rows([run for run in runs if run.dataset == dataset and run in records], records, metric)
-        _add_tests([row for row in rows if row["dataset"] == dataset], runs, records, baseline, metric)
-    table = pd.DataFrame(rows)
-    table["paired_users"] = table["paired_users"].astype("Int64")
-    first = [name for name in table if name not in _STAMP]
-    with whole_file(out / "results.csv") as file:
-        file.write(table[[*first, *_STAMP]].to_csv(index=False).encode())
-    shown = metric_names(runs[0].resolved["metrics"])
-    with whole_file(out / "results.md") as file:
-        file.write(markdown(rows, baseline, metric, shown).encode())
-
-
-def metric_names(metrics: Sequence[str]) -> Callable[[str], str]:
-    """From the lower case of results to the names of the settings: ``ndcg@10`` to ``NDCG@10``."""
-    names = {name.lower(): name for name in metrics}
-
-    def shown(key: str) -> str:
-        name, at, k = key.partition("@")
-        return names.get(name, name) + at + k
-
-    return shown
-
-
-def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record], metric: str) -> list[dict[str, Any]]:
-    """One row a model: means over its finished seeds."""
-    rows = []
-    for label in dict.fromkeys(run.label for run in runs):
-        own = [run for run in runs if run.label == label]
-        results = [records[run] for run in own]
-        row: dict[str, Any] = {"dataset": own[0].dataset, "model": own[0].model, "preset": own[0].preset}
-        row["runs"] = len(own)
-        for name in results[0]["tests"][0]:
-            values = np.array([[test[name] for test in result["tests"]] for result in results])  # [seeds, generations]
-            row[f"test_{name}_mean"] = values.mean()
-            row[f"test_{name}_std"] = _deviation(values.mean(axis=1))
-            # Variances are what averages over the trained models.
-            row[f"test_{name}_generation_std"] = math.sqrt(np.mean([_deviation(v) ** 2 for v in values]))
-        row["train_seconds"] = np.mean([result["train_seconds"] for result in results])
-        row["seconds_per_1000_users"] = np.mean(
-            [np.mean(result["rank_seconds"]) / result["rows"] * 1000 for result in results]
-        )
-        row["parameters"] = results[0]["parameters"]
-        row["peak_memory_gb"] = np.max([result["peak_memory_gb"] for result in results])
-        row["epochs"] = np.mean([result["epochs"] for result in results])
-        facts = [{**result, **{k: result["settings"].get(k) for k in _STAMP if k not in result}} for result in results]
-        for name in _STAMP:
-            row[name] = " | ".join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
-        row["seeds"] = ", ".join(str(run.seed) for run in own)
-        rows.append(row)
-    return rows
-
-
-def _deviation(values: np.ndarray) -> float:
-    """Sample standard deviation without the noise of rounding; nan for a single value, which has none."""
-    return round(float(np.std(values, ddof=1)), _DECIMALS) if len(values) > 1 else math.nan
-
-
-def _text(value: Any) -> str:
-    if value is None or value == []:
-        return ""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    return str(value)
-
-
-def _add_tests(
-    rows: list[dict[str, Any]], runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str
+def write(
+    out: Path, runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str, png: bool = False
 ) -> None:
-    """To each row of a data set the paired test against the baseline, where both have finished runs."""
-    values = {}
-    for row in rows:
-        own = [
-            run
-            for run in runs
-            if run in records and (run.dataset, run.model, run.preset) == (row["dataset"], row["model"], row["preset"])
-        ]
-        values[own[0].label] = user_means(own, metric)
-    tests = {
-        label: paired_test(of_users, values[baseline])
-        for label, of_users in values.items()
-        if label != baseline and baseline in values
-    }
-    corrected = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
-    for row, label in zip(rows, values, strict=True):
-        test = tests.get(label)
-        row["baseline"], row["tested_metric"] = baseline, metric
-        row["paired_users"] = test.users if test else None
-        row["difference"] = test.difference if test else math.nan
-        row["difference_low"], row["difference_high"] = (test.low, test.high) if test else (math.nan, math.nan)
-        row["p"], row["p_holm"] = (test.p_value, corrected[label]) if test else (math.nan, math.nan)
+    """``results.csv``, ``results.md`` and ``report.html`` of ``runs`` as far as they are in ``records``.
+
+    Args:
+        out: folder to write into.
+        runs: all runs of the comparison.
+        records: the results of those that are finished, at least one.
+        baseline: label of the model that the others are tested against.
+        metric: what is tested, in the lower case of results: ``ndcg@10``.
+        png: write every figure to ``figures/DATASET-NAME.png`` too.
+
+    Raises:
+        UserError: ``png`` without kaleido, or without a browser for it.
+    """
+    rows = tables.summarise(runs, records, baseline, metric)
+    shown = tables.metric_names(runs[0].resolved["metrics"])
+    tables.write(out, rows, baseline, metric, shown)
+    drawn = {}
+    for dataset, own in tables.by_dataset(rows).items():
+        of_dataset = {run: records[run] for run in runs if run.dataset == dataset and run in records}
+        drawn[dataset] = figures.draw(own, of_dataset, baseline, metric, shown)
+    with whole_file(out / "report.html") as file:
+        file.write(_page(rows, drawn, baseline, metric, shown).encode())
+    if png:
+        write_png(out / "figures", drawn)
 
 
-def user_means(runs: Sequence[Run], metric: str) -> pd.Series:
-    """The metric of each user, averaged over training and generation seeds and the user's rows; indexed by token."""
-    seeds = []
-    for run in runs:
-        with np.load(run.file(".npz"), allow_pickle=False) as file:
-            seeds.append(pd.Series(file[metric].mean(axis=0), index=file["users"]))
-    return pd.concat(seeds).groupby(level=0).mean()
+def write_png(folder: Path, drawn: Mapping[str, Sequence[Figure]]) -> None:
+    """Every figure as ``DATASET-NAME.png``.
+
+    Raises:
+        UserError: kaleido, or the browser it draws with, is missing.
+    """
+    folder.mkdir(exist_ok=True)
+    made = {folder / f"{dataset}-{one.name}.png": one.figure for dataset, found in drawn.items() for one in found}
+    heights = [figure.layout.height for figure in made.values()]
+    try:
+        plotly.io.write_images(list(made.values()), list(made), height=heights, **_PNG)
+    except (ValueError, RuntimeError) as error:  # no kaleido; no browser, or one that does not start
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"--png: needs kaleido (pip install 'recbole-diffusion[png]') and Chrome or Chromium: {reason}"
+        ) from error
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], baseline: str, metric: str, shown: Callable[[str], str]) -> str:
-    """The tables of every data set, each under its protocol."""
-    parts = [_HEAD]
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        own = [row for row in rows if row["dataset"] == dataset]
-        parts.append(f"## {dataset}\n")
-        parts.append("\n".join(_stamp_lines(own)) + "\n")
-        if len({row["split_sha256"] for row in own}) > 1:
-            parts.append(_SPLITS_DIFFER)
-        names = [key[5:-5] for key in own[0] if key.startswith("test_") and key.endswith("_mean")]
-        accuracy = {shown(name): [_spread(row, f"test_{name}") for row in own] for name in names}
-        parts.append(_table(own, {"runs": [str(row["runs"]) for row in own], **accuracy}))
-        difference = [
-            _NONE
-            if math.isnan(row["difference"])
-            else f"{row['difference']:+.4f} ({row['difference_low']:+.4f} to {row['difference_high']:+.4f})"
-            for row in own
-        ]
-        parts.append(f"{shown(metric)} against the baseline, {baseline}:\n")
-        parts.append(
-            _table(
-                own,
-                {
-                    "difference (95 % interval)": difference,
-                    "p": [_number(row["p"], ".2g") for row in own],
-                    "p, Holm": [_number(row["p_holm"], ".2g") for row in own],
-                    "users in both": [_number(row["paired_users"], ",d") for row in own],
-                    "deviation over seeds": [_number(row[f"test_{metric}_std"], ".4f") for row in own],
-                    "spread by generation": [_number(row[f"test_{metric}_generation_std"], ".4f") for row in own],
-                },
+def _page(
+    rows: Sequence[Mapping[str, Any]],
+    drawn: Mapping[str, Sequence[Figure]],
+    baseline: str,
+    metric: str,
+    shown: Callable[[str], str],
+) -> str:
+    """One HTML file that needs no other: plotly's JavaScript is inside."""
+    body = ["<h1>Comparison of recommenders</h1>"]
+    for dataset, own in tables.by_dataset(rows).items():
+        body.append(f"<h2>{html.escape(dataset)}</h2>")
+        if tables.splits_differ(own):
+            body.append(_paragraphs(tables.SPLITS_DIFFER))
+        for table in tables.shown_tables(own, baseline, metric, shown):
+            body.append(_table(table))
+        for figure in drawn[dataset]:
+            body.append(f"<h3>{html.escape(figure.title)}</h3>")
+            body.append(f'<p class="note">{html.escape(figure.note)}</p>')
+            picture = figure.figure.to_html(
+                full_html=False,
+                include_plotlyjs=False,
+                div_id=f"{dataset}-{figure.name}",
+                config={"displayModeBar": False, "responsive": True},
             )
-        )
-        parts.append("Cost:\n")
-        parts.append(
-            _table(
-                own,
-                {
-                    "seconds to train": [_number(row["train_seconds"], ",.1f") for row in own],
-                    "epochs": [_number(row["epochs"], ".1f") for row in own],
-                    "seconds to rank 1,000 users": [_number(row["seconds_per_1000_users"], ",.2f") for row in own],
-                    "parameters": [_number(row["parameters"], ",d") for row in own],
-                    "peak memory, GB": [_number(row["peak_memory_gb"], ".2f") for row in own],
-                },
-            )
-        )
-    return "\n".join(parts)
+            body.append(f'<div class="scroll">{picture}</div>')
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in tables.protocol(own))
+        body.append(f"<h3>Protocol</h3><ul class='note'>{lines}</ul>")
+    body.append(f"<h2>How to read it</h2>{_paragraphs(tables.NOTES)}")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Comparison of recommenders</title>\n'
+        f'<meta name="viewport" content="width=device-width"><style>\n{_STYLE}</style>\n'
+        f"<script>{get_plotlyjs()}</script></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
 
 
-def _stamp_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The protocol, a line an entry; where models differ, which of them has what."""
-    lines = []
-    for name, title in _STAMP.items():
-        models: dict[str, list[str]] = {}
-        for row in rows:
-            models.setdefault(row[name], []).append(_label(row))
-        if len(models) == 1:
-            (text,) = models
-        else:
-            text = "; ".join(f"{value} ({', '.join(labels)})" for value, labels in models.items() if value)
-        if text:
-            lines.append(f"- {title}: {text}")
-    return lines
+def _table(table: tables.Table) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
+    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in table.lines]
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        f'<h3>{html.escape(table.title)}</h3><div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
-def _label(row: Mapping[str, Any]) -> str:
-    return row["model"] if row["preset"] == "default" else f"{row['model']}:{row['preset']}"
-
-
-def _spread(row: Mapping[str, Any], name: str) -> str:
-    """``0.0568 ± 0.0017``, or the mean alone of a single run."""
-    mean, deviation = row.get(f"{name}_mean", math.nan), row.get(f"{name}_std", math.nan)
-    return _number(mean, ".4f") + ("" if math.isnan(deviation) else f" ± {deviation:.4f}")
-
-
-def _number(value: Any, form: str) -> str:
-    return _NONE if value is None or math.isnan(value) else format(value, form)
-
-
-def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[str]]) -> str:
-    header = ["model", "preset", *columns]
-    lines = [header, ["---"] * len(header)]
-    for index, row in enumerate(rows):
-        lines.append([row["model"], row["preset"], *(cells[index] for cells in columns.values())])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+def _paragraphs(markdown: str) -> str:
+    """Paragraphs with ``**bold**`` and ```code```, all the Markdown there is in the notes."""
+    text = html.escape(markdown, quote=False)
+    text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
+    text = re.sub(r"`(.+?)`", r"<code>\1</code>", text, flags=re.DOTALL)
+    return "".join(f'<p class="note">{part}</p>' for part in text.strip().split("\n\n"))

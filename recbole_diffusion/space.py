@@ -18,7 +18,18 @@ from recbole_diffusion.settings import Settings, UserError, did_you_mean, load_s
 _RANGE_KEYS = ("low", "high", "log", "step")
 _ALLOWED = "a list of two or more values, or a range such as {low: 1, high: 4} (with log: true or step: 2)"
 # What the trials of a study must share to be comparable, besides RecBole's settings of data, evaluation and machine.
-_PROTOCOL = ("model", "dataset", "preset", "mask_history", "eval_seed", "category_field", "tail_ratio", "title_field")
+_PROTOCOL = (
+    "model",
+    "dataset",
+    "preset",
+    "mask_history",
+    "eval_seed",
+    "category_field",
+    "tail_ratio",
+    "title_field",
+    "mmr_weight",
+    "mmr_candidates",
+)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ class Run:
     """What to train and test, and where its files go.
 
     ``settings`` are the user's, ``resolved`` every setting that can change a result, as plain data; ``eval_seeds`` are
-    the generation seeds to test with, none for a model that draws no noise to generate; ``folder`` is an absolute path.
+    the generation seeds to test with, none for a model that draws no noise to generate; ``curve_steps`` the numbers of
+    steps of generation to validate in, once it is trained; ``folder`` is an absolute path.
     """
 
     dataset: str
@@ -38,6 +39,7 @@ class Run:
     preset: str
     seed: int
     eval_seeds: list[int]
+    curve_steps: list[int]
     settings: dict[str, Any]
     resolved: dict[str, Any]
     data_sha256: str
@@ -65,6 +67,7 @@ def execute(task: Run) -> None:
     def test_model(prepared: Prepared) -> Mapping[str, float]:
         evaluations = _evaluate(prepared, task.eval_seeds)
         facts["peak_memory_gb"] = _peak_memory()
+        facts["steps_curve"] = _steps_curve(prepared, task.curve_steps)
         facts["rank_seconds"] = [evaluation.seconds for evaluation in evaluations]
         facts["tests"] = [evaluation.metrics for evaluation in evaluations]
         facts.update(describe_split(prepared.dataset, prepared.loaders))
@@ -83,6 +86,7 @@ def execute(task: Run) -> None:
         **facts,
         "settings": task.resolved,
         "eval_seeds": task.eval_seeds,
+        "curve_steps": task.curve_steps,
         "data_sha256": task.data_sha256,
         "threads": torch.get_num_threads(),
         "cpu": _cpu_name(),
@@ -116,6 +120,17 @@ def _evaluate(prepared: Prepared, eval_seeds: list[int]) -> list[_Evaluation]:
         means = {name: float(of_users.mean()) for name, of_users in values.items()}
         done.append(_Evaluation(reported, {**reported, **means}, values, trainer.evaluate_seconds))
     return done
+
+
+def _steps_curve(prepared: Prepared, curve_steps: list[int]) -> list[dict[str, float]]:
+    """The validation score and its seconds in each number of steps; the test split is not read for a choice."""
+    trainer, curve = prepared.trainer, []
+    for steps in curve_steps:
+        with prepared.model.generating_in(steps):
+            result = trainer.evaluate(prepared.loaders.valid, load_best_model=False)
+        value = float(result[trainer.valid_metric])
+        curve.append({"steps": steps, "valid": value, "seconds": trainer.evaluate_seconds})
+    return curve
 
 
 def _peak_memory() -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recbole_diffusion.data.items import item_column
 from recbole_diffusion.evaluation.diversity import interaction_vectors
+from recbole_diffusion.evaluation.rerank import maximal_marginal_relevance
 from recbole_diffusion.settings import UserError
 
 _CATEGORY_TYPES = ("token", "token_seq")
@@ -40,7 +41,7 @@ class SafeCollector(Collector):
         dataset, need = train_data._dataset, self.register.need
         if need("data.num_items"):
             self.data_struct.set("data.num_items", dataset.item_num - 1)
-        if need("data.item_categories"):
+        if need("data.item_categories") or self.config["mmr_weight"] is not None:
             tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
             self.data_struct.set("data.item_categories", item_categories(self.config, tokens))
         if need("data.item_counts") or need("data.count_items"):
@@ -53,6 +54,14 @@ class SafeCollector(Collector):
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
     ) -> None:
+        if self.config["mmr_weight"] is not None:
+            scores_tensor = maximal_marginal_relevance(
+                scores_tensor,
+                self.data_struct["data.item_categories"].to(scores_tensor.device),
+                self.config["mmr_weight"],
+                self.config["mmr_candidates"],
+                max(self.topk),
+            )
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self.register.need("rec.items"):
             lists = self.data_struct["rec.items"][-len(scores_tensor) :]  # a view: [batch, max k]
@@ -85,10 +94,10 @@ def item_categories(config: Any, tokens: Sequence[str]) -> Tensor:
     """
     field = config["category_field"]
     if field is None:
-        raise UserError(
-            f"metrics={config['metrics']}: metrics of categories need category_field, a token or token_seq column of "
-            "the data set's .item file; it is ~."
-        )
+        weight = config["mmr_weight"]
+        what = f"metrics={config['metrics']}: metrics of categories need"
+        what = what if weight is None else f"mmr_weight={weight}: re-ranking by categories needs"
+        raise UserError(f"{what} category_field, a token or token_seq column of the data set's .item file; it is ~.")
     column = item_column(config, "category_field")
     if column.kind not in _CATEGORY_TYPES:
         raise UserError(

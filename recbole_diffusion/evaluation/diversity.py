@@ -34,16 +34,29 @@ def category_distance(items: Tensor, categories: Tensor) -> Tensor:
     """
 
     def distance(part: Tensor) -> Tensor:
-        flags = categories[part].float()  # [lists, k, n_categories]
-        size = flags.sum(dim=-1)  # [lists, k]
-        both = flags @ flags.transpose(1, 2)  # [lists, k, k]
-        either = size.unsqueeze(-1) + size.unsqueeze(-2) - both
-        known = size > 0
+        flags = categories[part]  # [lists, k, n_categories]
+        known = flags.any(dim=-1)
         pairs = (known.unsqueeze(-1) & known.unsqueeze(-2)).triu(diagonal=1)
-        distances = torch.where(pairs, 1 - both.double() / either.clamp(min=1), 0)
+        distances = torch.where(pairs, 1 - jaccard(flags), 0)
         return distances.sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
 
     return _in_parts(distance, items)
+
+
+def jaccard(flags: Tensor) -> Tensor:
+    """Jaccard similarity of every two items, ``|C_i & C_j| / |C_i | C_j|``; 0 where neither has a category.
+
+    Args:
+        flags: the categories of the items of each list, [lists, k, n_categories] bool.
+
+    Returns:
+        [lists, k, k] float64.
+    """
+    ones = flags.float()
+    size = ones.sum(dim=-1)  # [lists, k]
+    both = ones @ ones.transpose(1, 2)  # [lists, k, k]
+    either = size.unsqueeze(-1) + size.unsqueeze(-2) - both
+    return both.double() / either.clamp(min=1)
 
 
 def vector_distance(items: Tensor, vectors: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -42,12 +42,15 @@ class DiffusionRecommender(SequentialRecommender):
         """Noise of its own for generation: the same for the same batch, and none taken from training."""
         return torch.Generator(device=self.device).manual_seed(self.settings.eval_seed)
 
-    @contextmanager
-    def validation(self) -> Iterator[None]:
+    def validation(self) -> AbstractContextManager[None]:
         """Generation in ``valid_sampling_steps`` steps, where that is set: what training validates by."""
-        before, steps = self.reverse_timesteps, self.settings.valid_sampling_steps
-        if steps is not None:
-            self.reverse_timesteps = select_timesteps(self.settings.timesteps, steps)
+        return self.generating_in(self.settings.valid_sampling_steps or len(self.reverse_timesteps))
+
+    @contextmanager
+    def generating_in(self, sampling_steps: int) -> Iterator[None]:
+        """Generation in so many steps of the model's sampler, 1 ... T."""
+        before = self.reverse_timesteps
+        self.reverse_timesteps = select_timesteps(self.settings.timesteps, sampling_steps)
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ import pytest
 from conftest import Built
 from markov import write_atomic
 
-from recbole_diffusion import compare, report
+from recbole_diffusion import compare, tables
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.data.fingerprint import dataset_hash, describe_split
 from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, ranked_users
@@ -185,6 +185,21 @@ def test_finished_runs_are_kept_and_tables_are_made(
     assert "splits differ" not in text
 
 
+def test_steps_of_generation_are_measured_on_the_validation_split(random_data: Path, started: list[str]) -> None:
+    settings = {"DreamRec.timesteps": 30, "DreamRec.sampling_steps": 3}
+    assert comparison(random_data, "DreamRec", "Pop", seeds=[0], curve_steps=[1, 3, 30, 31], settings=settings) == 0
+    record, of_pop = (
+        json.loads(Path(f"out/runs/random/{name}/seed0.json").read_text()) for name in ("DreamRec", "Pop")
+    )
+    assert [point["steps"] for point in record["steps_curve"]] == [1, 3, 30] and of_pop["steps_curve"] == []
+    scores = [point["valid"] for point in record["steps_curve"]]
+    assert scores[1] == record["valid"]["ndcg@10"] and len(set(scores)) > 1
+    assert all(point["seconds"] > 0 for point in record["steps_curve"])
+    assert "random-steps" in Path("out/report.html").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match=r"DreamRec/seed0.json: was made with curve_steps=\[1, 3, 30\] and not \[\]"):
+        comparison(random_data, "DreamRec", "Pop", seeds=[0], settings=settings)
+
+
 def test_what_would_mix_results_is_refused(random_data: Path, tmp_path: Path, started: list[str]) -> None:
     folder = tmp_path / "data"
     shutil.copytree(random_data, folder)
@@ -255,6 +270,8 @@ def test_settings_of_one_model_and_of_one_preset(random_data: Path, monkeypatch:
         (["--metrics=[GiniIndex]", "--valid_metric=GiniIndex@5"], "it can be one of (none)"),
         (["--baseline=SASRec"], "baseline='SASRec': is not one of --models, BPR, Pop"),
         (["--eval_seeds=1"], "none of --models draws noise to generate"),
+        (["--curve_steps=1"], "curve_steps=[1]: none of --models generates in so many steps"),
+        (["--curve_steps=0,1"], "curve_steps=[0, 1]: must be 1 or more"),
         (["--Pop.mask_history=True"], "mask_history on random is False for BPR and True for Pop"),
         (["--BPR.data_path=elsewhere"], "elsewhere/random"),
     ],
@@ -274,7 +291,16 @@ def test_help_shows_settings_and_files(capsys: pytest.CaptureFixture[str]) -> No
         main(["compare", "--help"])
     out = capsys.readouterr().out
     assert exit_.value.code == 0
-    for name in ("--models", "--eval_seeds", "--baseline", "--MODEL.key=value", "results.csv", "seedK.npz"):
+    for name in (
+        "--models",
+        "--eval_seeds",
+        "--baseline",
+        "--MODEL.key=value",
+        "results.csv",
+        "report.html",
+        "--png",
+        "seedK.npz",
+    ):
         assert name in out, name
 
 
@@ -284,7 +310,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_names_of_metrics() -> None:
-    shown = report.metric_names(["NDCG", "Hit"])
+    shown = tables.metric_names(["NDCG", "Hit"])
     assert [shown(key) for key in ("ndcg@10", "hit@5", "gauc")] == ["NDCG@10", "Hit@5", "gauc"]
 
 

@@ -132,6 +132,34 @@ def test_categories_of_a_data_set_that_has_none(
         run(model, dataset, settings={"data_path": str(folder), "metrics": ["ILD"], **SMALL, **settings})
 
 
+@pytest.mark.parametrize("model", ["DreamRec", "SASRec", "BPR"])
+def test_re_ranking_makes_the_lists_of_every_model_more_diverse(
+    film_data: Path, build: Callable[..., Built], model: str
+) -> None:
+    settings = {"metrics": ["NDCG", "ILD", "CategoryCoverage"], "category_field": "genre", "mask_history": True}
+    plain = evaluate(build, model, film_data, **settings)
+    assert evaluate(build, model, film_data, **settings, mmr_weight=1.0) == plain
+    diverse = evaluate(build, model, film_data, **settings, mmr_weight=0.0)
+    assert diverse["ild@5"] > plain["ild@5"] + 0.05
+    assert diverse["categorycoverage@5"] > plain["categorycoverage@5"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"mmr_weight": 0.5, "metrics": ["NDCG"], "valid_metric": "NDCG@5"},
+            "mmr_weight=0.5: re-ranking by categories",
+        ),
+        ({"mmr_weight": 1.5}, "mmr_weight=1.5: must be from 0 to 1"),
+        ({"mmr_weight": 0.5, "mmr_candidates": 4}, "mmr_candidates=4: must be 5 or more"),
+    ],
+)
+def test_what_re_ranking_needs(film_data: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run("BPR", "films", settings={"data_path": str(film_data), **SMALL, "metrics": ["ILD"], **settings})
+
+
 def test_without_categories_the_other_metrics_work(random_data: Path, build: Callable[..., Built]) -> None:
     names = ["EmbeddingILD", "Novelty", *RECBOLES]
     for model in ("SASRec", "BPR"):

@@ -191,7 +191,7 @@ def test_a_metric_is_the_rounded_mean_at_each_k() -> None:
 
 
 def test_items_that_cannot_be_recommended_are_no_part_of_a_list() -> None:
-    config = {"metrics": ["Novelty"], "topk": [3], "eval_args": {"mode": "full"}, "device": "cpu"}
+    config = {"metrics": ["Novelty"], "topk": [3], "eval_args": {"mode": "full"}, "device": "cpu", "mmr_weight": None}
     collector = SafeCollector(config)
     low = -torch.inf
     for scores in ([[low, 1.0, 3.0, 2.0], [low, 1.0, low, 2.0]], [[low, low, low, 0.0]]):
@@ -209,6 +209,7 @@ def categories_of(tmp_path: Path) -> Callable[..., list[list[int]]]:
         config = {
             "category_field": field, "data_path": str(tmp_path), "dataset": "d", "field_separator": "\t",
             "seq_separator": " ", "encoding": "utf-8", "ITEM_ID_FIELD": "item_id", "metrics": ["ILD"],
+            "mmr_weight": None,
         }  # fmt: skip
         return item_categories(config, tokens).int().tolist()
 

@@ -1,0 +1,277 @@
+"""The tables of a comparison: ``results.csv`` (raw numbers) and ``results.md`` (to be read), from its finished runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from recbole_diffusion.checkpoint import whole_file
+from recbole_diffusion.evaluation.statistics import holm, paired_test
+from recbole_diffusion.worker import Run
+
+Record = dict[str, Any]
+_NONE = "–"
+_DECIMALS = 12
+NOTES = """\
+Test metrics are means over training seeds ± the standard deviation over them; generation seeds are averaged first.
+**Spread by generation** is the standard deviation over the generation seeds of one trained model.
+
+**Test.** For each user the metric is averaged over seeds; the difference to the baseline is tested over the users that
+both models ranked: a 95 % bootstrap interval of its mean, and p of a two-sided Wilcoxon signed-rank test, corrected by
+Holm's method for the models of one data set. This tells whether the difference would hold for other users. It does not
+tell whether it would hold for other training seeds: compare the difference with the deviation over seeds for that.
+
+Peak memory is the resident memory of the run's process, PyTorch itself included; times are wall-clock times, so other
+work on the machine is part of them.
+"""
+SPLITS_DIFFER = """\
+**The splits differ between models.** RecBole splits users with fewer than four interactions in another way for
+sequential and for general models, and ranks another catalogue where a model reads an .item file. For the former leave
+them out: `--user_inter_num_interval='[4,inf)'`.
+"""
+# What a number rests on: columns of results.csv, and how results.md calls them.
+_STAMP = {
+    "data_sha256": "data set, SHA-256",
+    "split_sha256": "split, SHA-256",
+    "users": "users",
+    "items": "items",
+    "interactions": "interactions",
+    "eval_args": "evaluation",
+    "mask_history": "mask_history",
+    "mmr_weight": "mmr_weight",
+    "MAX_ITEM_LIST_LENGTH": "MAX_ITEM_LIST_LENGTH",
+    "sampler": "sampler",
+    "sampling_steps": "sampling_steps",
+    "eval_seeds": "generation seeds",
+    "seeds": "training seeds",
+    "versions": "versions",
+    "cpu": "CPU",
+    "threads": "threads",
+}
+
+
+def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str) -> list[dict[str, Any]]:
+    """One row a data set and model, of the ``runs`` in ``records``; ``metric`` (``ndcg@10``) is what is tested."""
+    rows = []
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        rows += _dataset_rows([run for run in runs if run.dataset == dataset and run in records], records)
+        _add_tests([row for row in rows if row["dataset"] == dataset], runs, records, baseline, metric)
+    return rows
+
+
+def write(out: Path, rows: Sequence[dict[str, Any]], baseline: str, metric: str, shown: Callable[[str], str]) -> None:
+    """Both tables of the rows of :func:`summarise`; ``shown`` as :func:`metric_names` gives it."""
+    table = pd.DataFrame(rows)
+    table["paired_users"] = table["paired_users"].astype("Int64")
+    first = [name for name in table if name not in _STAMP]
+    with whole_file(out / "results.csv") as file:
+        file.write(table[[*first, *_STAMP]].to_csv(index=False).encode())
+    with whole_file(out / "results.md") as file:
+        file.write(markdown(rows, baseline, metric, shown).encode())
+
+
+def metric_names(metrics: Sequence[str]) -> Callable[[str], str]:
+    """From the lower case of results to the names of the settings: ``ndcg@10`` to ``NDCG@10``."""
+    names = {name.lower(): name for name in metrics}
+
+    def shown(key: str) -> str:
+        name, at, k = key.partition("@")
+        return names.get(name, name) + at + k
+
+    return shown
+
+
+def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[dict[str, Any]]:
+    """One row a model: means over its finished seeds."""
+    rows = []
+    for label in dict.fromkeys(run.label for run in runs):
+        own = [run for run in runs if run.label == label]
+        results = [records[run] for run in own]
+        row: dict[str, Any] = {"dataset": own[0].dataset, "model": own[0].model, "preset": own[0].preset}
+        row["runs"] = len(own)
+        for name in results[0]["tests"][0]:
+            values = np.array([[test[name] for test in result["tests"]] for result in results])  # [seeds, generations]
+            row[f"test_{name}_mean"] = values.mean()
+            row[f"test_{name}_std"] = _deviation(values.mean(axis=1))
+            # Variances are what averages over the trained models.
+            row[f"test_{name}_generation_std"] = math.sqrt(np.mean([_deviation(v) ** 2 for v in values]))
+        row["train_seconds"] = np.mean([result["train_seconds"] for result in results])
+        row["seconds_per_1000_users"] = np.mean(
+            [np.mean(result["rank_seconds"]) / result["rows"] * 1000 for result in results]
+        )
+        row["parameters"] = results[0]["parameters"]
+        row["peak_memory_gb"] = np.max([result["peak_memory_gb"] for result in results])
+        row["epochs"] = np.mean([result["epochs"] for result in results])
+        facts = [{**result, **{k: result["settings"].get(k) for k in _STAMP if k not in result}} for result in results]
+        for name in _STAMP:
+            row[name] = " | ".join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
+        row["seeds"] = ", ".join(str(run.seed) for run in own)
+        rows.append(row)
+    return rows
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Sample standard deviation without the noise of rounding; nan for a single value, which has none."""
+    return round(float(np.std(values, ddof=1)), _DECIMALS) if len(values) > 1 else math.nan
+
+
+def _text(value: Any) -> str:
+    if value is None or value == []:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    return str(value)
+
+
+def _add_tests(
+    rows: list[dict[str, Any]], runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str
+) -> None:
+    """To each row of a data set the paired test against the baseline, where both have finished runs."""
+    values = {}
+    for row in rows:
+        own = [
+            run
+            for run in runs
+            if run in records and (run.dataset, run.model, run.preset) == (row["dataset"], row["model"], row["preset"])
+        ]
+        values[own[0].label] = user_means(own, metric)
+    tests = {
+        label: paired_test(of_users, values[baseline])
+        for label, of_users in values.items()
+        if label != baseline and baseline in values
+    }
+    corrected = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
+    for row, label in zip(rows, values, strict=True):
+        test = tests.get(label)
+        row["baseline"], row["tested_metric"] = baseline, metric
+        row["paired_users"] = test.users if test else None
+        row["difference"] = test.difference if test else math.nan
+        row["difference_low"], row["difference_high"] = (test.low, test.high) if test else (math.nan, math.nan)
+        row["p"], row["p_holm"] = (test.p_value, corrected[label]) if test else (math.nan, math.nan)
+
+
+def user_means(runs: Sequence[Run], metric: str) -> pd.Series:
+    """The metric of each user, averaged over training and generation seeds and the user's rows; indexed by token."""
+    seeds = []
+    for run in runs:
+        with np.load(run.file(".npz"), allow_pickle=False) as file:
+            seeds.append(pd.Series(file[metric].mean(axis=0), index=file["users"]))
+    return pd.concat(seeds).groupby(level=0).mean()
+
+
+class Table(NamedTuple):
+    """A table as it is shown, ``title`` above it; cells are text."""
+
+    title: str
+    header: list[str]
+    lines: list[list[str]]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], baseline: str, metric: str, shown: Callable[[str], str]) -> str:
+    """The tables of every data set, each under its protocol."""
+    parts = ["# Comparison\n", NOTES]
+    for dataset, own in by_dataset(rows).items():
+        parts.append(f"## {dataset}\n")
+        parts.append("\n".join(f"- {line}" for line in protocol(own)) + "\n")
+        if splits_differ(own):
+            parts.append(SPLITS_DIFFER)
+        for table in shown_tables(own, baseline, metric, shown):
+            lines = [table.header, ["---"] * len(table.header), *table.lines]
+            text = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+            parts += [f"{table.title}:\n", text]
+    return "\n".join(parts)
+
+
+def by_dataset(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of each data set."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["dataset"], []).append(row)
+    return found
+
+
+def tested_metrics(row: Mapping[str, Any]) -> list[str]:
+    """The test metrics a row has: ``ndcg@10``, ..."""
+    return [key[5:-5] for key in row if key.startswith("test_") and key.endswith("_mean")]
+
+
+def splits_differ(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether models of one data set were tested on different rows."""
+    return len({row["split_sha256"] for row in rows}) > 1
+
+
+def shown_tables(
+    rows: Sequence[Mapping[str, Any]], baseline: str, metric: str, shown: Callable[[str], str]
+) -> list[Table]:
+    """Metrics, tests and cost of the models of one data set."""
+
+    def table(title: str, columns: Mapping[str, Sequence[str]]) -> Table:
+        cells = zip(*columns.values(), strict=True)
+        lines = [[row["model"], row["preset"], *of_row] for row, of_row in zip(rows, cells, strict=True)]
+        return Table(title, ["model", "preset", *columns], lines)
+
+    metrics = {shown(name): [_spread(row, f"test_{name}") for row in rows] for name in tested_metrics(rows[0])}
+    difference = [
+        _NONE
+        if math.isnan(row["difference"])
+        else f"{row['difference']:+.4f} ({row['difference_low']:+.4f} to {row['difference_high']:+.4f})"
+        for row in rows
+    ]
+    test = {
+        "difference (95 % interval)": difference,
+        "p": [_number(row["p"], ".2g") for row in rows],
+        "p, Holm": [_number(row["p_holm"], ".2g") for row in rows],
+        "users in both": [_number(row["paired_users"], ",d") for row in rows],
+        "deviation over seeds": [_number(row[f"test_{metric}_std"], ".4f") for row in rows],
+        "spread by generation": [_number(row[f"test_{metric}_generation_std"], ".4f") for row in rows],
+    }
+    cost = {
+        "seconds to train": [_number(row["train_seconds"], ",.1f") for row in rows],
+        "epochs": [_number(row["epochs"], ".1f") for row in rows],
+        "seconds to rank 1,000 users": [_number(row["seconds_per_1000_users"], ",.2f") for row in rows],
+        "parameters": [_number(row["parameters"], ",d") for row in rows],
+        "peak memory, GB": [_number(row["peak_memory_gb"], ".2f") for row in rows],
+    }
+    return [
+        table("Test metrics", {"runs": [str(row["runs"]) for row in rows], **metrics}),
+        table(f"{shown(metric)} against the baseline, {baseline}", test),
+        table("Cost", cost),
+    ]
+
+
+def protocol(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The protocol, a line an entry; where models differ, which of them has what."""
+    lines = []
+    for name, title in _STAMP.items():
+        models: dict[str, list[str]] = {}
+        for row in rows:
+            models.setdefault(row[name], []).append(label(row))
+        if len(models) == 1:
+            (text,) = models
+        else:
+            text = "; ".join(f"{value} ({', '.join(labels)})" for value, labels in models.items() if value)
+        if text:
+            lines.append(f"{title}: {text}")
+    return lines
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """The model as the user names it."""
+    return row["model"] if row["preset"] == "default" else f"{row['model']}:{row['preset']}"
+
+
+def _spread(row: Mapping[str, Any], name: str) -> str:
+    """``0.0568 ± 0.0017``, or the mean alone of a single run."""
+    mean, deviation = row.get(f"{name}_mean", math.nan), row.get(f"{name}_std", math.nan)
+    return _number(mean, ".4f") + ("" if math.isnan(deviation) else f" ± {deviation:.4f}")
+
+
+def _number(value: Any, form: str) -> str:
+    return _NONE if value is None or math.isnan(value) else format(value, form)

@@ -1,0 +1,215 @@
+"""The report of a comparison: what its figures show, and how a browser renders it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recbole_diffusion import figures, report, tables
+from recbole_diffusion.checkpoint import whole_file
+from recbole_diffusion.settings import UserError
+from recbole_diffusion.worker import Run
+
+MODELS = ["Pop", "WindowSASRec", "DreamRec", "DreamRec:paper", "DiffDiv", "DiffuRec", "ADIGRec", "BPR", "BERT4Rec"]
+METRICS = ["NDCG", "ILD", "CategoryCoverage", "EmbeddingILD", "Novelty", "ItemCoverage", "GiniIndex"]
+USERS = 200
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+# Put at the end of a page: pairs of texts of a figure that overlap, and texts that leave it.
+LOOK = """
+<script>window.addEventListener("load", () => setTimeout(() => {
+  const wrong = [], shown = [];
+  for (const figure of document.querySelectorAll(".plotly-graph-div")) {
+    const outer = figure.getBoundingClientRect();
+    const texts = [...figure.querySelectorAll("svg text")].filter(t => t.textContent.trim());
+    shown.push([figure.id, texts.map(t => t.textContent)]);
+    const boxes = texts.map(t => [t.textContent, t.getBoundingClientRect()]).filter(([_, b]) => b.width > 0);
+    boxes.forEach(([a, p], i) => {
+      if (p.left < outer.left || p.right > outer.right || p.top < outer.top || p.bottom > outer.bottom)
+        wrong.push([figure.id, a, "outside"]);
+      for (const [b, q] of boxes.slice(i + 1))
+        if (p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 1 && q.top < p.bottom - 1)
+          wrong.push([figure.id, a, b]);
+    });
+  }
+  const found = document.createElement("pre");
+  found.id = "found";
+  found.textContent = JSON.stringify({wrong, shown, wide: document.body.scrollWidth > window.innerWidth});
+  document.body.replaceChildren(found);
+}, 1500));</script>
+"""
+
+
+def comparison(folder: Path, models: list[str], seeds: int = 3, constant: bool = False) -> dict[Run, dict[str, Any]]:
+    """Finished runs with made-up numbers; ``constant``: every user's metric is 0, as of a model that never hits."""
+    records = {}
+    for seed in range(seeds):
+        for place, name in enumerate(models):
+            model, _, preset = name.partition(":")
+            rng = np.random.default_rng([place, seed])
+            diffusion = model not in ("Pop", "WindowSASRec", "BPR", "BERT4Rec")
+            curve = [1, 2, 4, 8] if diffusion else []
+            resolved = {"metrics": METRICS, "valid_metric": "NDCG@10"}
+            run = Run(
+                "ml-100k", model, preset or "default", seed, [0] if diffusion else [], curve, {}, resolved, "0f",
+                str(folder / "runs" / name.replace(":", "-")),
+            )  # fmt: skip
+            values = rng.choice([0, 0, 0, 0.3, 0.5, 1], size=(1, USERS)) * (not constant)
+            Path(run.folder).mkdir(parents=True, exist_ok=True)
+            with whole_file(run.file(".npz")) as file:
+                np.savez(file, users=np.array([f"u{u:04}" for u in range(USERS)]), **{"ndcg@10": values})
+            epochs = range(1, 2 if model == "Pop" else 40, 2)
+            records[run] = {
+                "tests": [{f"{m.lower()}@10": rng.uniform(0.3, 0.5) for m in METRICS} | {"ndcg@10": values.mean()}],
+                "train_seconds": 10 ** rng.uniform(-1, 3), "rank_seconds": [rng.uniform(0.01, 3)], "rows": USERS,
+                "parameters": 1000, "peak_memory_gb": 1.0, "epochs": 40, "settings": {},
+                "split_sha256": "1e", "data_sha256": "0f",
+                "users": USERS, "eval_seeds": run.eval_seeds, "seconds": 1.0,
+                "history": [
+                    {"epoch": e, "train_seconds": rng.uniform(1, 2), "valid": {"ndcg@10": 1 - 0.9**e}} for e in epochs
+                ],
+                "steps_curve": [
+                    {"steps": s, "valid": rng.uniform(0.03, 0.06), "seconds": 0.5 + s / 10} for s in curve
+                ],
+            }  # fmt: skip
+    return records
+
+
+def drawn(records: Mapping[Run, dict[str, Any]], baseline: str = "Pop") -> dict[str, figures.Figure]:
+    rows = tables.summarise(list(records), records, baseline, "ndcg@10")
+    made = figures.draw(rows, records, baseline, "ndcg@10", tables.metric_names(METRICS))
+    return {figure.name: figure for figure in made}
+
+
+def test_figures_show_the_numbers_of_the_runs(tmp_path: Path) -> None:
+    records = comparison(tmp_path, MODELS)
+    made = drawn(records)
+    assert list(made) == ["diversity", "cost", "curves", "differences", "steps"]
+    rows = {tables.label(row): row for row in tables.summarise(list(records), records, "Pop", "ndcg@10")}
+    diversity = made["diversity"].figure
+    assert len(diversity.data) == 6 * len(MODELS)
+    assert [trace.name for trace in diversity.data if trace.showlegend] == MODELS
+    for trace in diversity.data[: len(MODELS)]:
+        row = rows[trace.name]
+        assert (trace.x[0], trace.y[0]) == (row["test_ndcg@10_mean"], row["test_ild@10_mean"])
+        assert trace.error_x.array[0] == row["test_ndcg@10_std"] > 0
+        assert trace.error_y.array[0] == row["test_ild@10_std"] > 0
+    looks = {(trace.marker.color, trace.marker.symbol) for trace in diversity.data}
+    assert len(looks) == len({symbol for _, symbol in looks} | {"9th"}) == len(MODELS)  # 8 symbols, 9 looks
+
+    cost = made["cost"].figure
+    assert [trace.x[0] for trace in cost.data] == [
+        row[name] for name in ("train_seconds", "seconds_per_1000_users") for row in rows.values()
+    ]
+
+    curves = made["curves"].figure
+    assert {trace.name for trace in curves.data} == set(MODELS) - {"Pop"}
+    assert len(curves.data) == 2 * 3 * (len(MODELS) - 1)
+    by_epoch, by_seconds = curves.data[:2]
+    history = next(record["history"] for run, record in records.items() if run.label == by_epoch.name)
+    assert list(by_epoch.x) == [entry["epoch"] + 1 for entry in history]
+    assert list(by_seconds.x) == pytest.approx(list(np.cumsum([2 * entry["train_seconds"] for entry in history])))
+    assert list(by_seconds.y) == [entry["valid"]["ndcg@10"] for entry in history]
+
+    steps = made["steps"].figure
+    curve = next(trace for trace in steps.data if trace.name == "DiffDiv")
+    of_seeds = [record["steps_curve"] for run, record in records.items() if run.label == "DiffDiv"]
+    assert list(curve.y) == pytest.approx(list(np.mean([[p["valid"] for p in seed] for seed in of_seeds], axis=0)))
+
+
+def test_differences_of_users_are_counted(tmp_path: Path) -> None:
+    records = comparison(tmp_path, ["Pop", "DiffDiv"], seeds=1)
+    figure = drawn(records)["differences"].figure
+    pop, diffdiv = (np.load(run.file(".npz"))["ndcg@10"][0] for run in records)
+    (bars,) = figure.data
+    assert sum(bars.y) == USERS and bars.x[10] == 0
+    assert bars.y[10] == (diffdiv == pop).sum()
+    assert sum(bars.y[11:]) == (diffdiv > pop).sum() and sum(bars.y[:10]) == (diffdiv < pop).sum()
+    better, worse = (diffdiv > pop).mean(), (diffdiv < pop).mean()
+    texts = [note.text for note in figure.layout.annotations]
+    assert texts == [f"<b>DiffDiv</b> better {better:.1%}, worse {worse:.1%}"]
+    assert bars.marker.color[20] == "#0072B2" and bars.marker.color[0] == "#D55E00"
+
+
+def test_what_has_no_numbers_has_no_figure(tmp_path: Path) -> None:
+    records = comparison(tmp_path / "one", ["Pop"])
+    assert list(drawn(records)) == ["diversity", "cost"]
+    assert "differences" not in drawn(comparison(tmp_path / "two", MODELS[1:]), baseline="Pop")
+    for record in records.values():
+        record["tests"] = [{"ndcg@10": 0.0}]
+    assert list(drawn(records)) == ["cost"]
+    equal = drawn(comparison(tmp_path / "three", ["Pop", "DiffDiv"], constant=True))["differences"].figure
+    assert equal.data[0].y[10] == USERS == sum(equal.data[0].y)
+
+
+def test_the_page_is_one_file_of_its_own(tmp_path: Path) -> None:
+    records = comparison(tmp_path, ["Pop", "DiffDiv"])
+    report.write(tmp_path, list(records), records, "Pop", "ndcg@10")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    inside = page.partition("</script>")[2]  # what follows plotly's own code
+    assert 'src="http' not in inside and "<link" not in page
+    row = tables.summarise(list(records), records, "Pop", "ndcg@10")[1]
+    assert f"<td>{row['test_ndcg@10_mean']:.4f} ± {row['test_ndcg@10_std']:.4f}</td>" in page
+    assert "data set, SHA-256: 0f" in page and "<b>Spread by generation</b>" in page
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("width", [1200, 700])
+def test_a_browser_without_network_shows_every_label_apart(tmp_path: Path, width: int) -> None:
+    records = comparison(tmp_path, MODELS)
+    report.write(tmp_path, list(records), records, "Pop", "ndcg@10")
+    page = tmp_path / "report.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", LOOK + "</body>"), encoding="utf-8")
+    command = [
+        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--window-size={width},3000", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom", page.as_uri(),
+    ]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+    assert '<pre id="found">' in dom, dom[-500:]
+    text = dom.partition('<pre id="found">')[2].partition("</pre>")[0]
+    found = json.loads(text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert found["wrong"] == [] and not found["wide"]
+    shown = dict(found["shown"])
+    assert list(shown) == [f"ml-100k-{name}" for name in ("diversity", "cost", "curves", "differences", "steps")]
+    for name, labels in {
+        "diversity": ["ILD@10 (0 to 1)", "Novelty@10 (bits)", "test NDCG@10", *MODELS],
+        "cost": ["seconds to train", "seconds to rank 1,000 users", "test NDCG@10", *MODELS],
+        "curves": ["epoch", "seconds of training", "validation NDCG@10", *MODELS[1:]],
+        "differences": ["difference in NDCG@10"],
+        "steps": ["steps of generation", "seconds to rank the validation split", "DiffDiv"],
+    }.items():
+        assert set(labels) <= set(shown[f"ml-100k-{name}"]), name
+
+
+@pytest.mark.slow
+@needs_browser
+def test_figures_become_pictures(tmp_path: Path) -> None:
+    records = comparison(tmp_path, MODELS)
+    report.write(tmp_path, list(records), records, "Pop", "ndcg@10", png=True)
+    files = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert files == [f"ml-100k-{name}.png" for name in ("cost", "curves", "differences", "diversity", "steps")]
+    for file in files:
+        with Image.open(tmp_path / "figures" / file) as picture:
+            assert picture.width == 2200 and len(picture.convert("RGB").getcolors(1 << 24)) > 50, file
+
+
+def test_pictures_without_a_browser_are_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_browser(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Kaleido requires Google\nChrome to be installed.")
+
+    monkeypatch.setattr("plotly.io.write_images", no_browser)
+    records = comparison(tmp_path, ["Pop"])
+    with pytest.raises(UserError, match=r"--png: needs kaleido .* Kaleido requires Google Chrome to be installed"):
+        report.write(tmp_path, list(records), records, "Pop", "ndcg@10", png=True)
+    assert (tmp_path / "report.html").is_file()
