@@ -150,6 +150,9 @@ def _add_compare(verbs: Any) -> None:
         metavar="1,2,4",
         help="numbers of steps of generation to validate each trained diffusion model in; default: none",
     )
+    compare.add_argument(
+        "--tuned", metavar="DIR", help="take the settings that tune found best, from DIR/MODEL-DATASET/best.yaml"
+    )
     compare.add_argument("--png", action="store_true", help="write the figures as PNG files too; needs kaleido")
     compare.add_argument(
         "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
@@ -233,7 +236,7 @@ def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
 
         failed = compare(
             known.models, known.datasets, known.seeds, known.out, settings, known.config_files, known.eval_seeds,
-            known.baseline, known.metric, known.curve_steps, known.png,
+            known.baseline, known.metric, known.curve_steps, known.png, known.tuned,
         )  # fmt: skip
         return 1 if failed else 0
     wanted = (known.model, known.dataset, known.config_files, settings, known.preset)

@@ -21,7 +21,9 @@ from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
 from recbole_diffusion.settings import UserError, did_you_mean, load_settings
+from recbole_diffusion.space import shipped_space
 from recbole_diffusion.tables import metric_names
+from recbole_diffusion.tuned import Best, read_best, study_title
 from recbole_diffusion.worker import Run
 
 Record = dict[str, Any]
@@ -64,6 +66,7 @@ def compare(
     metric: str | None = None,
     curve_steps: Sequence[int] = (),
     png: bool = False,
+    tuned: str | Path | None = None,
 ) -> int:
     """Train and test each model on each data set with each seed, and write tables and a report.
 
@@ -85,6 +88,8 @@ def compare(
         curve_steps: numbers of steps of generation in which each trained diffusion model is validated once more; those
             above its T are left out.
         png: write the figures of the report as PNG files too, at the end.
+        tuned: folder of the studies of ``tune``, ``MODEL-DATASET``: each model takes its ``best.yaml``, under
+            ``config_files`` and ``settings``. A model that no search space ships for may have none.
 
     Returns:
         How many runs failed.
@@ -95,7 +100,7 @@ def compare(
     user = load_settings(config_files, settings)
     if min(curve_steps, default=1) < 1:
         raise UserError(f"curve_steps={list(curve_steps)}: must be 1 or more.")
-    runs = _plan(_entries(models), datasets, seeds, eval_seeds, curve_steps, user, Path(out).absolute())
+    runs = _plan(_entries(models), datasets, seeds, eval_seeds, curve_steps, user, tuned, Path(out).absolute())
     if eval_seeds and not any(run.eval_seeds for run in runs):
         raise UserError(f"eval_seeds={list(eval_seeds)}: none of --models draws noise to generate.")
     if curve_steps and not any(run.curve_steps for run in runs):
@@ -133,6 +138,7 @@ def _plan(
     eval_seeds: Sequence[int],
     curve_steps: Sequence[int],
     user: Mapping[str, Any],
+    tuned: str | Path | None,
     out: Path,
 ) -> list[Run]:
     """Every run, checked as far as can be told without loading data; each model comes once before any comes twice."""
@@ -148,7 +154,8 @@ def _plan(
     for dataset in datasets:
         for seed in seeds:
             for entry in entries:
-                own = {**_own_settings(entry, user), "seed": seed}
+                best = _tuned(entry, dataset, tuned)
+                own = {**_own_settings(entry, {**best.settings, **user}), "seed": seed}
                 config = _config(entry, dataset, own)
                 generation, curve = [], []
                 if "eval_seed" in config:
@@ -162,8 +169,11 @@ def _plan(
                 resolved = {key: value for key, value in config.final_config_dict.items() if key not in _NO_RESULT}
                 settings = _as_read_back(plain(resolved))
                 runs.append(
-                    Run(dataset, *entry[:2], seed, generation, curve, own, settings, hashes[where], str(folder))
-                )
+                    Run(
+                        dataset, entry.model, entry.preset, seed, generation, curve, own, settings, best.cost,
+                        hashes[where], str(folder),
+                    )
+                )  # fmt: skip
         _check_protocol([run for run in runs if run.dataset == dataset])
     return runs
 
@@ -176,6 +186,17 @@ def _own_settings(entry: Entry, user: Mapping[str, Any]) -> dict[str, Any]:
         own.update(of_owner)
     own["data_path"] = own.get("data_path") or "dataset"  # RecBole's default
     return {key: str(Path(value).absolute()) if key in _PATHS and value else value for key, value in own.items()}
+
+
+def _tuned(entry: Entry, dataset: str, folder: str | Path | None) -> Best:
+    """What ``tune`` found for a model; nothing for one that has nothing to tune."""
+    if folder is None:
+        return Best({}, "")
+    ours = registry.get_model(entry.model).ours
+    study = Path(folder, study_title(entry.model, dataset, entry.preset))
+    if not study.is_dir() and shipped_space(entry.model, ours) is None:
+        return Best({}, "nothing to tune")
+    return read_best(Path(folder), entry.model, dataset, entry.preset)
 
 
 def _config(entry: Entry, dataset: str, own: Mapping[str, Any]) -> Config:

@@ -88,11 +88,16 @@ def space_file(wanted: Request) -> Path:
     Raises:
         UserError: none does.
     """
-    name = wanted.model.removeprefix(RECBOLE_PREFIX)
-    file = properties_file("space", f"{name}.yaml" if wanted.resolved.ours else f"{RECBOLE_PREFIX}{name}.yaml")
+    file = shipped_space(wanted.model, wanted.resolved.ours)
     if file is None:
         raise UserError(f"model={wanted.model}: no search space ships for it. Give one with --space=FILE.")
     return file
+
+
+def shipped_space(model: str, ours: bool) -> Path | None:
+    """The file of :func:`space_file`, or None."""
+    name = model.removeprefix(RECBOLE_PREFIX)
+    return properties_file("space", f"{name}.yaml" if ours else f"{RECBOLE_PREFIX}{name}.yaml")
 
 
 def read_space(path: str | Path) -> Space:

@@ -49,6 +49,7 @@ _STAMP = {
     "sampling_steps": "sampling_steps",
     "eval_seeds": "generation seeds",
     "seeds": "training seeds",
+    "tuning": "tuning, on the validation split",
     "versions": "versions",
     "cpu": "CPU",
     "threads": "threads",

@@ -36,6 +36,7 @@ from recbole_diffusion.quick_start import Request, prepare, request, train
 from recbole_diffusion.settings import Settings, UserError, load_settings
 from recbole_diffusion.space import Choice, Range, Space, check_space, read_space, space_file
 from recbole_diffusion.trainer import Diverged
+from recbole_diffusion.tuned import study_title
 
 STARTUP_TRIALS = 5  # finished trials before the first one is pruned
 WARMUP_VALIDATIONS = 5  # validations before a trial can be pruned
@@ -100,10 +101,11 @@ def tune(
     path = Path(space) if space is not None else space_file(wanted)
     searched = read_space(path)
     default = check_space(searched, path, wanted)
-    folder = Path(out) if out is not None else Path("tune", _title(wanted))
+    title = study_title(wanted.model, wanted.dataset, wanted.preset)
+    folder = Path(out) if out is not None else Path("tune", title)
     folder = folder.absolute()
     identity = _identity(wanted, searched)
-    name = f"{_title(wanted)}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]}"
+    name = f"{title}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]}"
     _claim(folder, name, identity)
     config = wanted.config()
     with _study_log(folder) as log:
@@ -126,10 +128,6 @@ def _budget(trials: int | None, seconds: float | None) -> Budget:
     if seconds is not None and not seconds > 0:
         raise UserError(f"seconds={seconds:g}: must be a number > 0.")
     return Budget(trials, seconds)
-
-
-def _title(wanted: Request) -> str:
-    return "-".join([wanted.model, wanted.dataset, *([wanted.preset] if wanted.preset != "default" else [])])
 
 
 # --------------------------------------------------------------------------------------------------------------

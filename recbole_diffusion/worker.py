@@ -31,7 +31,8 @@ class Run:
 
     ``settings`` are the user's, ``resolved`` every setting that can change a result, as plain data; ``eval_seeds`` are
     the generation seeds to test with, none for a model that draws no noise to generate; ``curve_steps`` the numbers of
-    steps of generation to validate in, once it is trained; ``folder`` is an absolute path.
+    steps of generation to validate in, once it is trained; ``tuning`` is what the search for the settings cost, to be
+    shown; ``folder`` is an absolute path.
     """
 
     dataset: str
@@ -42,6 +43,7 @@ class Run:
     curve_steps: list[int]
     settings: dict[str, Any]
     resolved: dict[str, Any]
+    tuning: str
     data_sha256: str
     folder: str
 
@@ -87,6 +89,7 @@ def execute(task: Run) -> None:
         "settings": task.resolved,
         "eval_seeds": task.eval_seeds,
         "curve_steps": task.curve_steps,
+        "tuning": task.tuning,
         "data_sha256": task.data_sha256,
         "threads": torch.get_num_threads(),
         "cpu": _cpu_name(),

@@ -25,6 +25,7 @@ from recbole_diffusion.__main__ import main
 from recbole_diffusion.data.fingerprint import dataset_hash, describe_split
 from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, ranked_users
 from recbole_diffusion.settings import UserError
+from recbole_diffusion.tune import tune
 from recbole_diffusion.worker import Run, execute
 
 METRICS = ["Hit", "NDCG", "MRR", "MAP", "Recall", "Precision", "EmbeddingILD", "Novelty", "AveragePopularity"]
@@ -198,6 +199,30 @@ def test_steps_of_generation_are_measured_on_the_validation_split(random_data: P
     assert "random-steps" in Path("out/report.html").read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"DreamRec/seed0.json: was made with curve_steps=\[1, 3, 30\] and not \[\]"):
         comparison(random_data, "DreamRec", "Pop", seeds=[0], settings=settings)
+
+
+def test_settings_that_tune_found_are_taken_over(random_data: Path, started: list[str]) -> None:
+    space = Path("space.yaml")
+    space.write_text("embedding_size: [8, 64]\nlearning_rate: [1e-3, 1e-2]\n")
+    settings = {"data_path": str(random_data), "mask_history": True, "epochs": 2, "seed": 5}
+    best = tune("BPR", "random", (), settings, space=space, trials=4, out="studies/BPR-random")
+    common: dict[str, Any] = {"seeds": [0], "tuned": "studies", "settings": {"mask_history": True}}
+    assert comparison(random_data, "BPR", "Pop", **common) == 0
+    record, of_pop = (json.loads(Path(f"out/runs/random/{name}/seed0.json").read_text()) for name in ("BPR", "Pop"))
+    assert best["settings"].items() <= record["settings"].items()
+    assert record["settings"]["seed"] == 0 and record["tuning"].startswith("4 trials, ")
+    assert of_pop["tuning"] == "nothing to tune"
+    assert f"tuning, on the validation split: {record['tuning']} (BPR); nothing to tune (Pop)" in (
+        Path("out/results.md").read_text()
+    )
+    changed = {**common, "settings": {"mask_history": True, "BPR.embedding_size": 16}}
+    assert comparison(random_data, "BPR", "Pop", out="other", **changed) == 0
+    assert json.loads(Path("other/runs/random/BPR/seed0.json").read_text())["settings"]["embedding_size"] == 16
+    with pytest.raises(UserError, match=r"there is no studies/DreamRec-random/best.yaml. Tune DreamRec first"):
+        comparison(random_data, "DreamRec", "Pop", **common)
+    shutil.copytree("studies/BPR-random", "studies/DreamRec-random")
+    with pytest.raises(UserError, match=r"DreamRec-random/best.yaml is of BPR, random, default"):
+        comparison(random_data, "DreamRec", "Pop", **common)
 
 
 def test_what_would_mix_results_is_refused(random_data: Path, tmp_path: Path, started: list[str]) -> None:

@@ -1,0 +1,44 @@
+"""Where ``tune`` leaves what it found, and how a comparison takes it over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from recbole_diffusion.settings import Settings, UserError, load_settings
+
+_NAMES = ("model", "dataset", "preset")
+
+
+class Best(NamedTuple):
+    """The setting that validated best, and what the search for it cost: ``12 trials, 1800 s``."""
+
+    settings: Settings
+    cost: str
+
+
+def study_title(model: str, dataset: str, preset: str) -> str:
+    """The folder of a study, unless the user names another: ``DreamRec-ml-100k``, ``DreamRec-ml-100k-paper``."""
+    return "-".join([model, dataset, *([preset] if preset != "default" else [])])
+
+
+def read_best(folder: Path, model: str, dataset: str, preset: str) -> Best:
+    """The best setting in ``folder/MODEL-DATASET``, without the names it belongs to.
+
+    Raises:
+        UserError: there is none, or it is of another model, data set or preset.
+    """
+    study = folder / study_title(model, dataset, preset)
+    file = study / "best.yaml"
+    if not file.is_file():
+        raise UserError(f"tuned={str(folder)!r}: there is no {file}. Tune {model} first: --out={study}.")
+    settings = load_settings([file])
+    named = tuple(settings.pop(name, None) for name in _NAMES)
+    if named != (model, dataset, preset):
+        raise UserError(f"tuned={str(folder)!r}: {file} is of {', '.join(map(str, named))}.")
+    for seed in ("seed", "eval_seed"):
+        settings.pop(seed, None)  # those of the search; a comparison has its own
+    trials = pd.read_csv(study / "trials.csv")
+    return Best(settings, f"{len(trials)} trials, {trials['seconds'].sum():.0f} s")
