@@ -16,10 +16,11 @@ from recbole.evaluator.register import metrics_dict
 import recbole_diffusion
 from recbole_diffusion import registry, report
 from recbole_diffusion.checkpoint import plain
-from recbole_diffusion.config import Config
+from recbole_diffusion.config import PATHS, Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
+from recbole_diffusion.progress import duration
 from recbole_diffusion.settings import UserError, did_you_mean, load_settings
 from recbole_diffusion.space import shipped_space
 from recbole_diffusion.tables import metric_names
@@ -40,7 +41,6 @@ _PROTOCOL = (
     "eval_args", "mask_history", "metrics", "topk", "test_neg_sample_args", "benchmark_filename",
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter",
 )  # fmt: skip
-_PATHS = ("data_path", "checkpoint_dir", "pretrained_item_table", "pre_model_path")
 # Where a run is made and what it shows changes no result.
 _NO_RESULT = ("device", "data_path", "checkpoint_dir", "show_progress", "state", "worker")
 _STOP_SECONDS = 30
@@ -185,7 +185,7 @@ def _own_settings(entry: Entry, user: Mapping[str, Any]) -> dict[str, Any]:
         of_owner = {key.rpartition(".")[2]: value for key, value in user.items() if key.rpartition(".")[0] == owner}
         own.update(of_owner)
     own["data_path"] = own.get("data_path") or "dataset"  # RecBole's default
-    return {key: str(Path(value).absolute()) if key in _PATHS and value else value for key, value in own.items()}
+    return {key: str(Path(value).absolute()) if key in PATHS and value else value for key, value in own.items()}
 
 
 def _tuned(entry: Entry, dataset: str, folder: str | Path | None) -> Best:
@@ -354,13 +354,3 @@ def _best(dataset: str, records: Mapping[Run, Record], metric: str) -> str:
     means = {label: float(np.mean(values)) for label, values in tests.items()}
     best = (min if metrics_dict[metric.partition("@")[0]].smaller else max)(means, key=means.__getitem__)
     return f"{best} {means[best]:.4f}"
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``4 min 10 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

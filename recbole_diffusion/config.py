@@ -32,6 +32,8 @@ from recbole_diffusion.settings import (
     setting,
 )
 
+# Settings that name files or folders, for those who make a run in another folder than the user's.
+PATHS = ("data_path", "checkpoint_dir", "pretrained_item_table", "pre_model_path")
 # Keys that RecBole looks up but lists in none of its YAML files.
 _RECBOLE_UNLISTED = {
     "reg_weight",

@@ -31,7 +31,8 @@ from recbole.utils.logger import RemoveColorFilter
 from sqlalchemy.exc import DBAPIError
 
 from recbole_diffusion import checkpoint
-from recbole_diffusion.config import Config
+from recbole_diffusion.config import PATHS, Config
+from recbole_diffusion.progress import duration
 from recbole_diffusion.quick_start import Request, prepare, request, train
 from recbole_diffusion.settings import Settings, UserError, load_settings
 from recbole_diffusion.space import Choice, Range, Space, check_space, read_space, space_file
@@ -45,7 +46,6 @@ FAILURES_IN_A_ROW = 10  # then something is wrong with more than a few settings
 _OF_THE_MACHINE = (
     "worker", "device", "local_rank", "single_spec", "wandb_project", "title_field",
 )  # fmt: skip
-_PATHS = ("data_path", "pretrained_item_table", "pre_model_path")
 
 
 class Budget(NamedTuple):
@@ -490,7 +490,7 @@ class _Search:
             left.append((self.budget.trials - len(counted)) * each / processes)
         if self.budget.seconds is not None:
             left.append((self.budget.seconds - _seconds(self._all())) / processes)
-        return f", about {_duration(min(left))} left" if left else ""
+        return f", about {duration(min(left))} left" if left else ""
 
     def _write_results(self) -> None:
         """``trials.csv``, ``best.yaml``, and no checkpoint but the best and those of running trials."""
@@ -557,15 +557,9 @@ class _Search:
 
 def _absolute_paths(config: Config) -> None:
     """Settings that are paths, made absolute: a trial works in another folder."""
-    for key in _PATHS:
+    for key in PATHS:
         if isinstance(config.final_config_dict.get(key), str):
             config[key] = os.path.abspath(config[key])
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _write(path: Path, text: str) -> None:

@@ -24,6 +24,7 @@ from recbole_diffusion import compare, tables
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.data.fingerprint import dataset_hash, describe_split
 from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, ranked_users
+from recbole_diffusion.progress import duration
 from recbole_diffusion.settings import UserError
 from recbole_diffusion.tune import tune
 from recbole_diffusion.worker import Run, execute
@@ -331,7 +332,7 @@ def test_help_shows_settings_and_files(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(("seconds", "text"), [(45.4, "45 s"), (250, "4 min 10 s"), (7500, "2 h 5 min")])
 def test_durations(seconds: float, text: str) -> None:
-    assert compare.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_names_of_metrics() -> None:

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The ml-100k leaderboard, from the searches to the report. Stop it at any time: the same command goes on.
+#
+#     results/ml-100k/make.sh [SECONDS]
+#
+# Each trained model is tuned for SECONDS (default 1200) of training and validation on one core, two models at a time, by
+# validation alone; ItemKNN and EASE, which take a second to fit, for 40 trials. Then each model is trained with its best
+# setting and three seeds, and tested once. Items already seen are not recommended again, whatever the model: a film is
+# rated once. RecBole's sequential models draw ten random prefixes of each user an epoch: all would take minutes.
+set -euo pipefail
+export OMP_NUM_THREADS=1
+here=$(cd "$(dirname "$0")" && pwd)
+seconds=${1:-1200}
+
+tune() {
+    local model=$1 extra=()
+    case $model in
+        GRU4Rec | SASRec | BERT4Rec) extra=(--cut_points=10) ;;
+        ItemKNN | EASE) extra=(--trials=40) ;;
+    esac
+    recbole-diffusion tune --model="$model" --dataset=ml-100k --seconds="$seconds" --mask_history=True \
+        --out="$here/tune/$model-ml-100k" "${extra[@]}" 2>&1 | sed "s/^/$model: /"
+}
+export -f tune
+export here seconds
+models=(DiffRec DreamRec DiffuRec DiffDiv ADIGRec WindowSASRec SASRec BERT4Rec GRU4Rec BPR EASE ItemKNN)
+printf '%s\n' "${models[@]}" | xargs -P 2 -I {} bash -c 'tune {}'
+
+IFS=,
+recbole-diffusion compare --models="${models[*]},Pop" --datasets=ml-100k --seeds=0,1,2 --eval_seeds=0,1,2 --baseline=SASRec \
+    --tuned="$here/tune" --mask_history=True --curve_steps=1,2,4,8,16 --png --out="$here" \
+    --metrics='[Hit, NDCG, MRR, ILD, EmbeddingILD, CategoryCoverage, ItemCoverage, GiniIndex, Novelty, AveragePopularity]' \
+    --topk='[10, 20]'
