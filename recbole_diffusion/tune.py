@@ -476,7 +476,7 @@ class _Search:
             number += f" of {self.budget.trials + sum(map(_given_back, self._all()))}"
         so_far = f" (best {best.value:.4f}, trial {best.number + 1})" if best is not None else ""
         seconds = self._all()[trial.number].user_attrs.get("seconds", 0.0)
-        self.log.info(f"trial {number}: {outcome}{so_far}, {seconds:.0f} s{self._time_left(counted)}")
+        self.log.info(f"trial {number}: {outcome}{so_far}, {duration(seconds)}{self._time_left(counted)}")
         self._write_results()
 
     def _time_left(self, counted: list[FrozenTrial]) -> str:

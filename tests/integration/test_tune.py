@@ -345,9 +345,9 @@ def test_time_left_and_best_so_far_are_shown(
     planted.curve = lambda _: [0.01 * len(planted.trained)] * 6
     search(trials=3)
     assert capsys.readouterr().out.splitlines()[1:4] == [
-        "trial 1 of 3: NDCG@10 0.0100 (best 0.0100, trial 1), 60 s, about 2 min left",
-        "trial 2 of 3: NDCG@10 0.0200 (best 0.0200, trial 2), 60 s, about 60 s left",
-        "trial 3 of 3: NDCG@10 0.0300 (best 0.0300, trial 3), 60 s",
+        "trial 1 of 3: NDCG@10 0.0100 (best 0.0100, trial 1), 1 min 0 s, about 2 min 0 s left",
+        "trial 2 of 3: NDCG@10 0.0200 (best 0.0200, trial 2), 1 min 0 s, about 1 min 0 s left",
+        "trial 3 of 3: NDCG@10 0.0300 (best 0.0300, trial 3), 1 min 0 s",
     ]
     search(seconds=8000, trials=4)
     assert "trial 4 of 4: " in capsys.readouterr().out
