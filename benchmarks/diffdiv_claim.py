@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from recbole_diffusion.quick_start import Prepared, run
 
@@ -28,7 +28,7 @@ SHOWN = ("ndcg@10", "ild@10", "categorycoverage@10", "embeddingild@10", "itemcov
 
 
 class Kind(NamedTuple):
-    """What is trained, the default first, and what is then varied: its name, its values and how it is set."""
+    """What is trained, and what is then varied: its name, its values and how it is set."""
 
     model: str
     settings: dict[str, Any]
@@ -107,20 +107,19 @@ def means(rows: list[dict[str, Any]], name: str, value: float, split: str) -> di
 def table(rows: list[dict[str, Any]], split: str) -> str:
     """Markdown, one line a model and value."""
     names = [name.replace("categorycoverage", "category coverage").split("@")[0] for name in SHOWN]
-    lines = [f"| model | varied | value | {' | '.join(names)} |", "|---" * (3 + len(SHOWN)) + "|"]
+    lines = [f"| model | varied | value | seeds | {' | '.join(names)} |", "|---" * (4 + len(SHOWN)) + "|"]
     for name, kind in KINDS.items():
         for value in kind.values:
             found = means(rows, name, value, split)
             if found:
-                cells = [f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in found.values()]
-                lines.append(f"| {name} | {kind.varied} | {value:g} | {' | '.join(cells)} |")
+                seeds = sum((row["kind"], row["value"]) == (name, value) for row in rows)
+                cells = [f"{mean:.4f}" + f" ± {spread:.4f}" * (seeds > 1) for mean, spread in found.values()]
+                lines.append(f"| {name} | {kind.varied} | {value:g} | {seeds} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def draw(rows: list[dict[str, Any]], split: str, picture: Path) -> None:
     """Accuracy to the right, diversity upwards; a line joins the values of what is varied."""
-    from plotly.subplots import make_subplots
-
     panels = {"ild@10": "intra-list distance, ILD@10", "categorycoverage@10": "category coverage@10"}
     figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=list(panels.values()))
     for column, metric in enumerate(panels, start=1):
@@ -139,7 +138,7 @@ def draw(rows: list[dict[str, Any]], split: str, picture: Path) -> None:
         template="simple_white", font={"size": 13}, margin={"t": 50, "b": 120, "l": 60, "r": 20},
         legend={"orientation": "h", "y": -0.2},
     )  # fmt: skip
-    go.Figure(figure).write_image(picture, width=1100, height=520, scale=2)
+    figure.write_image(picture, width=1100, height=520, scale=2)
 
 
 def main() -> None:
@@ -155,7 +154,7 @@ def main() -> None:
 
     wanted = [(name, seed) for seed in arguments.seeds for name in KINDS]
     for name, seed in wanted[arguments.part[0] :: arguments.part[1]]:
-        if any((row["kind"], row["seed"]) == (name, seed) for row in finished()):
+        if sum((row["kind"], row["seed"]) == (name, seed) for row in finished()) == len(KINDS[name].values):
             continue
         rows = measure(KINDS[name], seed)
         with arguments.out.open("a", encoding="utf-8") as file:

@@ -38,14 +38,20 @@ def choices(timesteps: int) -> list[tuple[str, int]]:
 
 def keep_users(loader: Any, count: int) -> None:
     """Let an evaluation loader give ``count`` random users only, the same for every loader of a data set."""
-    lengths = loader.dataset.inter_feat[loader.dataset.item_list_length_field]
-    rows = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0))[:count].sort().values
+    dataset = loader.dataset
+    users, lengths = (dataset.inter_feat[name] for name in (dataset.uid_field, dataset.item_list_length_field))
+    chosen = 1 + torch.randperm(dataset.user_num - 1, generator=torch.Generator().manual_seed(0))[:count]
+    rows = torch.isin(users, chosen).nonzero().flatten()
     BatchSampler(lambda: rows, lengths, None, loader.step, bucket=True).attach(loader)
+
+
+KEY = ("model", "preset", "dataset", "epochs", "users", "sampler", "steps")
 
 
 def study(result: dict[str, Any], user: dict[str, Any], users: int | None, done: set, out: Path) -> None:
     """Append a row for each sampler and number of steps of a trained model that is not in ``done``."""
     model, dataset, checkpoint = result["model"], result["dataset"], result["checkpoint"]
+    facts = {name: result.get(name) for name in KEY[:3]} | {"epochs": result["change"].get("epochs"), "users": users}
     resolved = registry.get_model(model)
     config = Config(resolved.model_class, dataset, user, resolved.ours, result["preset"])
     _, loaders, recommender, trainer = prepare(resolved, config)
@@ -56,14 +62,14 @@ def study(result: dict[str, Any], user: dict[str, Any], users: int | None, done:
     trainer.evaluate(loaders.valid, model_file=checkpoint)  # loads the weights, warms up
     settings = recommender.settings
     for sampler, steps in choices(settings.timesteps):
-        if (model, dataset, sampler, steps) in done:
+        row = {**facts, "sampler": sampler, "steps": steps}
+        if tuple(row.values()) in done:
             continue
         recommender.reverse_timesteps = select_timesteps(settings.timesteps, steps)
         recommender.reverse_step = make_step(sampler, 0.0, settings.variance)
         valid = trainer.evaluate(loaders.valid, load_best_model=False)
         start = time.perf_counter()
         test = trainer.evaluate(loaders.test, load_best_model=False)
-        row = {"model": model, "dataset": dataset, "sampler": sampler, "steps": steps, "users": users}
         row |= {"seconds": time.perf_counter() - start, "valid": valid["ndcg@10"], "test": test["ndcg@10"]}
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -128,10 +134,11 @@ def main() -> None:
     def read(path: Path | None) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
 
-    done = {(r["model"], r["dataset"], r["sampler"], r["steps"]) for r in read(arguments.out)}
+    done = {tuple(r[name] for name in KEY) for r in read(arguments.out)}
     user = {"seed": 0, **({"data_path": arguments.data_path} if arguments.data_path else {})}
     for model in arguments.models:
-        if any(k[:2] == (model, arguments.dataset) and k[3] == 1 for k in done):
+        asked = (model, arguments.preset, arguments.dataset, arguments.epochs, arguments.users)
+        if (*asked, "ddim", 1) in done:  # the last that is measured
             continue
         change = {} if arguments.epochs is None else {"epochs": arguments.epochs}
         wanted = {"model": model, "dataset": arguments.dataset, "preset": arguments.preset, "seed": 0, "change": change}

@@ -151,7 +151,9 @@ def _add_compare(verbs: Any) -> None:
         help="numbers of steps of generation to validate each trained diffusion model in; default: none",
     )
     compare.add_argument(
-        "--tuned", metavar="DIR", help="take the settings that tune found best, from DIR/MODEL-DATASET/best.yaml"
+        "--tuned",
+        metavar="DIR",
+        help="take the settings that tune found best, from DIR/MODEL-DATASET[-PRESET]/best.yaml",
     )
     compare.add_argument("--png", action="store_true", help="write the figures as PNG files too; needs kaleido")
     compare.add_argument(

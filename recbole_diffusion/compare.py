@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from recbole.evaluator.register import metrics_dict
 
 import recbole_diffusion
 from recbole_diffusion import registry, report
@@ -19,15 +18,14 @@ from recbole_diffusion.checkpoint import plain
 from recbole_diffusion.config import PATHS, Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
-from recbole_diffusion.evaluation.users import has_user_values
+from recbole_diffusion.evaluation.users import has_user_values, smaller_is_better
 from recbole_diffusion.progress import duration
 from recbole_diffusion.settings import UserError, did_you_mean, load_settings
 from recbole_diffusion.space import shipped_space
-from recbole_diffusion.tables import metric_names
+from recbole_diffusion.tables import Record, metric_names
 from recbole_diffusion.tuned import Best, read_best, study_title
 from recbole_diffusion.worker import Run
 
-Record = dict[str, Any]
 # What a command names otherwise, and how.
 _NAMED_OTHERWISE = {
     "model": "--models=A,B",
@@ -39,7 +37,8 @@ _NAMED_OTHERWISE = {
 # The models of a data set must agree on these, or their numbers are not of one task.
 _PROTOCOL = (
     "eval_args", "mask_history", "metrics", "topk", "test_neg_sample_args", "benchmark_filename",
-    "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter",
+    "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "valid_metric",
+    "category_field", "tail_ratio", "mmr_candidates",
 )  # fmt: skip
 # Where a run is made and what it shows changes no result.
 _NO_RESULT = ("device", "data_path", "checkpoint_dir", "show_progress", "state", "worker")
@@ -86,7 +85,7 @@ def compare(
         baseline: the model that the others are tested against; default: the first that is no diffusion model.
         metric: metric of that test, e.g. ``NDCG@10``; default: the baseline's ``valid_metric``.
         curve_steps: numbers of steps of generation in which each trained diffusion model is validated once more; those
-            above its T are left out.
+            that it cannot do (above its T) are left out.
         png: write the figures of the report as PNG files too, at the end.
         tuned: folder of the studies of ``tune``, ``MODEL-DATASET``: each model takes its ``best.yaml``, under
             ``config_files`` and ``settings``. A model that no search space ships for may have none.
@@ -98,6 +97,8 @@ def compare(
         UserError: a name or setting that does not exist or does not fit, or a finished run that had other settings.
     """
     user = load_settings(config_files, settings)
+    if png:
+        report.check_png()
     if min(curve_steps, default=1) < 1:
         raise UserError(f"curve_steps={list(curve_steps)}: must be 1 or more.")
     runs = _plan(_entries(models), datasets, seeds, eval_seeds, curve_steps, user, tuned, Path(out).absolute())
@@ -159,7 +160,7 @@ def _plan(
                 config = _config(entry, dataset, own)
                 generation, curve = [], []
                 if "eval_seed" in config:
-                    curve = [steps for steps in curve_steps if steps <= config["timesteps"]]
+                    curve = [steps for steps in curve_steps if _generates_in(steps, entry, dataset, own)]
                     generation = list(eval_seeds) or [config["eval_seed"]]
                     own["eval_seed"] = config["eval_seed"] = generation[0]
                 fetch_files(config)
@@ -189,13 +190,15 @@ def _own_settings(entry: Entry, user: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tuned(entry: Entry, dataset: str, folder: str | Path | None) -> Best:
-    """What ``tune`` found for a model; nothing for one that has nothing to tune."""
+    """What ``tune`` found for a model; nothing for one without a study that no search space ships for."""
     if folder is None:
         return Best({}, "")
     ours = registry.get_model(entry.model).ours
+    if not Path(folder).is_dir():
+        raise UserError(f"tuned={str(folder)!r}: is no folder.")
     study = Path(folder, study_title(entry.model, dataset, entry.preset))
     if not study.is_dir() and shipped_space(entry.model, ours) is None:
-        return Best({}, "nothing to tune")
+        return Best({}, "not tuned")
     return read_best(Path(folder), entry.model, dataset, entry.preset)
 
 
@@ -205,6 +208,16 @@ def _config(entry: Entry, dataset: str, own: Mapping[str, Any]) -> Config:
         return Config(resolved.model_class, dataset, dict(own), resolved.ours, entry.preset)
     except (UserError, ImportError) as error:  # RecBole does not declare all that its models import
         raise UserError(f"{entry.label} on {dataset}: {error}") from error
+
+
+def _generates_in(steps: int, entry: Entry, dataset: str, own: Mapping[str, Any]) -> bool:
+    """Whether a diffusion model may be set to so many steps of generation."""
+    config = _config(entry, dataset, {**own, "sampling_steps": steps})
+    try:
+        registry.get_model(entry.model).model_class.config_class.from_config(config)
+    except UserError:
+        return False
+    return True
 
 
 def _check_protocol(runs: Sequence[Run]) -> None:
@@ -254,6 +267,7 @@ def _finished(run: Run) -> Record | None:
     if other:
         differences = ", ".join(f"{key}={had.get(key)!r} and not {wanted.get(key)!r}" for key in other)
         raise UserError(f"{file}: was made with {differences}. Take another --out, or remove that file.")
+    record["tuning"] = run.tuning  # a search may have found the default, or have gone on without a better one
     return record
 
 
@@ -352,5 +366,5 @@ def _best(dataset: str, records: Mapping[Run, Record], metric: str) -> str:
         if run.dataset == dataset:
             tests.setdefault(run.label, []).append(_mean_test(record, metric))
     means = {label: float(np.mean(values)) for label, values in tests.items()}
-    best = (min if metrics_dict[metric.partition("@")[0]].smaller else max)(means, key=means.__getitem__)
+    best = (min if smaller_is_better(metric) else max)(means, key=means.__getitem__)
     return f"{best} {means[best]:.4f}"

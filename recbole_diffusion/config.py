@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator.register import metric_information
-from recbole.utils import InputType, ModelType
+from recbole.utils import EvaluatorType, InputType, ModelType
 from recbole.utils.argument_list import (
     dataset_arguments,
     evaluation_arguments,
@@ -109,10 +109,8 @@ class Config(RecBoleConfig):
         RunSettings.from_config(self)
         if self["precision"] == "bf16" and model_class.type != ModelType.SEQUENTIAL:
             raise UserError(f"precision=bf16: only sequential models train in it; {model_class.__name__} is none.")
-        if self["mmr_weight"] is not None and self["mmr_candidates"] < max(self["topk"]):
-            raise UserError(
-                f"mmr_candidates={self['mmr_candidates']}: must be {max(self['topk'])} or more, as topk is."
-            )
+        if self["mmr_weight"] is not None:
+            self._check_re_ranking()
         self._check_valid_metric()
 
     def compatibility_settings(self) -> None:
@@ -226,6 +224,13 @@ class Config(RecBoleConfig):
             raise UserError(f"clip_grad_norm={clip!r}: must be ~ or arguments such as {{max_norm: 5}}.")
         self.final_config_dict["valid_metric"] = str(self.final_config_dict["valid_metric"])
         super()._set_default_parameters()
+
+    def _check_re_ranking(self) -> None:
+        if self["eval_type"] != EvaluatorType.RANKING:
+            raise UserError(f"mmr_weight={self['mmr_weight']}: metrics={self['metrics']} are not of lists to re-rank.")
+        candidates, longest = self["mmr_candidates"], max(self["topk"])
+        if candidates < longest:
+            raise UserError(f"mmr_candidates={candidates}: must be {longest} or more, the largest of topk.")
 
     def _check_valid_metric(self) -> None:
         computed = []

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
-from recbole.evaluator.register import metrics_dict
 
+from recbole_diffusion.evaluation.statistics import paired_differences
+from recbole_diffusion.evaluation.users import smaller_is_better
 from recbole_diffusion.tables import Record, label, user_means
 from recbole_diffusion.worker import Run
 
@@ -27,6 +28,8 @@ _DIVERSITY = {
     "embeddingild": "EmbeddingILD@{k} (0 to 2)",
     "categorycoverage": "CategoryCoverage@{k} (share of categories)",
     "categoryentropy": "CategoryEntropy@{k} (bits)",
+    "shannonentropy": "ShannonEntropy@{k} (nats)",
+    "tailpercentage": "TailPercentage@{k} (share of the list)",
     "itemcoverage": "ItemCoverage@{k} (share of items)",
     "giniindex": "GiniIndex@{k} (less is more even)",
     "novelty": "Novelty@{k} (bits)",
@@ -52,6 +55,7 @@ class Figure(NamedTuple):
 def draw(
     rows: Sequence[Mapping[str, Any]],
     records: Mapping[Run, Record],
+    styles: Mapping[str, Mapping[str, Any]],
     baseline: str,
     metric: str,
     shown: Callable[[str], str],
@@ -61,26 +65,30 @@ def draw(
     Args:
         rows: the data set's, from :func:`recbole_diffusion.tables.summarise`.
         records: the finished runs of the data set.
+        styles: how each model looks, from :func:`styles`.
         baseline: label of the model that the others are compared with.
         metric: what accuracy is told by, ``ndcg@10``.
         shown: from the lower case of results to the names of the settings.
     """
-    styles = {label(row): _style(index) for index, row in enumerate(rows)}
     made = (
         _diversity(rows, styles, metric, shown),
         _cost(rows, styles, metric, shown),
         _curves(records, styles, metric, shown),
         _differences(records, baseline, metric, shown),
-        _steps(records, styles, shown),
+        _steps(records, styles, metric, shown),
     )
     return [figure for figure in made if figure is not None]
 
 
-def _style(index: int) -> dict[str, Any]:
+def styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour, symbol and dash of each model, the same in all figures of a comparison."""
     return {
-        "color": _COLOURS[index % len(_COLOURS)],
-        "symbol": _SYMBOLS[index % len(_SYMBOLS)],
-        "dash": _DASHES[index // len(_COLOURS) % len(_DASHES)],
+        name: {
+            "color": _COLOURS[index % len(_COLOURS)],
+            "symbol": _SYMBOLS[index % len(_SYMBOLS)],
+            "dash": _DASHES[index // len(_COLOURS) % len(_DASHES)],
+        }
+        for index, name in enumerate(dict.fromkeys(labels))
     }
 
 
@@ -143,8 +151,10 @@ def _diversity(
                 mode="markers", marker=_marker(style), name=label(row), legendgroup=label(row),
                 showlegend=index == 0, row=line, col=column,
             )  # fmt: skip
-    note = "Each point is a model, its bars one standard deviation over training seeds. Lists that nobody likes can be "
-    note += "very diverse: read to the right first."
+    note = (
+        "Each point is a model, its bars one standard deviation over training seeds. A diverse list that nobody likes "
+    )
+    note += "is worth little: look at the accuracy first."
     return Figure("diversity", "Accuracy against diversity", note, figure)
 
 
@@ -212,9 +222,12 @@ def _differences(
         return None
     reference = user_means(own[baseline], metric)
     differences = {
-        name: (user_means(runs, metric) - reference).dropna() for name, runs in own.items() if name != baseline
+        name: paired_differences(user_means(runs, metric), reference) for name, runs in own.items() if name != baseline
     }
-    better_up = not metrics_dict[metric.partition("@")[0]].smaller
+    differences = {name: of_users for name, of_users in differences.items() if len(of_users)}
+    if not differences:
+        return None
+    better_up = not smaller_is_better(metric)
     titles = [f"<b>{name}</b> {_shares(of_users, better_up)}" for name, of_users in differences.items()]
     figure, places = _panels(titles, [f"difference in {shown(metric)}"] * len(titles), columns=3, legend=False)
     largest = max(float(of_users.abs().max()) for of_users in differences.values())
@@ -239,14 +252,19 @@ def _shares(differences: pd.Series, better_up: bool) -> str:
     return f"better {better:.1%}, worse {worse:.1%}"
 
 
-def _steps(records: Mapping[Run, Record], styles: Mapping[str, Any], shown: Callable[[str], str]) -> Figure | None:
+def _steps(
+    records: Mapping[Run, Record], styles: Mapping[str, Any], metric: str, shown: Callable[[str], str]
+) -> Figure | None:
     """Means over training seeds of what the runs measured in other numbers of steps of generation."""
-    measured = [{"label": run.label, **point} for run, record in records.items() for point in record["steps_curve"]]
+    measured = [
+        {"label": run.label, "steps": point["steps"], "valid": point["valid"][metric], "seconds": point["seconds"]}
+        for run, record in records.items()
+        for point in record["steps_curve"]
+    ]
     if not measured:
         return None
-    points = pd.DataFrame(measured).groupby(["label", "steps"], sort=False).mean(numeric_only=True).reset_index()
-    metric = next(run.resolved["valid_metric"] for run in records)
-    columns = {"valid": f"validation {shown(metric.lower())}", "seconds": "seconds to rank the validation split"}
+    points = pd.DataFrame(measured).groupby(["label", "steps"], sort=False).mean().reset_index()
+    columns = {"valid": f"validation {shown(metric)}", "seconds": "seconds to rank the validation split"}
     figure, places = _panels(list(columns.values()), ["steps of generation"] * 2, columns=2)
     for index, (value, (line, column)) in enumerate(zip(columns, places, strict=True)):
         for name, curve in points.groupby("label", sort=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,37 +45,47 @@ def write(
         png: write every figure to ``figures/DATASET-NAME.png`` too.
 
     Raises:
-        UserError: ``png`` without kaleido, or without a browser for it.
+        UserError: ``png`` without a browser.
     """
     rows = tables.summarise(runs, records, baseline, metric)
     shown = tables.metric_names(runs[0].resolved["metrics"])
     tables.write(out, rows, baseline, metric, shown)
+    styles = figures.styles([run.label for run in runs])
     drawn = {}
     for dataset, own in tables.by_dataset(rows).items():
         of_dataset = {run: records[run] for run in runs if run.dataset == dataset and run in records}
-        drawn[dataset] = figures.draw(own, of_dataset, baseline, metric, shown)
+        drawn[dataset] = figures.draw(own, of_dataset, styles, baseline, metric, shown)
     with whole_file(out / "report.html") as file:
         file.write(_page(rows, drawn, baseline, metric, shown).encode())
     if png:
         write_png(out / "figures", drawn)
 
 
+def check_png() -> None:
+    """Before hours of runs: whether PNG files can be written, as far as can be told.
+
+    Raises:
+        UserError: kaleido is not installed.
+    """
+    if find_spec("kaleido") is None:
+        raise UserError("--png: needs kaleido: pip install 'recbole-diffusion[png]'.")
+
+
 def write_png(folder: Path, drawn: Mapping[str, Sequence[Figure]]) -> None:
     """Every figure as ``DATASET-NAME.png``.
 
     Raises:
-        UserError: kaleido, or the browser it draws with, is missing.
+        UserError: the browser that kaleido draws with is missing.
     """
     folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
     made = {folder / f"{dataset}-{one.name}.png": one.figure for dataset, found in drawn.items() for one in found}
     heights = [figure.layout.height for figure in made.values()]
     try:
         plotly.io.write_images(list(made.values()), list(made), height=heights, **_PNG)
-    except (ValueError, RuntimeError) as error:  # no kaleido; no browser, or one that does not start
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"--png: needs kaleido (pip install 'recbole-diffusion[png]') and Chrome or Chromium: {reason}"
-        ) from error
+    except Exception as error:  # there are many ways for a browser to be missing or not to start
+        raise UserError(f"--png: needs Chrome or Chromium: {' '.join(str(error).split())}") from error
 
 
 def _page(
@@ -86,7 +97,7 @@ def _page(
 ) -> str:
     """One HTML file that needs no other: plotly's JavaScript is inside."""
     body = ["<h1>Comparison of recommenders</h1>"]
-    for dataset, own in tables.by_dataset(rows).items():
+    for number, (dataset, own) in enumerate(tables.by_dataset(rows).items()):
         body.append(f"<h2>{html.escape(dataset)}</h2>")
         if tables.splits_differ(own):
             body.append(_paragraphs(tables.SPLITS_DIFFER))
@@ -98,7 +109,7 @@ def _page(
             picture = figure.figure.to_html(
                 full_html=False,
                 include_plotlyjs=False,
-                div_id=f"{dataset}-{figure.name}",
+                div_id=f"figure-{number}-{figure.name}",
                 config={"displayModeBar": False, "responsive": True},
             )
             body.append(f'<div class="scroll">{picture}</div>')

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from recbole_diffusion import worker
 from recbole_diffusion.checkpoint import whole_file
 from recbole_diffusion.evaluation.statistics import holm, paired_test
 from recbole_diffusion.worker import Run
@@ -43,6 +44,7 @@ _STAMP = {
     "interactions": "interactions",
     "eval_args": "evaluation",
     "mask_history": "mask_history",
+    "category_field": "category_field",
     "mmr_weight": "mmr_weight",
     "MAX_ITEM_LIST_LENGTH": "MAX_ITEM_LIST_LENGTH",
     "sampler": "sampler",
@@ -50,17 +52,23 @@ _STAMP = {
     "eval_seeds": "generation seeds",
     "seeds": "training seeds",
     "tuning": "tuning, on the validation split",
+    "set": "settings given or found by tuning",
     "versions": "versions",
     "cpu": "CPU",
     "threads": "threads",
 }
 
 
+# Settings that are told by other entries, or are of no interest to a reader.
+_SHOWN_ELSEWHERE = ("seed", "eval_seed", "data_path", "checkpoint_dir", "metrics", "topk", *_STAMP)
+
+
 def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str) -> list[dict[str, Any]]:
     """One row a data set and model, of the ``runs`` in ``records``; ``metric`` (``ndcg@10``) is what is tested."""
     rows = []
     for dataset in dict.fromkeys(run.dataset for run in runs):
-        rows += _dataset_rows([run for run in runs if run.dataset == dataset and run in records], records)
+        finished = [run for run in runs if run.dataset == dataset and run in records]
+        rows += _dataset_rows(finished, records)
         _add_tests([row for row in rows if row["dataset"] == dataset], runs, records, baseline, metric)
     return rows
 
@@ -90,8 +98,12 @@ def metric_names(metrics: Sequence[str]) -> Callable[[str], str]:
 def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[dict[str, Any]]:
     """One row a model: means over its finished seeds."""
     rows = []
-    for label in dict.fromkeys(run.label for run in runs):
-        own = [run for run in runs if run.label == label]
+    splits: dict[int, set[str]] = {}
+    for run in runs:
+        splits.setdefault(run.seed, set()).add(records[run]["split_sha256"])  # a random split is another a seed
+    splits_differ = any(len(of_seed) > 1 for of_seed in splits.values())
+    for name in dict.fromkeys(run.label for run in runs):
+        own = [run for run in runs if run.label == name]
         results = [records[run] for run in own]
         row: dict[str, Any] = {"dataset": own[0].dataset, "model": own[0].model, "preset": own[0].preset}
         row["runs"] = len(own)
@@ -108,10 +120,13 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
         row["parameters"] = results[0]["parameters"]
         row["peak_memory_gb"] = np.max([result["peak_memory_gb"] for result in results])
         row["epochs"] = np.mean([result["epochs"] for result in results])
+        row["splits_differ"] = splits_differ
         facts = [{**result, **{k: result["settings"].get(k) for k in _STAMP if k not in result}} for result in results]
         for name in _STAMP:
             row[name] = " | ".join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
         row["seeds"] = ", ".join(str(run.seed) for run in own)
+        given = {key: value for key, value in own[0].settings.items() if key not in _SHOWN_ELSEWHERE}
+        row["set"] = _text(given)
         rows.append(row)
     return rows
 
@@ -205,7 +220,7 @@ def tested_metrics(row: Mapping[str, Any]) -> list[str]:
 
 def splits_differ(rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether models of one data set were tested on different rows."""
-    return len({row["split_sha256"] for row in rows}) > 1
+    return any(row["splits_differ"] for row in rows)
 
 
 def shown_tables(
@@ -264,8 +279,8 @@ def protocol(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def label(row: Mapping[str, Any]) -> str:
-    """The model as the user names it."""
-    return row["model"] if row["preset"] == "default" else f"{row['model']}:{row['preset']}"
+    """The model of a row as the user names it."""
+    return worker.label(row["model"], row["preset"])
 
 
 def _spread(row: Mapping[str, Any], name: str) -> str:

@@ -37,7 +37,7 @@ from recbole_diffusion.quick_start import Request, prepare, request, train
 from recbole_diffusion.settings import Settings, UserError, load_settings
 from recbole_diffusion.space import Choice, Range, Space, check_space, read_space, space_file
 from recbole_diffusion.trainer import Diverged
-from recbole_diffusion.tuned import study_title
+from recbole_diffusion.tuned import INTERRUPTED, WAITING, study_title
 
 STARTUP_TRIALS = 5  # finished trials before the first one is pruned
 WARMUP_VALIDATIONS = 5  # validations before a trial can be pruned
@@ -260,8 +260,8 @@ def _cost(trials: Sequence[FrozenTrial]) -> str:
 
 
 def _state(trial: FrozenTrial) -> str:
-    names = {TrialState.FAIL: "failed", TrialState.WAITING: "waiting", TrialState.COMPLETE: "complete"}
-    return "interrupted" if _given_back(trial) else names.get(trial.state, trial.state.name.lower())
+    names = {TrialState.FAIL: "failed", TrialState.WAITING: WAITING, TrialState.COMPLETE: "complete"}
+    return INTERRUPTED if _given_back(trial) else names.get(trial.state, trial.state.name.lower())
 
 
 def _owner() -> list[Any]:

@@ -10,10 +10,12 @@ import pandas as pd
 from recbole_diffusion.settings import Settings, UserError, load_settings
 
 _NAMES = ("model", "dataset", "preset")
+# States in trials.csv of what costs time, if any, but is no trial of the budget.
+WAITING, INTERRUPTED = "waiting", "interrupted"
 
 
 class Best(NamedTuple):
-    """The setting that validated best, and what the search for it cost: ``12 trials, 1800 s``."""
+    """The setting that validated best, and what the search for it cost: ``12 trials, 1800 s``. No search: empty."""
 
     settings: Settings
     cost: str
@@ -25,20 +27,23 @@ def study_title(model: str, dataset: str, preset: str) -> str:
 
 
 def read_best(folder: Path, model: str, dataset: str, preset: str) -> Best:
-    """The best setting in ``folder/MODEL-DATASET``, without the names it belongs to.
+    """The best setting in ``folder/MODEL-DATASET`` (``-PRESET``), without the names it belongs to.
 
     Raises:
         UserError: there is none, or it is of another model, data set or preset.
     """
     study = folder / study_title(model, dataset, preset)
-    file = study / "best.yaml"
-    if not file.is_file():
-        raise UserError(f"tuned={str(folder)!r}: there is no {file}. Tune {model} first: --out={study}.")
+    file, table = study / "best.yaml", study / "trials.csv"
+    for needed in (file, table):
+        if not needed.is_file():
+            command = f"tune --model={model} --dataset={dataset} --preset={preset} --out={study}"
+            raise UserError(f"tuned={str(folder)!r}: there is no {needed}. It is made by {command}.")
     settings = load_settings([file])
     named = tuple(settings.pop(name, None) for name in _NAMES)
     if named != (model, dataset, preset):
         raise UserError(f"tuned={str(folder)!r}: {file} is of {', '.join(map(str, named))}.")
     for seed in ("seed", "eval_seed"):
         settings.pop(seed, None)  # those of the search; a comparison has its own
-    trials = pd.read_csv(study / "trials.csv")
-    return Best(settings, f"{len(trials)} trials, {trials['seconds'].sum():.0f} s")
+    trials = pd.read_csv(table)
+    count = int((~trials["state"].isin([WAITING, INTERRUPTED])).sum())
+    return Best(settings, f"{count} trials, {trials['seconds'].sum():.0f} s")

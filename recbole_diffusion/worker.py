@@ -49,12 +49,16 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The model as the user names it: with its preset, unless that is the default."""
-        return self.model if self.preset == "default" else f"{self.model}:{self.preset}"
+        return label(self.model, self.preset)
 
     def file(self, suffix: str) -> Path:
         """The run's ``.json`` (its result), ``.npz`` (the users' values) or ``.log``."""
         return Path(self.folder) / f"seed{self.seed}{suffix}"
+
+
+def label(model: str, preset: str) -> str:
+    """A model as the user names it: with its preset, unless that is the default."""
+    return model if preset == "default" else f"{model}:{preset}"
 
 
 def execute(task: Run) -> None:
@@ -111,28 +115,35 @@ class _Evaluation:
 
 def _evaluate(prepared: Prepared, eval_seeds: list[int]) -> list[_Evaluation]:
     """The test split, once for each generation seed."""
-    trainer, model = prepared.trainer, prepared.model
-    trainer.evaluator = UserEvaluator(trainer.config)
+    prepared.trainer.evaluator = UserEvaluator(prepared.trainer.config)
+    if not eval_seeds:
+        return [_evaluate_once(prepared, load_best_model=True)]
+    model, own = prepared.model, prepared.model.settings
     done: list[_Evaluation] = []
-    for index in range(max(1, len(eval_seeds))):
-        if eval_seeds:
-            model.settings = dataclasses.replace(model.settings, eval_seed=eval_seeds[index])
-        result = trainer.evaluate(prepared.loaders.test, load_best_model=index == 0)
-        reported = {name: float(value) for name, value in result.items()}
-        values = trainer.evaluator.user_values()
-        means = {name: float(of_users.mean()) for name, of_users in values.items()}
-        done.append(_Evaluation(reported, {**reported, **means}, values, trainer.evaluate_seconds))
+    for eval_seed in eval_seeds:
+        model.settings = dataclasses.replace(own, eval_seed=eval_seed)
+        done.append(_evaluate_once(prepared, load_best_model=not done))
+    model.settings = own
     return done
 
 
-def _steps_curve(prepared: Prepared, curve_steps: list[int]) -> list[dict[str, float]]:
-    """The validation score and its seconds in each number of steps; the test split is not read for a choice."""
+def _evaluate_once(prepared: Prepared, load_best_model: bool) -> _Evaluation:
+    trainer = prepared.trainer
+    result = trainer.evaluate(prepared.loaders.test, load_best_model=load_best_model)
+    reported = {name: float(value) for name, value in result.items()}
+    values = trainer.evaluator.user_values()
+    means = {name: float(of_users.mean()) for name, of_users in values.items()}
+    return _Evaluation(reported, {**reported, **means}, values, trainer.evaluate_seconds)
+
+
+def _steps_curve(prepared: Prepared, curve_steps: list[int]) -> list[dict[str, Any]]:
+    """Validation metrics and seconds in each number of steps; the test split is not read for a choice."""
     trainer, curve = prepared.trainer, []
     for steps in curve_steps:
         with prepared.model.generating_in(steps):
             result = trainer.evaluate(prepared.loaders.valid, load_best_model=False)
-        value = float(result[trainer.valid_metric])
-        curve.append({"steps": steps, "valid": value, "seconds": trainer.evaluate_seconds})
+        valid = {name: float(value) for name, value in result.items()}
+        curve.append({"steps": steps, "valid": valid, "seconds": trainer.evaluate_seconds})
     return curve
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recbole_diffusion.evaluation.diversity import jaccard
 
-_LISTS_AT_ONCE = 256  # bounds the memory of [lists, candidates, candidates]
+_CELLS_AT_ONCE = 1 << 25  # bounds the memory of [lists, candidates, candidates or categories]
 _NEVER = 1e30  # below every value, above what has been chosen
 
 
@@ -29,8 +29,9 @@ def maximal_marginal_relevance(scores: Tensor, categories: Tensor, weight: float
     Returns:
         [users, n_items]: ``scores`` with those of the chosen items raised above all others, the first the highest.
     """
-    parts = scores.split(_LISTS_AT_ONCE)
-    return torch.cat([_rerank(part, categories, weight, min(candidates, scores.shape[1]), k) for part in parts])
+    candidates = min(candidates, scores.shape[1])
+    lists = max(1, _CELLS_AT_ONCE // (candidates * max(candidates, categories.shape[1])))
+    return torch.cat([_rerank(part, categories, weight, candidates, k) for part in scores.split(lists)])
 
 
 def _rerank(scores: Tensor, categories: Tensor, weight: float, candidates: int, k: int) -> Tensor:

@@ -30,11 +30,16 @@ class PairedTest(NamedTuple):
 
 def paired_test(model: pd.Series, baseline: pd.Series) -> PairedTest:
     """Compare values of users, each series indexed by user; users that one of them lacks are left out."""
-    differences = (model - baseline.reindex(model.index)).dropna().sort_index().to_numpy().round(_DECIMALS)
+    differences = paired_differences(model, baseline).to_numpy()
     if len(differences) < 2:
         return PairedTest(len(differences), *[float("nan")] * 4)
     low, high = bootstrap_interval(differences)
     return PairedTest(len(differences), float(differences.mean()), low, high, wilcoxon(differences))
+
+
+def paired_differences(model: pd.Series, baseline: pd.Series) -> pd.Series:
+    """Model less baseline for each user that both have, in the order of the users; rounding errors are zero."""
+    return (model - baseline.reindex(model.index)).dropna().sort_index().round(_DECIMALS)
 
 
 def wilcoxon(differences: np.ndarray) -> float:

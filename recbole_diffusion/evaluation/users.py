@@ -41,6 +41,11 @@ def has_user_values(metric: str) -> bool:
     return issubclass(metric_class, ListMetric) or hasattr(metric_class, "topk_result")
 
 
+def smaller_is_better(metric: str) -> bool:
+    """Whether less of a metric is better; ``metric`` with or without ``@k``."""
+    return metrics_dict[metric.partition("@")[0].lower()].smaller
+
+
 def _user_values(metric: Any, collected: Any) -> dict[str, Any]:
     if isinstance(metric, ListMetric):
         return metric.user_values(collected)

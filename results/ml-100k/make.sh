@@ -5,12 +5,13 @@
 #
 # Each trained model is tuned for SECONDS (default 1200) of training and validation on one core, two models at a time, by
 # validation alone; ItemKNN and EASE, which take a second to fit, for 40 trials. Then each model is trained with its best
-# setting and three seeds, and tested once. Items already seen are not recommended again, whatever the model: a film is
-# rated once. RecBole's sequential models draw ten random prefixes of each user an epoch: all would take minutes.
+# setting and three seeds, and tested: diffusion models once with each of three seeds of generation. Items already seen are
+# not recommended again, whatever the model: a film is rated once. RecBole's sequential models draw ten random prefixes of
+# each user an epoch: all would take minutes.
 set -euo pipefail
 export OMP_NUM_THREADS=1
-here=$(cd "$(dirname "$0")" && pwd)
-seconds=${1:-1200}
+cd "$(dirname "$0")"
+export seconds=${1:-1200}
 
 tune() {
     local model=$1 extra=()
@@ -18,16 +19,14 @@ tune() {
         GRU4Rec | SASRec | BERT4Rec) extra=(--cut_points=10) ;;
         ItemKNN | EASE) extra=(--trials=40) ;;
     esac
-    recbole-diffusion tune --model="$model" --dataset=ml-100k --seconds="$seconds" --mask_history=True \
-        --out="$here/tune/$model-ml-100k" "${extra[@]}" 2>&1 | sed "s/^/$model: /"
+    recbole-diffusion tune --model="$model" --dataset=ml-100k --seconds="$seconds" --mask_history=True "${extra[@]}" \
+        2>&1 | sed "s/^/$model: /"
 }
 export -f tune
-export here seconds
 models=(DiffRec DreamRec DiffuRec DiffDiv ADIGRec WindowSASRec SASRec BERT4Rec GRU4Rec BPR EASE ItemKNN)
-printf '%s\n' "${models[@]}" | xargs -P 2 -I {} bash -c 'tune {}'
+printf '%s\n' "${models[@]}" | xargs -P 2 -I {} bash -euo pipefail -c 'tune "$1"' _ {}
 
-IFS=,
-recbole-diffusion compare --models="${models[*]},Pop" --datasets=ml-100k --seeds=0,1,2 --eval_seeds=0,1,2 --baseline=SASRec \
-    --tuned="$here/tune" --mask_history=True --curve_steps=1,2,4,8,16 --png --out="$here" \
-    --metrics='[Hit, NDCG, MRR, ILD, EmbeddingILD, CategoryCoverage, ItemCoverage, GiniIndex, Novelty, AveragePopularity]' \
-    --topk='[10, 20]'
+names=$(IFS=,; echo "${models[*]}")
+recbole-diffusion compare --models="$names,Pop" --datasets=ml-100k --seeds=0,1,2 --eval_seeds=0,1,2 --baseline=SASRec \
+    --tuned=tune --mask_history=True --curve_steps=1,2,4,8,16 --png --out=. --topk='[10, 20]' \
+    --metrics='[Hit, NDCG, MRR, ILD, EmbeddingILD, CategoryCoverage, ItemCoverage, GiniIndex, Novelty, AveragePopularity]'

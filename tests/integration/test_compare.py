@@ -189,17 +189,22 @@ def test_finished_runs_are_kept_and_tables_are_made(
 
 def test_steps_of_generation_are_measured_on_the_validation_split(random_data: Path, started: list[str]) -> None:
     settings = {"DreamRec.timesteps": 30, "DreamRec.sampling_steps": 3}
-    assert comparison(random_data, "DreamRec", "Pop", seeds=[0], curve_steps=[1, 3, 30, 31], settings=settings) == 0
+    wanted: dict[str, Any] = {"seeds": [0], "eval_seeds": [8, 9], "settings": settings}
+    assert comparison(random_data, "DreamRec", "Pop", curve_steps=[1, 3, 30, 31], **wanted) == 0
     record, of_pop = (
         json.loads(Path(f"out/runs/random/{name}/seed0.json").read_text()) for name in ("DreamRec", "Pop")
     )
     assert [point["steps"] for point in record["steps_curve"]] == [1, 3, 30] and of_pop["steps_curve"] == []
     scores = [point["valid"] for point in record["steps_curve"]]
-    assert scores[1] == record["valid"]["ndcg@10"] and len(set(scores)) > 1
+    assert scores[1] == record["valid"] and scores[0] != scores[2]  # by the generation seed that chose the epoch
     assert all(point["seconds"] > 0 for point in record["steps_curve"])
-    assert "random-steps" in Path("out/report.html").read_text(encoding="utf-8")
+    assert "figure-0-steps" in Path("out/report.html").read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"DreamRec/seed0.json: was made with curve_steps=\[1, 3, 30\] and not \[\]"):
-        comparison(random_data, "DreamRec", "Pop", seeds=[0], settings=settings)
+        comparison(random_data, "DreamRec", "Pop", **wanted)
+    wanted["settings"] = {**settings, "DreamRec.prediction": "eps", "DreamRec.ce_weight": 0.0}
+    assert comparison(random_data, "DreamRec", "Pop", out="eps", curve_steps=[1, 3], **wanted) == 0
+    record = json.loads(Path("eps/runs/random/DreamRec/seed0.json").read_text())
+    assert record["curve_steps"] == [3]  # one step is not for models that predict the noise
 
 
 def test_settings_that_tune_found_are_taken_over(random_data: Path, started: list[str]) -> None:
@@ -212,14 +217,17 @@ def test_settings_that_tune_found_are_taken_over(random_data: Path, started: lis
     record, of_pop = (json.loads(Path(f"out/runs/random/{name}/seed0.json").read_text()) for name in ("BPR", "Pop"))
     assert best["settings"].items() <= record["settings"].items()
     assert record["settings"]["seed"] == 0 and record["tuning"].startswith("4 trials, ")
-    assert of_pop["tuning"] == "nothing to tune"
-    assert f"tuning, on the validation split: {record['tuning']} (BPR); nothing to tune (Pop)" in (
+    assert of_pop["tuning"] == "not tuned"
+    with pytest.raises(UserError, match="tuned='nowhere': is no folder"):
+        comparison(random_data, "Pop", tuned="nowhere", seeds=[0])
+    assert f"embedding_size {best['settings']['embedding_size']}" in Path("out/results.md").read_text()
+    assert f"tuning, on the validation split: {record['tuning']} (BPR); not tuned (Pop)" in (
         Path("out/results.md").read_text()
     )
     changed = {**common, "settings": {"mask_history": True, "BPR.embedding_size": 16}}
     assert comparison(random_data, "BPR", "Pop", out="other", **changed) == 0
     assert json.loads(Path("other/runs/random/BPR/seed0.json").read_text())["settings"]["embedding_size"] == 16
-    with pytest.raises(UserError, match=r"there is no studies/DreamRec-random/best.yaml. Tune DreamRec first"):
+    with pytest.raises(UserError, match=r"no studies/DreamRec-random/best.yaml. It is made by tune --model=DreamRec"):
         comparison(random_data, "DreamRec", "Pop", **common)
     shutil.copytree("studies/BPR-random", "studies/DreamRec-random")
     with pytest.raises(UserError, match=r"DreamRec-random/best.yaml is of BPR, random, default"):

@@ -77,15 +77,18 @@ def comparison(folder: Path, models: list[str], seeds: int = 3, constant: bool =
                     {"epoch": e, "train_seconds": rng.uniform(1, 2), "valid": {"ndcg@10": 1 - 0.9**e}} for e in epochs
                 ],
                 "steps_curve": [
-                    {"steps": s, "valid": rng.uniform(0.03, 0.06), "seconds": 0.5 + s / 10} for s in curve
+                    {"steps": s, "valid": {"ndcg@10": rng.uniform(0.03, 0.06)}, "seconds": 0.5 + s / 10} for s in curve
                 ],
             }  # fmt: skip
     return records
 
 
-def drawn(records: Mapping[Run, dict[str, Any]], baseline: str = "Pop") -> dict[str, figures.Figure]:
-    rows = tables.summarise(list(records), records, baseline, "ndcg@10")
-    made = figures.draw(rows, records, baseline, "ndcg@10", tables.metric_names(METRICS))
+def drawn(
+    records: Mapping[Run, dict[str, Any]], baseline: str = "Pop", metric: str = "ndcg@10"
+) -> dict[str, figures.Figure]:
+    rows = tables.summarise(list(records), records, baseline, metric)
+    styles = figures.styles([run.label for run in records])
+    made = figures.draw(rows, records, styles, baseline, metric, tables.metric_names(METRICS))
     return {figure.name: figure for figure in made}
 
 
@@ -122,7 +125,10 @@ def test_figures_show_the_numbers_of_the_runs(tmp_path: Path) -> None:
     steps = made["steps"].figure
     curve = next(trace for trace in steps.data if trace.name == "DiffDiv")
     of_seeds = [record["steps_curve"] for run, record in records.items() if run.label == "DiffDiv"]
-    assert list(curve.y) == pytest.approx(list(np.mean([[p["valid"] for p in seed] for seed in of_seeds], axis=0)))
+    scores = [[point["valid"]["ndcg@10"] for point in of_seed] for of_seed in of_seeds]
+    assert list(curve.x) == [1, 2, 4, 8] and list(curve.y) == pytest.approx(list(np.mean(scores, axis=0)))
+    seconds = [trace for trace in steps.data if trace.name == "DiffDiv"][1]
+    assert list(seconds.y) == pytest.approx([0.6, 0.7, 0.9, 1.3])
 
 
 def test_differences_of_users_are_counted(tmp_path: Path) -> None:
@@ -137,6 +143,40 @@ def test_differences_of_users_are_counted(tmp_path: Path) -> None:
     texts = [note.text for note in figure.layout.annotations]
     assert texts == [f"<b>DiffDiv</b> better {better:.1%}, worse {worse:.1%}"]
     assert bars.marker.color[20] == "#0072B2" and bars.marker.color[0] == "#D55E00"
+
+
+def test_less_is_better_where_it_is(tmp_path: Path) -> None:
+    records = comparison(tmp_path, ["Pop", "DiffDiv"], seeds=1)
+    for run, record in records.items():
+        values = dict(np.load(run.file(".npz")))
+        np.savez(run.file(".npz"), users=values["users"], **{"averagepopularity@10": values["ndcg@10"]})
+        record["tests"][0]["averagepopularity@10"] = record["tests"][0].pop("ndcg@10")
+        record["steps_curve"] = []
+    figure = drawn(records, metric="averagepopularity@10")["differences"].figure
+    assert figure.data[0].marker.color[20] == "#D55E00" and figure.data[0].marker.color[0] == "#0072B2"
+    pop, diffdiv = (np.load(run.file(".npz"))["averagepopularity@10"][0] for run in records)
+    assert f"better {(diffdiv < pop).mean():.1%}" in figure.layout.annotations[0].text
+
+
+def test_rounding_makes_no_difference_of_users(tmp_path: Path) -> None:
+    """The same three values of each user, in another order of seeds, have means that differ in the last bit."""
+    records = comparison(tmp_path, ["Pop", "DiffDiv"])
+    values = np.random.default_rng(0).uniform(size=(3, USERS))
+    for run in records:
+        of_seed = values[(run.seed + (run.model == "Pop")) % 3][None]
+        np.savez(run.file(".npz"), users=np.array([f"u{u:04}" for u in range(USERS)]), **{"ndcg@10": of_seed})
+    means = [np.mean([values[(s + shift) % 3] for s in range(3)], axis=0) for shift in (0, 1)]
+    assert not np.array_equal(*means)
+    figure = drawn(records)["differences"].figure
+    assert figure.data[0].y[10] == USERS and "better 0.0%, worse 0.0%" in figure.layout.annotations[0].text
+
+
+def test_models_without_a_common_user_are_left_out(tmp_path: Path) -> None:
+    records = comparison(tmp_path, ["Pop", "DiffDiv", "BPR"], seeds=1)
+    (other,) = (run for run in records if run.label == "BPR")
+    np.savez(other.file(".npz"), users=np.array(["v1", "v2"]), **{"ndcg@10": np.ones((1, 2))})
+    figure = drawn(records)["differences"].figure
+    assert [trace.name for trace in figure.data] == ["DiffDiv"]
 
 
 def test_what_has_no_numbers_has_no_figure(tmp_path: Path) -> None:
@@ -181,7 +221,7 @@ def test_a_browser_without_network_shows_every_label_apart(tmp_path: Path, width
     found = json.loads(text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     assert found["wrong"] == [] and not found["wide"]
     shown = dict(found["shown"])
-    assert list(shown) == [f"ml-100k-{name}" for name in ("diversity", "cost", "curves", "differences", "steps")]
+    assert list(shown) == [f"figure-0-{name}" for name in ("diversity", "cost", "curves", "differences", "steps")]
     for name, labels in {
         "diversity": ["ILD@10 (0 to 1)", "Novelty@10 (bits)", "test NDCG@10", *MODELS],
         "cost": ["seconds to train", "seconds to rank 1,000 users", "test NDCG@10", *MODELS],
@@ -189,7 +229,7 @@ def test_a_browser_without_network_shows_every_label_apart(tmp_path: Path, width
         "differences": ["difference in NDCG@10"],
         "steps": ["steps of generation", "seconds to rank the validation split", "DiffDiv"],
     }.items():
-        assert set(labels) <= set(shown[f"ml-100k-{name}"]), name
+        assert set(labels) <= set(shown[f"figure-0-{name}"]), name
 
 
 @pytest.mark.slow
@@ -210,6 +250,6 @@ def test_pictures_without_a_browser_are_one_clear_error(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("plotly.io.write_images", no_browser)
     records = comparison(tmp_path, ["Pop"])
-    with pytest.raises(UserError, match=r"--png: needs kaleido .* Kaleido requires Google Chrome to be installed"):
+    with pytest.raises(UserError, match="--png: needs Chrome or Chromium: Kaleido requires Google Chrome"):
         report.write(tmp_path, list(records), records, "Pop", "ndcg@10", png=True)
     assert (tmp_path / "report.html").is_file()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from recbole_diffusion.evaluation import rerank
 from recbole_diffusion.evaluation.rerank import maximal_marginal_relevance
 
 USERS, ITEMS, CATEGORIES, K = 40, 30, 5, 6
@@ -73,6 +74,12 @@ def test_what_was_excluded_stays_so_and_every_place_has_another_item(
     assert torch.equal(new.isneginf(), scores.isneginf())
     assert not new.isnan().any()
     assert all(len(set(row)) == K for row in new.topk(K).indices.tolist())
+
+
+def test_lists_are_the_same_in_parts(scores: Tensor, categories: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = maximal_marginal_relevance(scores, categories, 0.4, 20, K)
+    monkeypatch.setattr(rerank, "_CELLS_AT_ONCE", 3 * 20 * 20)
+    assert torch.equal(maximal_marginal_relevance(scores, categories, 0.4, 20, K), whole)
 
 
 def test_items_that_were_not_chosen_keep_their_order(scores: Tensor, categories: Tensor) -> None:
