@@ -1,6 +1,6 @@
 """Windows against prefixes: seconds a pass over all training targets, and NDCG@10 after equal training time.
 
-    python benchmarks/windows.py --data_path=DIR --dataset=ml-1m [--models DreamRec DiffDiv] [--minutes 4]
+    python benchmarks/windows.py --data_path=DIR --dataset=ml-1m [--models DreamRec DiffDiv] [--minutes 4] [--preset paper]
 
 In one process. The pass is timed on batches drawn at random from it, windows and prefixes in turn, and the mean is
 multiplied by the number of batches. Then each kind of row trains for ``--minutes`` (validation not counted) from the
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--data_path", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--models", nargs="+", default=["DreamRec", "DiffDiv"])
+    parser.add_argument("--preset", default="default")
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=4)
     arguments = parser.parse_args()
@@ -69,14 +70,15 @@ def main() -> None:
         prepared = {}
         for kind, settings in KINDS.items():
             user = {"data_path": arguments.data_path, "seed": 0, **settings}
-            prepared[kind] = prepare(resolved, Config(resolved.model_class, arguments.dataset, user, resolved.ours))
+            config = Config(resolved.model_class, arguments.dataset, user, resolved.ours, arguments.preset)
+            prepared[kind] = prepare(resolved, config)
         start = {name: value.clone() for name, value in prepared["windows"].model.state_dict().items()}
         for kind in KINDS:
             pass_seconds(prepared[kind], 2, rng)
         times = {kind: [pass_seconds(prepared[kind], arguments.batches, rng) for _ in range(3)] for kind in KINDS}
         ratios = sorted(p / w for w, p in zip(times["windows"], times["prefixes"], strict=True))
         print(
-            f"{model} on {arguments.dataset}, {torch.get_num_threads()} threads: a pass by windows "
+            f"{model}, {arguments.preset}, on {arguments.dataset}, {torch.get_num_threads()} threads: a pass by windows "
             f"{sorted(times['windows'])[1]:.0f} s, by prefixes {sorted(times['prefixes'])[1]:.0f} s, "
             f"{ratios[1]:.1f} times ({ratios[0]:.1f} to {ratios[2]:.1f})",
             flush=True,

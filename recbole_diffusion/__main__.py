@@ -153,7 +153,7 @@ def _add_compare(verbs: Any) -> None:
     compare.add_argument(
         "--tuned",
         metavar="DIR",
-        help="take the settings that tune found best, from DIR/MODEL-DATASET[-PRESET]/best.yaml",
+        help="take the settings that tune found, from DIR/MODEL-DATASET[-PRESET]/best.yaml",
     )
     compare.add_argument("--png", action="store_true", help="write the figures as PNG files too; needs kaleido")
     compare.add_argument(
