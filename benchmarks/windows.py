@@ -1,6 +1,7 @@
 """Windows against prefixes: seconds a pass over all training targets, and NDCG@10 after equal training time.
 
-    python benchmarks/windows.py --data_path=DIR --dataset=ml-1m [--models DreamRec DiffDiv] [--minutes 4] [--preset paper]
+    python benchmarks/windows.py --data_path=DIR --dataset=ml-1m [--models DreamRec DiffDiv] [--minutes 4]
+        [--preset paper]
 
 In one process. The pass is timed on batches drawn at random from it, windows and prefixes in turn, and the mean is
 multiplied by the number of batches. Then each kind of row trains for ``--minutes`` (validation not counted) from the
@@ -78,8 +79,8 @@ def main() -> None:
         times = {kind: [pass_seconds(prepared[kind], arguments.batches, rng) for _ in range(3)] for kind in KINDS}
         ratios = sorted(p / w for w, p in zip(times["windows"], times["prefixes"], strict=True))
         print(
-            f"{model}, {arguments.preset}, on {arguments.dataset}, {torch.get_num_threads()} threads: a pass by windows "
-            f"{sorted(times['windows'])[1]:.0f} s, by prefixes {sorted(times['prefixes'])[1]:.0f} s, "
+            f"{model}, {arguments.preset}, on {arguments.dataset}, {torch.get_num_threads()} threads: "
+            f"a pass by windows {sorted(times['windows'])[1]:.0f} s, by prefixes {sorted(times['prefixes'])[1]:.0f} s, "
             f"{ratios[1]:.1f} times ({ratios[0]:.1f} to {ratios[2]:.1f})",
             flush=True,
         )
