@@ -10,6 +10,7 @@ is ``recbole-diffusion run --model=M --dataset=ml-100k --preset=P --seed=S --key
   with ``mask_history`` the other way round.
 - ``adigrec_ablation``: ADIGRec without AI2M, without the covariance penalty, without the dynamic interest.
 - ``adigrec_search``: the search behind its k, lambda1 and lambda2, which its paper does not give. Validation only.
+- ``precision``: matrix products in bfloat16. Validation only.
 - ``options``: what the training options do to each embedding model, changed one at a time. Validation only.
 """
 
@@ -100,6 +101,11 @@ STUDIES = {
         ),
         reads_test=False,
         columns=("valid NDCG@10", "interest_correlation"),
+    ),
+    "precision": Study(
+        [row for model in MODELS for row in _changes(model, {}, {"precision": "bf16"})],
+        reads_test=False,
+        columns=("valid NDCG@10", "epochs", "seconds"),
     ),
     "options": Study(
         [
