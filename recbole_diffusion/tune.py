@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import dataclasses
 import hashlib
 import io
 import json
 import logging
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,33 +17,37 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
-import psutil
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from recbole.utils.logger import RemoveColorFilter
-from sqlalchemy.exc import DBAPIError
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.config import PATHS, Config
 from recbole_diffusion.progress import duration
 from recbole_diffusion.quick_start import Request, prepare, request, train
 from recbole_diffusion.settings import Settings, UserError, load_settings
-from recbole_diffusion.space import Choice, Range, Space, check_space, read_space, space_file
+from recbole_diffusion.space import Space, check_space, read_space, space_file
+from recbole_diffusion.study import (
+    SampleByNumber,
+    claim,
+    cost_of,
+    distribution,
+    given_back,
+    identity_of,
+    is_gone,
+    open_storage,
+    seconds_of,
+    settings_of,
+    state_of,
+    this_process,
+    write_text,
+)
 from recbole_diffusion.trainer import Diverged
-from recbole_diffusion.tuned import INTERRUPTED, WAITING, study_title
+from recbole_diffusion.tuned import study_title
 
 STARTUP_TRIALS = 5  # finished trials before the first one is pruned
 WARMUP_VALIDATIONS = 5  # validations before a trial can be pruned
 FAILURES_IN_A_ROW = 10  # then something is wrong with more than a few settings
-# What may differ between the machines that share a study.
-_OF_THE_MACHINE = (
-    "worker", "device", "local_rank", "single_spec", "wandb_project", "title_field",
-)  # fmt: skip
 
 
 class Budget(NamedTuple):
@@ -104,16 +106,16 @@ def tune(
     title = study_title(wanted.model, wanted.dataset, wanted.preset)
     folder = Path(out) if out is not None else Path("tune", title)
     folder = folder.absolute()
-    identity = _identity(wanted, searched)
+    identity = identity_of(wanted, searched)
     name = f"{title}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]}"
-    _claim(folder, name, identity)
+    claim(folder, name, identity)
     config = wanted.config()
     with _study_log(folder) as log:
         study = optuna.create_study(
-            storage=_open_storage(storage, folder),
+            storage=open_storage(storage, folder),
             study_name=name,
             direction="maximize" if config["valid_metric_bigger"] else "minimize",
-            sampler=_SampleByNumber(config["seed"]),
+            sampler=SampleByNumber(config["seed"]),
             pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_VALIDATIONS * config["eval_step"]),
             load_if_exists=True,
         )
@@ -128,159 +130,6 @@ def _budget(trials: int | None, seconds: float | None) -> Budget:
     if seconds is not None and not seconds > 0:
         raise UserError(f"seconds={seconds:g}: must be a number > 0.")
     return Budget(trials, seconds)
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Which study
-
-
-def _identity(wanted: Request, space: Space) -> dict[str, Any]:
-    """All that a study's trials share: settings with other values are another study."""
-    config = wanted.config()
-    skipped = {*config.parameters["General"], *_OF_THE_MACHINE, *space} - {"seed", "reproducibility"}
-    settings = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
-    return {
-        "model": wanted.model,
-        "dataset": wanted.dataset,
-        "preset": wanted.preset,
-        "settings": checkpoint.plain(settings),
-        "space": {key: checkpoint.plain(dataclasses.asdict(entry)) for key, entry in space.items()},
-    }
-
-
-def _claim(folder: Path, name: str, identity: dict[str, Any]) -> None:
-    """Make ``folder`` the study's own.
-
-    Raises:
-        UserError: it holds another study.
-    """
-    file = folder / "study.json"
-    if file.is_file():
-        there = json.loads(file.read_text(encoding="utf-8"))
-        if there["study"] != name:
-            raise UserError(
-                f"{folder} holds another study: {_differences(there, identity)}. Set the same, or give another --out."
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(file, json.dumps({"study": name, **identity}, indent=1) + "\n")
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    def flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-        names = {key: identity[key] for key in ("model", "dataset", "preset")}
-        return {**names, **identity["space"], **identity["settings"]}
-
-    then, now = flat(there), flat(here)
-    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    return "; ".join(f"{key} is {then.get(key)!r} there and {now.get(key)!r} here" for key in keys)
-
-
-def _open_storage(storage: str | None, folder: Path) -> BaseStorage:
-    try:
-        if storage is not None and "://" in storage:
-            try:
-                return _database(storage)
-            except DBAPIError:  # another process made the tables at the same moment
-                time.sleep(1)
-                return _database(storage)
-        # Absolute, because a trial works in another folder.
-        path = Path(storage).absolute() if storage is not None else folder / "study.journal"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
-    except Exception as error:  # whatever SQLAlchemy and the drivers raise
-        shown = str(storage).rpartition("@")[2]  # without user and password
-        reason = str(error).splitlines()[0]
-        raise UserError(f"storage={shown!r}: cannot be opened ({reason}).") from error
-
-
-def _database(url: str) -> RDBStorage:
-    # A server may close a connection that is idle for an epoch.
-    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-
-
-class _SampleByNumber(BaseSampler):
-    """Optuna's TPE, seeded for each trial by ``seed`` and the trial's number.
-
-    A sampler seeded once would draw the same again when a study is resumed, and in every process that shares it.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._tpe = TPESampler(seed=seed)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        seed = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0]
-        self._tpe = TPESampler(seed=int(seed))
-        self._tpe.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._tpe.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._tpe.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
-
-
-def _distribution(entry: Choice | Range) -> BaseDistribution:
-    if isinstance(entry, Choice):
-        return CategoricalDistribution(entry.values)
-    if entry.whole:
-        return IntDistribution(int(entry.low), int(entry.high), log=entry.log, step=int(entry.step or 1))
-    return FloatDistribution(entry.low, entry.high, log=entry.log, step=entry.step)
-
-
-# --------------------------------------------------------------------------------------------------------------
-# The trials of a study. Beside Optuna's states: a failed trial has a "reason"; one without was not run to its end, does
-# not count, and its settings are run again.
-
-
-def _given_back(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
-
-
-def _settings(trial: FrozenTrial) -> Settings:
-    return trial.params or trial.system_attrs.get("fixed_params", {})
-
-
-def _seconds(trials: Sequence[FrozenTrial]) -> float:
-    return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
-
-
-def _cost(trials: Sequence[FrozenTrial]) -> str:
-    """``30 trials and 1234 s``; trials that did not count cost time all the same."""
-    count = sum(trial.state != TrialState.WAITING and not _given_back(trial) for trial in trials)
-    return f"{count} trial{'s' if count != 1 else ''} and {_seconds(trials):.0f} s"
-
-
-def _state(trial: FrozenTrial) -> str:
-    names = {TrialState.FAIL: "failed", TrialState.WAITING: WAITING, TrialState.COMPLETE: "complete"}
-    return INTERRUPTED if _given_back(trial) else names.get(trial.state, trial.state.name.lower())
-
-
-def _owner() -> list[Any]:
-    """This process, so that another can tell whether it still runs: machine, process id and its start."""
-    machine = socket.gethostname()
-    with contextlib.suppress(OSError):
-        machine += " " + os.readlink("/proc/self/ns/pid")  # containers of one name have process ids of their own
-    return [machine, os.getpid(), psutil.Process().create_time()]
-
-
-def _is_gone(owner: list[Any] | None) -> bool:
-    """Whether the process that ran a trial has ended; only known on its own machine."""
-    here = _owner()
-    if owner is None or owner[0] != here[0]:
-        return False
-    try:
-        return owner == here or psutil.Process(owner[1]).create_time() != owner[2]
-    except psutil.NoSuchProcess:
-        return True
 
 
 class _OutOfTime(Exception):
@@ -303,7 +152,7 @@ class _Search:
     ) -> None:
         self.wanted, self.default, self.study, self.budget = wanted, default, study, budget
         self.folder, self.metric, self.log = folder, metric, log
-        self.distributions = {key: _distribution(entry) for key, entry in space.items()}
+        self.distributions = {key: distribution(entry) for key, entry in space.items()}
         sizes = [entry.size() for entry in space.values()]
         self.size = None if None in sizes else int(np.prod([size for size in sizes if size is not None]))
         self.maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
@@ -313,9 +162,9 @@ class _Search:
         """Run trials until the budget is used up; the result is :func:`tune`'s."""
         self._take_back()
         known = self._all()
-        spent = f"{_cost(known)} so far" if known else "new"
+        spent = f"{cost_of(known)} so far" if known else "new"
         self.log.info(f"study {self.study.study_name}: {spent}; results and logs in {self.folder}")
-        if not any(_settings(trial) == self.default for trial in self._all() if not _given_back(trial)):
+        if not any(settings_of(trial) == self.default for trial in self._all() if not given_back(trial)):
             self.study.enqueue_trial(self.default)
         while not self._used_up():
             trial = self.study.ask(self.distributions)
@@ -338,7 +187,7 @@ class _Search:
 
     def _counted(self) -> list[FrozenTrial]:
         """The trials that the budget counts: finished or running."""
-        return [t for t in self._all() if t.state != TrialState.WAITING and not _given_back(t)]
+        return [t for t in self._all() if t.state != TrialState.WAITING and not given_back(t)]
 
     def _best(self) -> FrozenTrial | None:
         complete = [t for t in self._all() if t.state == TrialState.COMPLETE]
@@ -347,9 +196,9 @@ class _Search:
 
     def _used_up(self) -> bool:
         counted = self._counted()
-        if not any(_settings(trial) == self.default for trial in counted):
+        if not any(settings_of(trial) == self.default for trial in counted):
             return False  # without it the study could end below the default
-        if self.size is not None and len({tuple(sorted(_settings(t).items())) for t in counted}) >= self.size:
+        if self.size is not None and len({tuple(sorted(settings_of(t).items())) for t in counted}) >= self.size:
             self.log.info(f"every setting of the space has had its trial ({self.size})")
             return True
         return self._left(counted) <= 0
@@ -360,19 +209,19 @@ class _Search:
         if self.budget.trials is not None:
             left.append(1 - len(counted) / self.budget.trials)
         if self.budget.seconds is not None:
-            left.append(1 - _seconds(self._all()) / self.budget.seconds)
+            left.append(1 - seconds_of(self._all()) / self.budget.seconds)
         return min(left)
 
     # ---- one trial
 
     def _run(self, trial: Trial) -> bool:
         """Run one trial and tell the study; False if another process had begun the last one that the budget allows."""
-        trial.set_user_attr("owner", _owner())
+        trial.set_user_attr("owner", this_process())
         earlier = [t for t in self._counted() if t.number < trial.number]
         if self.budget.trials is not None and len(earlier) >= self.budget.trials:
             self.study.tell(trial, state=TrialState.FAIL)
             return False
-        twin = next((t for t in earlier if _settings(t) == trial.params), None)
+        twin = next((t for t in earlier if settings_of(t) == trial.params), None)
         if twin is not None:
             self._repeat(trial, twin)
             return True
@@ -414,7 +263,7 @@ class _Search:
                 if is_default or epoch + 1 == config["epochs"]:
                     return  # the study must not end below the default, and there is nothing left to save
                 now = f"after {epoch + 1} epochs at {self.metric} {score:.4f}"
-                if self.budget.seconds is not None and _seconds(self._all()) >= self.budget.seconds:
+                if self.budget.seconds is not None and seconds_of(self._all()) >= self.budget.seconds:
                     raise _OutOfTime(f"stopped {now}, the seconds are used up")
                 if trial.should_prune():
                     raise optuna.TrialPruned(f"pruned {now}")
@@ -438,7 +287,7 @@ class _Search:
             self.study.tell(trial, twin.value)
             self._report(trial, f"{self.metric} {twin.value:.4f}, the setting of trial {twin.number + 1}")
         else:
-            reason = f"the setting of trial {twin.number + 1}, {_state(twin)}"
+            reason = f"the setting of trial {twin.number + 1}, {state_of(twin)}"
             trial.set_user_attr("reason", reason)
             self.study.tell(trial, state=TrialState.FAIL)
             self._report(trial, reason)
@@ -462,10 +311,10 @@ class _Search:
     def _take_back(self) -> None:
         """Give back the trials of processes that ended without a word."""
         for trial in self._all():
-            if trial.state == TrialState.RUNNING and _is_gone(trial.user_attrs.get("owner")):
+            if trial.state == TrialState.RUNNING and is_gone(trial.user_attrs.get("owner")):
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-                if _settings(trial):
-                    self.study.enqueue_trial(_settings(trial))
+                if settings_of(trial):
+                    self.study.enqueue_trial(settings_of(trial))
 
     # ---- what the user sees
 
@@ -473,7 +322,7 @@ class _Search:
         best, counted = self._best(), self._counted()
         number = str(trial.number + 1)
         if self.budget.trials is not None:
-            number += f" of {self.budget.trials + sum(map(_given_back, self._all()))}"
+            number += f" of {self.budget.trials + sum(map(given_back, self._all()))}"
         so_far = f" (best {best.value:.4f}, trial {best.number + 1})" if best is not None else ""
         seconds = self._all()[trial.number].user_attrs.get("seconds", 0.0)
         self.log.info(f"trial {number}: {outcome}{so_far}, {duration(seconds)}{self._time_left(counted)}")
@@ -489,15 +338,15 @@ class _Search:
             each = (time.perf_counter() - self.start) / self.trained
             left.append((self.budget.trials - len(counted)) * each / processes)
         if self.budget.seconds is not None:
-            left.append((self.budget.seconds - _seconds(self._all())) / processes)
+            left.append((self.budget.seconds - seconds_of(self._all())) / processes)
         return f", about {duration(min(left))} left" if left else ""
 
     def _write_results(self) -> None:
         """``trials.csv``, ``best.yaml``, and no checkpoint but the best and those of running trials."""
         best = self._best()
-        _write(self.folder / "trials.csv", self._table())
+        write_text(self.folder / "trials.csv", self._table())
         if best is not None:
-            _write(self.folder / "best.yaml", self._best_yaml(best))
+            write_text(self.folder / "best.yaml", self._best_yaml(best))
         for trial in self._all():
             name = trial.user_attrs.get("checkpoint")
             if name is not None and trial.state.is_finished() and (best is None or trial.number != best.number):
@@ -513,18 +362,18 @@ class _Search:
             reached = (max(curve) if self.maximize else min(curve)) if curve else None
             facts = {key: trial.user_attrs.get(key) for key in ("seconds", "epochs", "best_epoch", "reason")}
             value = trial.value if trial.state == TrialState.COMPLETE else reached
-            row = {"trial": trial.number + 1, "state": _state(trial), self.metric: value, **facts}
-            table.writerow(row | _settings(trial))
+            row = {"trial": trial.number + 1, "state": state_of(trial), self.metric: value, **facts}
+            table.writerow(row | settings_of(trial))
         return text.getvalue()
 
     def _best_yaml(self, best: FrozenTrial) -> str:
         names = {"model": self.wanted.model, "dataset": self.wanted.dataset, "preset": self.wanted.preset}
         # JSON is YAML, and keeps a text that looks like a number a text.
         lines = [f"{key}: {json.dumps(v, default=str)}" for key, v in {**names, **self.wanted.user}.items()]
-        lines += [f"{key}: {json.dumps(value)}" for key, value in _settings(best).items()]
+        lines += [f"{key}: {json.dumps(value)}" for key, value in settings_of(best).items()]
         return (
             f"# {self.metric} {best.value:.4f} on the validation split, trial {best.number + 1}: the best of "
-            f"{_cost(self._all())} of training and validation.\n"
+            f"{cost_of(self._all())} of training and validation.\n"
             f"# Study {self.study.study_name}. recbole-diffusion run --config_files best.yaml\n"
         ) + "".join(line + "\n" for line in lines)
 
@@ -534,12 +383,10 @@ class _Search:
         if best is None or best.value is None:
             raise UserError(f"no trial finished; {self.folder / 'trials.csv'} says why.")
         running = sum(trial.state == TrialState.RUNNING for trial in counted)
-        seconds, file = _seconds(self._all()), self.folder / "best.yaml"
+        seconds, file = seconds_of(self._all()), self.folder / "best.yaml"
         elsewhere = f"; {running} still running in other processes" if running else ""
-        self.log.info(
-            f"best: {self.metric} {best.value:.4f}, trial {best.number + 1}: {file} ({_cost(self._all())} of training "
-            f"and validation{elsewhere})"
-        )
+        spent = f"{cost_of(self._all())} of training and validation{elsewhere}"
+        self.log.info(f"best: {self.metric} {best.value:.4f}, trial {best.number + 1}: {file} ({spent})")
         return {
             "model": self.wanted.model,
             "dataset": self.wanted.dataset,
@@ -548,7 +395,7 @@ class _Search:
             "metric": self.metric,
             "value": best.value,
             "trial": best.number + 1,
-            "settings": _settings(best),
+            "settings": settings_of(best),
             "trials": len(counted) - running,
             "seconds": seconds,
             "file": str(file),
@@ -560,11 +407,6 @@ def _absolute_paths(config: Config) -> None:
     for key in PATHS:
         if isinstance(config.final_config_dict.get(key), str):
             config[key] = os.path.abspath(config[key])
-
-
-def _write(path: Path, text: str) -> None:
-    with checkpoint.whole_file(path) as file:
-        file.write(text.encode())
 
 
 @contextlib.contextmanager

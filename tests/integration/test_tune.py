@@ -20,6 +20,7 @@ from recbole_diffusion import tune as tune_module
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.quick_start import run
 from recbole_diffusion.settings import Settings, UserError
+from recbole_diffusion.study import open_storage, this_process
 from recbole_diffusion.trainer import Diverged
 from recbole_diffusion.tune import tune
 
@@ -206,7 +207,7 @@ def test_the_default_setting_is_never_pruned(planted: Planted, search: Search) -
     planted.curve = lambda _: 1 / 0  # type: ignore[assignment,return-value]
     with pytest.raises(ZeroDivisionError):
         search(trials=1)
-    study = optuna.load_study(study_name=None, storage=tune_module._open_storage(None, Path("out").absolute()))
+    study = optuna.load_study(study_name=None, storage=open_storage(None, Path("out").absolute()))
     finished = optuna.trial.create_trial(value=0.9, intermediate_values=dict.fromkeys(range(8), 0.9))
     for _ in range(6):  # they overtake the default, which waits to be run again
         study.add_trial(finished)
@@ -307,9 +308,9 @@ def test_a_process_that_ended_without_a_word_gives_its_trial_back(
         with pytest.raises(Killed):
             search(trials=2)
     planted.curve = lambda _: [0.1]
-    owner = tune_module._owner()
+    owner = this_process()
     with monkeypatch.context() as context:  # another machine cannot know
-        context.setattr(tune_module, "_owner", lambda: ["elsewhere", *owner[1:]])
+        context.setattr("recbole_diffusion.study.this_process", lambda: ["elsewhere", *owner[1:]])
         with pytest.raises(UserError, match="no trial finished"):
             search(trials=1)
     search(trials=2)

@@ -1,0 +1,203 @@
+"""An Optuna study as ``tune`` keeps it: which study it is, where it is stored, and what its trials say."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
+
+from recbole_diffusion import checkpoint
+from recbole_diffusion.quick_start import Request
+from recbole_diffusion.settings import Settings, UserError
+from recbole_diffusion.space import Choice, Range, Space
+from recbole_diffusion.tuned import INTERRUPTED, WAITING
+
+# What may differ between the machines that share a study.
+_OF_THE_MACHINE = (
+    "worker", "device", "local_rank", "single_spec", "wandb_project", "title_field",
+)  # fmt: skip
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with checkpoint.whole_file(path) as file:
+        file.write(text.encode())
+
+
+# --------------------------------------------------------------------------------------------------------------
+# Which study
+
+
+def identity_of(wanted: Request, space: Space) -> dict[str, Any]:
+    """All that a study's trials share: settings with other values are another study."""
+    config = wanted.config()
+    skipped = {*config.parameters["General"], *_OF_THE_MACHINE, *space} - {"seed", "reproducibility"}
+    settings = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
+    return {
+        "model": wanted.model,
+        "dataset": wanted.dataset,
+        "preset": wanted.preset,
+        "settings": checkpoint.plain(settings),
+        "space": {key: checkpoint.plain(dataclasses.asdict(entry)) for key, entry in space.items()},
+    }
+
+
+def claim(folder: Path, name: str, identity: dict[str, Any]) -> None:
+    """Make ``folder`` the study's own.
+
+    Raises:
+        UserError: it holds another study.
+    """
+    file = folder / "study.json"
+    if file.is_file():
+        there = json.loads(file.read_text(encoding="utf-8"))
+        if there["study"] != name:
+            raise UserError(
+                f"{folder} holds another study: {_differences(there, identity)}. Set the same, or give another --out."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps({"study": name, **identity}, indent=1) + "\n")
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    def flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+        names = {key: identity[key] for key in ("model", "dataset", "preset")}
+        return {**names, **identity["space"], **identity["settings"]}
+
+    then, now = flat(there), flat(here)
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    return "; ".join(f"{key} is {then.get(key)!r} there and {now.get(key)!r} here" for key in keys)
+
+
+def open_storage(storage: str | None, folder: Path) -> BaseStorage:
+    """A database by its URL, a journal file by its path, or ``folder/study.journal``.
+
+    Raises:
+        UserError: it cannot be opened; the message has neither user nor password.
+    """
+    try:
+        if storage is not None and "://" in storage:
+            try:
+                return _database(storage)
+            except DBAPIError:  # another process made the tables at the same moment
+                time.sleep(1)
+                return _database(storage)
+        # Absolute, because a trial works in another folder.
+        path = Path(storage).absolute() if storage is not None else folder / "study.journal"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    except Exception as error:  # whatever SQLAlchemy and the drivers raise
+        shown = str(storage).rpartition("@")[2]  # without user and password
+        reason = str(error).splitlines()[0]
+        raise UserError(f"storage={shown!r}: cannot be opened ({reason}).") from error
+
+
+def _database(url: str) -> RDBStorage:
+    # A server may close a connection that is idle for an epoch.
+    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+
+
+class SampleByNumber(BaseSampler):
+    """Optuna's TPE, seeded for each trial by ``seed`` and the trial's number.
+
+    A sampler seeded once would draw the same again when a study is resumed, and in every process that shares it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._tpe = TPESampler(seed=seed)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        seed = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0]
+        self._tpe = TPESampler(seed=int(seed))
+        self._tpe.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._tpe.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._tpe.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+
+
+def distribution(entry: Choice | Range) -> BaseDistribution:
+    """An entry of a search space as Optuna takes it."""
+    if isinstance(entry, Choice):
+        return CategoricalDistribution(entry.values)
+    if entry.whole:
+        return IntDistribution(int(entry.low), int(entry.high), log=entry.log, step=int(entry.step or 1))
+    return FloatDistribution(entry.low, entry.high, log=entry.log, step=entry.step)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# The trials of a study. Beside Optuna's states: a failed trial has a "reason"; one without was not run to its end, does
+# not count, and its settings are run again.
+
+
+def given_back(trial: FrozenTrial) -> bool:
+    """Whether a trial was not run to its end."""
+    return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
+
+
+def settings_of(trial: FrozenTrial) -> Settings:
+    """The searched settings of a trial, also of one that waits."""
+    return trial.params or trial.system_attrs.get("fixed_params", {})
+
+
+def seconds_of(trials: Sequence[FrozenTrial]) -> float:
+    """Seconds of training and validation."""
+    return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
+
+
+def cost_of(trials: Sequence[FrozenTrial]) -> str:
+    """``30 trials and 1234 s``; trials that did not count cost time all the same."""
+    count = sum(trial.state != TrialState.WAITING and not given_back(trial) for trial in trials)
+    return f"{count} trial{'s' if count != 1 else ''} and {seconds_of(trials):.0f} s"
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """What a trial came to, in a word."""
+    names = {TrialState.FAIL: "failed", TrialState.WAITING: WAITING, TrialState.COMPLETE: "complete"}
+    return INTERRUPTED if given_back(trial) else names.get(trial.state, trial.state.name.lower())
+
+
+def this_process() -> list[Any]:
+    """This process, so that another can tell whether it still runs: machine, process id and its start."""
+    machine = socket.gethostname()
+    with contextlib.suppress(OSError):
+        machine += " " + os.readlink("/proc/self/ns/pid")  # containers of one name have process ids of their own
+    return [machine, os.getpid(), psutil.Process().create_time()]
+
+
+def is_gone(owner: list[Any] | None) -> bool:
+    """Whether the process that ran a trial has ended; only known on its own machine."""
+    here = this_process()
+    if owner is None or owner[0] != here[0]:
+        return False
+    try:
+        return owner == here or psutil.Process(owner[1]).create_time() != owner[2]
+    except psutil.NoSuchProcess:
+        return True
