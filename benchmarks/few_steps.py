@@ -30,6 +30,9 @@ MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec")
 COLOURS = {"DreamRec": "#0072B2", "DiffDiv": "#D55E00", "ADIGRec": "#009E73", "DiffuRec": "#CC79A7"}
 
 
+USERS_A_BATCH = 256  # few: else all of --users make one batch, as long as the longest history
+
+
 def choices(timesteps: int) -> list[tuple[str, int]]:
     """(sampler, steps): DDPM in all steps, DDIM in ever half as many."""
     halved = [timesteps >> power for power in range(timesteps.bit_length())]
@@ -42,7 +45,7 @@ def keep_users(loader: Any, count: int) -> None:
     users, lengths = (dataset.inter_feat[name] for name in (dataset.uid_field, dataset.item_list_length_field))
     chosen = 1 + torch.randperm(dataset.user_num - 1, generator=torch.Generator().manual_seed(0))[:count]
     rows = torch.isin(users, chosen).nonzero().flatten()
-    BatchSampler(lambda: rows, lengths, None, loader.step, bucket=True).attach(loader)
+    BatchSampler(lambda: rows, lengths, None, USERS_A_BATCH, bucket=True).attach(loader)
 
 
 KEY = ("model", "preset", "dataset", "epochs", "users", "sampler", "steps")
