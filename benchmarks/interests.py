@@ -20,7 +20,7 @@ from recbole_diffusion import checkpoint, registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.quick_start import prepare
 
-CHANGES = ({}, {"penalty_weight": 0.0})
+CHANGES = ({"sampling_steps": 1}, {"penalty_weight": 0.0, "sampling_steps": 1})
 
 
 @torch.no_grad()
