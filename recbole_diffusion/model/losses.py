@@ -80,6 +80,8 @@ def robust_divergence(kind: str, squared_distance: Tensor, variance: Tensor, ord
       sign; minimised that way it drives c and c_hat apart, so the sign is ours;
     - ``none``: ``squared_distance``, the plain evidence bound.
 
+    At one order beta is gamma plus the constant (b+1)/b: the two train alike.
+
     Args:
         kind: one of :data:`DIVERGENCES`.
         squared_distance: ``||c - c_hat||^2`` averaged over dimensions (a sum would make ``exp`` vanish), [rows].

@@ -54,6 +54,12 @@ def test_minimising_a_divergence_brings_c_hat_to_c(kind: str) -> None:
     assert (values.diff() > 0).all()
 
 
+def test_beta_is_gamma_and_a_constant() -> None:
+    squared, variance = torch.rand(20) * 3, torch.rand(20) + 0.2
+    beta, gamma = (robust_divergence(kind, squared, variance, 0.4) for kind in ("beta", "gamma"))
+    torch.testing.assert_close(beta - gamma, torch.full((20,), 1.4 / 0.4))
+
+
 def test_robust_divergences_forgive_outliers_where_squared_error_does_not() -> None:
     far = torch.tensor([4.0, 40.0])
     for kind in ("beta", "gamma"):
