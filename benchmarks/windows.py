@@ -1,11 +1,12 @@
 """Windows against prefixes: seconds a pass over all training targets, and NDCG@10 after equal training time.
 
     python benchmarks/windows.py --data_path=DIR --dataset=ml-1m [--models DreamRec DiffDiv] [--minutes 4]
-        [--preset paper]
+        [--preset paper] [--times 4]
 
 In one process. The pass is timed on batches drawn at random from it, windows and prefixes in turn, and the mean is
 multiplied by the number of batches. Then each kind of row trains for ``--minutes`` (validation not counted) from the
-same start; ``--minutes 0`` leaves that out. Prefixes come 512 a batch, about as many targets as 16 windows hold.
+same start; ``--minutes 0`` leaves that out. Prefixes come 512 a batch, about as many targets as 16 windows hold; with
+``--times N`` both batches are N times as large.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from recbole_diffusion.config import Config
 from recbole_diffusion.quick_start import Prepared, prepare
 
 KINDS: dict[str, dict[str, Any]] = {
-    "windows": {"train_on": "windows"},
+    "windows": {"train_on": "windows", "train_batch_size": 16},
     "prefixes": {"train_on": "prefixes", "train_batch_size": 512},
 }
 VALIDATIONS = 4
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--models", nargs="+", default=["DreamRec", "DiffDiv"])
     parser.add_argument("--preset", default="default")
+    parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=4)
     arguments = parser.parse_args()
@@ -71,6 +73,7 @@ def main() -> None:
         prepared = {}
         for kind, settings in KINDS.items():
             user = {"data_path": arguments.data_path, "seed": 0, **settings}
+            user["train_batch_size"] *= arguments.times
             config = Config(resolved.model_class, arguments.dataset, user, resolved.ours, arguments.preset)
             prepared[kind] = prepare(resolved, config)
         start = {name: value.clone() for name, value in prepared["windows"].model.state_dict().items()}
