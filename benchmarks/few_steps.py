@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import torch
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.data.batches import BatchSampler
-from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
+from recbole_diffusion.diffusion.samplers import make_step
 from recbole_diffusion.quick_start import prepare, run
 
 MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec")
@@ -68,12 +67,11 @@ def study(result: dict[str, Any], user: dict[str, Any], users: int | None, done:
         row = {**facts, "sampler": sampler, "steps": steps}
         if tuple(row.values()) in done:
             continue
-        recommender.reverse_timesteps = select_timesteps(settings.timesteps, steps)
         recommender.reverse_step = make_step(sampler, 0.0, settings.variance)
-        valid = trainer.evaluate(loaders.valid, load_best_model=False)
-        start = time.perf_counter()
-        test = trainer.evaluate(loaders.test, load_best_model=False)
-        row |= {"seconds": time.perf_counter() - start, "valid": valid["ndcg@10"], "test": test["ndcg@10"]}
+        with recommender.generating_in(steps):
+            valid = trainer.evaluate(loaders.valid, load_best_model=False)
+            test = trainer.evaluate(loaders.test, load_best_model=False)
+        row |= {"seconds": trainer.evaluate_seconds, "valid": valid["ndcg@10"], "test": test["ndcg@10"]}
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -160,7 +162,7 @@ def _plan(
                 config = _config(entry, dataset, own)
                 generation, curve = [], []
                 if "eval_seed" in config:
-                    curve = [steps for steps in curve_steps if _generates_in(steps, entry, dataset, own)]
+                    curve = _possible_steps(curve_steps, entry, config)
                     generation = list(eval_seeds) or [config["eval_seed"]]
                     own["eval_seed"] = config["eval_seed"] = generation[0]
                 fetch_files(config)
@@ -210,14 +212,15 @@ def _config(entry: Entry, dataset: str, own: Mapping[str, Any]) -> Config:
         raise UserError(f"{entry.label} on {dataset}: {error}") from error
 
 
-def _generates_in(steps: int, entry: Entry, dataset: str, own: Mapping[str, Any]) -> bool:
-    """Whether a diffusion model may be set to so many steps of generation."""
-    config = _config(entry, dataset, {**own, "sampling_steps": steps})
-    try:
-        registry.get_model(entry.model).model_class.config_class.from_config(config)
-    except UserError:
-        return False
-    return True
+def _possible_steps(curve_steps: Sequence[int], entry: Entry, config: Config) -> list[int]:
+    """Those numbers of steps of generation that the settings of a diffusion model allow."""
+    possible = []
+    for steps in curve_steps:
+        with contextlib.suppress(UserError):  # what else is wrong with the settings, the run will say
+            settings = registry.get_model(entry.model).model_class.config_class.from_config(config)
+            dataclasses.replace(settings, sampling_steps=steps)
+            possible.append(steps)
+    return possible
 
 
 def _check_protocol(runs: Sequence[Run]) -> None:

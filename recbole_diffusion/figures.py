@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from recbole_diffusion.evaluation.statistics import paired_differences
 from recbole_diffusion.evaluation.users import smaller_is_better
-from recbole_diffusion.tables import Record, label, user_means
+from recbole_diffusion.tables import Record, by_label, label, user_means
 from recbole_diffusion.worker import Run
 
 # Okabe and Ito's colours, without the yellow that is lost on white. Symbols and dashes repeat after another number, so
@@ -133,6 +133,15 @@ def _marker(style: Mapping[str, Any], size: int = 11) -> dict[str, Any]:
     return {"color": style["color"], "symbol": style["symbol"], "size": size}
 
 
+def _line(style: Mapping[str, Any]) -> dict[str, Any]:
+    return {"color": style["color"], "dash": style["dash"], "width": 1.5}
+
+
+def _named(name: str, in_legend: bool) -> dict[str, Any]:
+    """A model's traces are one entry of the legend, whichever panel they are in."""
+    return {"name": name, "legendgroup": name, "showlegend": in_legend}
+
+
 def _diversity(
     rows: Sequence[Mapping[str, Any]], styles: Mapping[str, Any], metric: str, shown: Callable[[str], str]
 ) -> Figure | None:
@@ -148,13 +157,10 @@ def _diversity(
             figure.add_scatter(
                 x=[row[f"test_{metric}_mean"]], error_x=_bar(row, metric, style),
                 y=[row[f"test_{name}_mean"]], error_y=_bar(row, name, style),
-                mode="markers", marker=_marker(style), name=label(row), legendgroup=label(row),
-                showlegend=index == 0, row=line, col=column,
+                mode="markers", marker=_marker(style), row=line, col=column, **_named(label(row), index == 0),
             )  # fmt: skip
-    note = (
-        "Each point is a model, its bars one standard deviation over training seeds. A diverse list that nobody likes "
-    )
-    note += "is worth little: look at the accuracy first."
+    note = "Each point is a model, its bars one standard deviation over training seeds. A diverse list that nobody "
+    note += "likes is worth little: look at the accuracy first."
     return Figure("diversity", "Accuracy against diversity", note, figure)
 
 
@@ -173,8 +179,7 @@ def _cost(
             style = styles[label(row)]
             figure.add_scatter(
                 x=[row[cost]], y=[row[f"test_{metric}_mean"]], error_y=_bar(row, metric, style),
-                mode="markers", marker=_marker(style), name=label(row), legendgroup=label(row),
-                showlegend=index == 0, row=line, col=column,
+                mode="markers", marker=_marker(style), row=line, col=column, **_named(label(row), index == 0),
             )  # fmt: skip
         figure.update_xaxes(**_log_axis([row[cost] for row in rows]), row=line, col=column)
     note = "Bars are one standard deviation over training seeds; logarithmic axes of time."
@@ -198,9 +203,8 @@ def _curves(
         spent += [seconds[0], seconds[-1]]
         for x, (line, column) in zip((epochs, seconds), places, strict=True):
             figure.add_scatter(
-                x=x, y=[entry["valid"][metric] for entry in curve], mode="lines", opacity=0.8,
-                line={"color": style["color"], "dash": style["dash"], "width": 1.5},
-                name=run.label, legendgroup=run.label, showlegend=run.label not in drawn, row=line, col=column,
+                x=x, y=[entry["valid"][metric] for entry in curve], mode="lines", opacity=0.8, line=_line(style),
+                row=line, col=column, **_named(run.label, run.label not in drawn),
             )  # fmt: skip
             drawn.add(run.label)
     if not drawn:
@@ -215,9 +219,7 @@ def _curves(
 def _differences(
     records: Mapping[Run, Record], baseline: str, metric: str, shown: Callable[[str], str]
 ) -> Figure | None:
-    own: dict[str, list[Run]] = {}
-    for run in records:
-        own.setdefault(run.label, []).append(run)
+    own = by_label(records)
     if baseline not in own or len(own) < 2:
         return None
     reference = user_means(own[baseline], metric)
@@ -271,8 +273,7 @@ def _steps(
             style = styles[str(name)]
             figure.add_scatter(
                 x=curve["steps"], y=curve[value], mode="lines+markers", marker=_marker(style, size=8),
-                line={"color": style["color"], "dash": style["dash"], "width": 1.5},
-                name=name, legendgroup=name, showlegend=index == 0, row=line, col=column,
+                line=_line(style), row=line, col=column, **_named(str(name), index == 0),
             )  # fmt: skip
         figure.update_xaxes(type="log", tickvals=sorted(points["steps"].unique()), row=line, col=column)
     figure.update_yaxes(rangemode="tozero", row=1, col=1)

@@ -27,7 +27,7 @@ h1 { font-size: 28px; } h2 { font-size: 23px; margin-top: 48px; border-bottom: 1
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
 th { border-bottom: 2px solid #555; } th:first-child, td:first-child { text-align: left; }
-.note, details { color: #444; font-size: 14px; max-width: 800px; overflow-wrap: anywhere; }
+.note { color: #444; font-size: 14px; max-width: 800px; overflow-wrap: anywhere; }
 """
 
 

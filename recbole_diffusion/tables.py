@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +69,7 @@ def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str,
     for dataset in dict.fromkeys(run.dataset for run in runs):
         finished = [run for run in runs if run.dataset == dataset and run in records]
         rows += _dataset_rows(finished, records)
-        _add_tests([row for row in rows if row["dataset"] == dataset], runs, records, baseline, metric)
+        _add_tests([row for row in rows if row["dataset"] == dataset], finished, baseline, metric)
     return rows
 
 
@@ -102,8 +102,7 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
     for run in runs:
         splits.setdefault(run.seed, set()).add(records[run]["split_sha256"])  # a random split is another a seed
     splits_differ = any(len(of_seed) > 1 for of_seed in splits.values())
-    for name in dict.fromkeys(run.label for run in runs):
-        own = [run for run in runs if run.label == name]
+    for own in by_label(runs).values():
         results = [records[run] for run in own]
         row: dict[str, Any] = {"dataset": own[0].dataset, "model": own[0].model, "preset": own[0].preset}
         row["runs"] = len(own)
@@ -146,31 +145,30 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _add_tests(
-    rows: list[dict[str, Any]], runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str
-) -> None:
+def _add_tests(rows: Sequence[dict[str, Any]], finished: Sequence[Run], baseline: str, metric: str) -> None:
     """To each row of a data set the paired test against the baseline, where both have finished runs."""
-    values = {}
-    for row in rows:
-        own = [
-            run
-            for run in runs
-            if run in records and (run.dataset, run.model, run.preset) == (row["dataset"], row["model"], row["preset"])
-        ]
-        values[own[0].label] = user_means(own, metric)
+    values = {name: user_means(own, metric) for name, own in by_label(finished).items()}
     tests = {
-        label: paired_test(of_users, values[baseline])
-        for label, of_users in values.items()
-        if label != baseline and baseline in values
+        name: paired_test(of_users, values[baseline])
+        for name, of_users in values.items()
+        if name != baseline and baseline in values
     }
     corrected = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
-    for row, label in zip(rows, values, strict=True):
-        test = tests.get(label)
+    for row in rows:
+        test = tests.get(label(row))
         row["baseline"], row["tested_metric"] = baseline, metric
         row["paired_users"] = test.users if test else None
         row["difference"] = test.difference if test else math.nan
         row["difference_low"], row["difference_high"] = (test.low, test.high) if test else (math.nan, math.nan)
-        row["p"], row["p_holm"] = (test.p_value, corrected[label]) if test else (math.nan, math.nan)
+        row["p"], row["p_holm"] = (test.p_value, corrected[label(row)]) if test else (math.nan, math.nan)
+
+
+def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """The runs of each model."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.label, []).append(run)
+    return found
 
 
 def user_means(runs: Sequence[Run], metric: str) -> pd.Series:
