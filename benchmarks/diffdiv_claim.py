@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from plotly.subplots import make_subplots
+from results_file import append_rows, read_rows
 
 from recbole_diffusion.quick_start import Prepared, run
 
@@ -149,20 +149,18 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=None)
     arguments = parser.parse_args()
 
-    def finished() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
-
     wanted = [(name, seed) for seed in arguments.seeds for name in KINDS]
     for name, seed in wanted[arguments.part[0] :: arguments.part[1]]:
-        if sum((row["kind"], row["seed"]) == (name, seed) for row in finished()) == len(KINDS[name].values):
+        if sum((row["kind"], row["seed"]) == (name, seed) for row in read_rows(arguments.out)) == len(
+            KINDS[name].values
+        ):
             continue
-        rows = measure(KINDS[name], seed)
-        with arguments.out.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps({"kind": name, "seed": seed, **row}) + "\n" for row in rows))
+        append_rows(arguments.out, *({"kind": name, "seed": seed, **row} for row in measure(KINDS[name], seed)))
+    rows = read_rows(arguments.out)
     for split in ("valid", "test"):
-        print(f"\n{split}:\n\n{table(finished(), split)}")
+        print(f"\n{split}:\n\n{table(rows, split)}")
     if arguments.picture:
-        draw(finished(), "test", arguments.picture)
+        draw(rows, "test", arguments.picture)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ needs matplotlib.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from results_file import append_rows, read_rows
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
@@ -72,8 +72,7 @@ def study(result: dict[str, Any], user: dict[str, Any], users: int | None, done:
             valid = trainer.evaluate(loaders.valid, load_best_model=False)
             test = trainer.evaluate(loaders.test, load_best_model=False)
         row |= {"seconds": trainer.evaluate_seconds, "valid": valid["ndcg@10"], "test": test["ndcg@10"]}
-        with out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_rows(out, row)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -132,10 +131,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=None)
     arguments = parser.parse_args()
 
-    def read(path: Path | None) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
-
-    done = {tuple(r[name] for name in KEY) for r in read(arguments.out)}
+    done = {tuple(r[name] for name in KEY) for r in read_rows(arguments.out)}
     user = {"seed": 0, **({"data_path": arguments.data_path} if arguments.data_path else {})}
     for model in arguments.models:
         asked = (model, arguments.preset, arguments.dataset, arguments.epochs, arguments.users)
@@ -143,15 +139,14 @@ def main() -> None:
             continue
         change = {} if arguments.epochs is None else {"epochs": arguments.epochs}
         wanted = {"model": model, "dataset": arguments.dataset, "preset": arguments.preset, "seed": 0, "change": change}
-        runs = [r for r in read(arguments.runs) if all(r[key] == value for key, value in wanted.items())]
+        runs = [r for r in read_rows(arguments.runs) if all(r[key] == value for key, value in wanted.items())]
         if not runs:
             result = run(model, arguments.dataset, settings={**user, **change}, preset=arguments.preset)
             runs = [{**result, "change": change}]
             if arguments.runs:
-                with arguments.runs.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(runs[0]) + "\n")
+                append_rows(arguments.runs, runs[0])
         study(runs[0], user, arguments.users, done, arguments.out)
-    rows = read(arguments.out)
+    rows = read_rows(arguments.out)
     print(table(rows))
     if arguments.picture:
         draw(rows, arguments.picture)

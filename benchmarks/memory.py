@@ -17,9 +17,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from results_file import append_rows, read_rows
 
 PER_USER, ITEMS, LENGTH, BATCHES = 200, 100_000, 50, 50
 KINDS = ("ours", "recbole")
@@ -84,8 +84,7 @@ def main() -> None:
         return
     if arguments.out is None:
         parser.error("--out is needed")
-    lines = arguments.out.read_text(encoding="utf-8").splitlines() if arguments.out.exists() else []
-    results: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    results = read_rows(arguments.out)
     sizes = {"ours": arguments.millions, "recbole": arguments.recbole_millions}
     for millions in sorted({*arguments.millions, *arguments.recbole_millions}):
         with tempfile.TemporaryDirectory() as name:
@@ -97,8 +96,7 @@ def main() -> None:
                 done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=name)
                 result = {"kind": kind, "millions": millions, **json.loads(done.stdout.splitlines()[-1])}
                 results.append(result)
-                with arguments.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(result) + "\n")
+                append_rows(arguments.out, result)
     print("| histories | million interactions | peak GB | start-up s | ms a batch | batches an epoch |")
     print("|---|---|---|---|---|---|")
     for r in sorted(results, key=lambda r: (r["kind"], r["millions"])):

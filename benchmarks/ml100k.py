@@ -17,12 +17,13 @@ is ``recbole-diffusion run --model=M --dataset=ml-100k --preset=P --seed=S --key
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from results_file import append_rows, read_rows
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
@@ -228,22 +229,17 @@ def main() -> None:
     arguments = parser.parse_args()
     study = STUDIES[arguments.study]
 
-    def finished() -> list[dict[str, Any]]:
-        lines = arguments.out.read_text(encoding="utf-8").splitlines() if arguments.out.exists() else []
-        return [json.loads(line) for line in lines]
-
     wanted = [(row, seed) for seed in arguments.seeds for row in study.rows]
     wanted = [(row, seed) for row, seed in wanted if arguments.only is None or row.model in arguments.only]
     wanted = [(row, seed) for row, seed in wanted if row.preset in arguments.presets]
     for row, seed in wanted[arguments.part[0] :: arguments.part[1]]:
-        if any(row.of(r) and r["seed"] == seed for r in finished()):
+        if any(row.of(r) and r["seed"] == seed for r in read_rows(arguments.out)):
             continue
-        result = train(row, seed, finished(), study.reads_test)
+        result = train(row, seed, read_rows(arguments.out), study.reads_test)
         if study.reads_test:
             read_test(result)
-        with arguments.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
-    print(table(study, finished()))
+        append_rows(arguments.out, result)
+    print(table(study, read_rows(arguments.out)))
 
 
 if __name__ == "__main__":
