@@ -5,26 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-import recbole_diffusion
-from recbole_diffusion import registry, report
+from recbole_diffusion import registry, report, runner
 from recbole_diffusion.checkpoint import plain
 from recbole_diffusion.config import PATHS, Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
-from recbole_diffusion.evaluation.users import has_user_values, smaller_is_better
-from recbole_diffusion.progress import duration
+from recbole_diffusion.evaluation.users import has_user_values
 from recbole_diffusion.settings import UserError, did_you_mean, load_settings
 from recbole_diffusion.space import shipped_space
-from recbole_diffusion.tables import Record, metric_names
 from recbole_diffusion.tuned import Best, read_best, study_title
 from recbole_diffusion.worker import Run
 
@@ -74,7 +66,7 @@ def compare(
     ``out`` gets ``results.csv``, ``results.md`` and ``report.html`` (:func:`recbole_diffusion.report.write`).
 
     Runs that ``out`` has already are kept. Each run is a process of its own, one at a time; its progress is shown on
-    standard output.
+    standard output. Several processes may share ``out``: each takes runs that no other has.
 
     Args:
         models: names as ``run`` takes them, with ``:paper`` for that preset.
@@ -114,13 +106,7 @@ def compare(
     elif baseline not in labels:
         raise UserError(f"baseline={baseline!r}: is not one of --models, {', '.join(labels)}.")
     metric = _metric(metric, [run for run in runs if run.label == baseline])
-    # All are looked at before any is run: a run of other settings is found at once.
-    kept = {run: _finished(run) for run in runs}
-    records = {run: record for run, record in kept.items() if record}
-    failed = _run_missing(runs, records, Path(out), baseline, metric)
-    if png and records:
-        report.write(Path(out), runs, records, baseline, metric, png)
-    return failed
+    return runner.make(runs, Path(out), baseline, metric, png)
 
 
 def _entries(models: Sequence[str]) -> list[Entry]:
@@ -253,121 +239,6 @@ def _metric(metric: str | None, runs: Sequence[Run]) -> str:
     return metric.lower()
 
 
-def _finished(run: Run) -> Record | None:
-    """The result of a run that was made before, or None.
-
-    Raises:
-        UserError: it was made with other settings or data.
-    """
-    file = run.file(".json")
-    if not file.is_file() or not run.file(".npz").is_file():
-        return None
-    record = json.loads(file.read_text(encoding="utf-8"))
-    facts = ("eval_seeds", "curve_steps", "data_sha256")
-    had = {**record["settings"], **{name: record.get(name) for name in facts}}
-    wanted = {**run.resolved, **{name: getattr(run, name) for name in facts}}
-    other = [key for key in sorted(had.keys() | wanted.keys()) if had.get(key) != wanted.get(key)]
-    if other:
-        differences = ", ".join(f"{key}={had.get(key)!r} and not {wanted.get(key)!r}" for key in other)
-        raise UserError(f"{file}: was made with {differences}. Take another --out, or remove that file.")
-    record["tuning"] = run.tuning  # a search may have found the default, or have gone on without a better one
-    return record
-
-
 def _as_read_back(value: Any) -> Any:
     """``value`` as JSON gives it back, so that a setting equals the one in a file."""
     return json.loads(json.dumps(value))
-
-
-def _run_missing(runs: list[Run], records: dict[Run, Record], out: Path, baseline: str, metric: str) -> int:
-    """Make every run that has no record; tables after each. Returns how many failed."""
-    shown = metric_names(runs[0].resolved["metrics"])(metric)
-    missing = [run for run in runs if run not in records]
-    if records:
-        print(f"{len(records)} of {len(runs)} runs are finished and kept.", flush=True)
-        report.write(out, runs, records, baseline, metric)
-    failed = 0
-    try:
-        for place, run in enumerate(missing):
-            title = f"run {runs.index(run) + 1} of {len(runs)}: {run.label} on {run.dataset}, seed {run.seed}"
-            print(f"{title} ... ", end="", flush=True)
-            status = start(run, out.absolute())
-            record = _finished(run) if status == 0 else None
-            if record is None:
-                failed += 1
-                print(f"FAILED: {_reason(run, status)}; log: {run.file('.log')}", flush=True)
-                continue
-            records[run] = record
-            report.write(out, runs, records, baseline, metric)
-            parts = [f"{shown} {_mean_test(record, metric):.4f}, {duration(record['seconds'])}"]
-            left = _seconds_left(missing[place + 1 :], records)
-            parts += [f"about {duration(left)} left"] if left else []
-            print("; ".join([*parts, f"best so far {_best(run.dataset, records, metric)}"]), flush=True)
-    except KeyboardInterrupt:
-        print()
-        kept = f"{len(records)} of {len(runs)} runs are finished and kept; the same command goes on"
-        raise KeyboardInterrupt(kept) from None
-    written = ", ".join(str(out / name) for name in ("report.html", "results.md", "results.csv"))
-    print(written if records else "No run has finished: there is no table.")
-    return failed
-
-
-def start(run: Run, out: Path) -> int:
-    """Make a run in a process of its own that works in ``out``; returns its exit status."""
-    out.mkdir(parents=True, exist_ok=True)
-    Path(run.folder).mkdir(parents=True, exist_ok=True)
-    here = str(Path(recbole_diffusion.__file__).parents[1])
-    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    with run.file(".log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "recbole_diffusion.worker"],
-            cwd=out, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=log, stderr=log,
-        )  # fmt: skip
-        try:
-            process.communicate(json.dumps(vars(run)).encode())
-        except BaseException:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            raise
-    return process.returncode
-
-
-def _reason(run: Run, status: int) -> str:
-    """Why a run failed: the last line of its log, or what ended it."""
-    if status < 0:
-        return f"ended by signal {-status}"
-    lines = run.file(".log").read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), f"exit status {status}")
-
-
-def _seconds_left(missing: Sequence[Run], records: Mapping[Run, Record]) -> float:
-    """An estimate from runs of the same model on the same data set, else on that data set, else from all."""
-    closest: tuple[Callable[[Run, Run], bool], ...] = (
-        lambda a, b: (a.dataset, a.label) == (b.dataset, b.label),
-        lambda a, b: a.dataset == b.dataset,
-        lambda a, b: True,
-    )
-    total = 0.0
-    for run in missing:
-        alike = ([r["seconds"] for done, r in records.items() if like(run, done)] for like in closest)
-        total += float(np.mean(next(seconds for seconds in alike if seconds)))
-    return total
-
-
-def _mean_test(record: Record, metric: str) -> float:
-    return float(np.mean([test[metric] for test in record["tests"]]))
-
-
-def _best(dataset: str, records: Mapping[Run, Record], metric: str) -> str:
-    """The model with the best mean over its finished seeds."""
-    tests: dict[str, list[float]] = {}
-    for run, record in records.items():
-        if run.dataset == dataset:
-            tests.setdefault(run.label, []).append(_mean_test(record, metric))
-    means = {label: float(np.mean(values)) for label, values in tests.items()}
-    best = (min if smaller_is_better(metric) else max)(means, key=means.__getitem__)
-    return f"{best} {means[best]:.4f}"

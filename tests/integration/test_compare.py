@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Built
+from filelock import FileLock
 from markov import write_atomic
 
-from recbole_diffusion import compare, tables
+from recbole_diffusion import compare, runner, tables
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.data.fingerprint import dataset_hash, describe_split
 from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, ranked_users
@@ -120,7 +121,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return 2
         return 0
 
-    monkeypatch.setattr(compare, "start", start)
+    monkeypatch.setattr(runner, "start", start)
     return names
 
 
@@ -274,6 +275,36 @@ def test_a_run_that_fails_leaves_the_others(
     assert list(pd.read_csv("out/results.csv").model) == ["DreamRec", "Pop"]
 
 
+def test_a_run_that_another_process_makes_is_left_to_it(
+    random_data: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock("out/locks/random-BPR-default-seed0.lock"):
+        assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
+    assert started == ["Pop/0"]
+    assert "1 of 2 runs are left to other processes" in capsys.readouterr().out
+    assert list(pd.read_csv("out/results.csv").model) == ["Pop"]
+    assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
+    assert started == ["Pop/0", "BPR/0"]
+    assert "left to other" not in capsys.readouterr().out
+
+
+def test_what_another_process_makes_meanwhile_is_not_made_again(
+    random_data: Path, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = runner.start
+
+    def start(run: Run, out: Path) -> int:
+        if run.model == "Pop":  # the other process has made the next run before this one is done
+            monkeypatch.setattr(runner, "start", alone)
+            assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
+        return alone(run, out)
+
+    monkeypatch.setattr(runner, "start", start)
+    assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
+    assert started == ["BPR/0", "Pop/0"]
+    assert sorted(pd.read_csv("out/results.csv").model) == ["BPR", "Pop"]
+
+
 def test_different_splits_are_said_and_common_users_paired(random_data: Path, started: list[str]) -> None:
     everyone = {"user_inter_num_interval": "[0,inf)"}
     assert comparison(random_data, "BPR", "WindowSASRec", seeds=[0], settings=everyone) == 0
@@ -283,7 +314,7 @@ def test_different_splits_are_said_and_common_users_paired(random_data: Path, st
 
 def test_settings_of_one_model_and_of_one_preset(random_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned: list[Run] = []
-    monkeypatch.setattr(compare, "_run_missing", lambda runs, *_: planned.extend(runs) or 0)
+    monkeypatch.setattr(runner, "make", lambda runs, *_: planned.extend(runs) or 0)
     own = {"epochs": 7, "DreamRec.timesteps": 50, "DreamRec:paper.timesteps": 60, "DreamRec.epochs": 8}
     comparison(random_data, "DreamRec", "DreamRec:paper", "Pop", seeds=[4], settings=own)
     found = {run.label: (run.resolved.get("timesteps"), run.resolved["epochs"], run.preset) for run in planned}
@@ -355,6 +386,24 @@ def test_names_of_metrics() -> None:
 def command(folder: Path, *arguments: str) -> list[str]:
     base = [sys.executable, "-m", "recbole_diffusion", "compare", "--datasets=random", f"--data_path={folder}"]
     return [*base, "--MAX_ITEM_LIST_LENGTH=10", "--out=out", *arguments]
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_comparison(random_data: Path) -> None:
+    here = str(Path(compare.__file__).parents[1])
+    arguments = command(random_data, "--models=BPR,Pop,ItemKNN", "--seeds=0,1", "--BPR.epochs=5")
+    both = [
+        subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": here}, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    shown = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], shown
+    made = [line.split(" ... ")[0] for text in shown for line in text.splitlines() if line.startswith("run ")]
+    titles = [(model, seed) for seed in (0, 1) for model in ("BPR", "Pop", "ItemKNN")]
+    assert sorted(made) == [f"run {n} of 6: {m} on random, seed {seed}" for n, (m, seed) in enumerate(titles, 1)]
+    table = pd.read_csv("out/results.csv")
+    assert sorted(table.model) == ["BPR", "ItemKNN", "Pop"] and set(table.runs) == {2}
+    assert "ItemKNN" in Path("out/report.html").read_text()
 
 
 @pytest.mark.slow

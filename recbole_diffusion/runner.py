@@ -1,0 +1,208 @@
+"""The runs of a comparison that are missing, made one after the other, and what is shown meanwhile.
+
+Several processes can make the runs of one folder: a run is locked by the process that makes it, the report by the one
+that writes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+import recbole_diffusion
+from recbole_diffusion import report
+from recbole_diffusion.evaluation.users import smaller_is_better
+from recbole_diffusion.progress import duration
+from recbole_diffusion.settings import UserError
+from recbole_diffusion.tables import Record, metric_names
+from recbole_diffusion.worker import Run
+
+_STOP_SECONDS = 30
+
+
+def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool = False) -> int:
+    """Make every run that is not finished yet; tables and report after each.
+
+    A run that another process is making is left to it. The process that ends last has every run in its report.
+
+    Args:
+        runs: all runs of the comparison.
+        out: folder of everything that is written.
+        baseline: label of the model that the others are tested against.
+        metric: what is tested, in the lower case of results: ``ndcg@10``.
+        png: write the figures as PNG files too, at the end.
+
+    Returns:
+        How many runs failed in this process.
+
+    Raises:
+        UserError: a finished run had other settings or data.
+    """
+    # All are looked at before any is made: a run of other settings is found at once.
+    records: dict[Run, Record] = {}
+    _read_finished(runs, records)
+    if records:
+        print(f"{len(records)} of {len(runs)} runs are finished and kept.", flush=True)
+        _write_report(runs, records, out, baseline, metric)
+    shown = metric_names(runs[0].resolved["metrics"])(metric)
+    failed = 0
+    try:
+        for place, run in enumerate(runs):
+            if run in records:
+                continue
+            with _claimed(run, out) as ours:
+                record = finished(run)  # another process may have made it meanwhile
+                if not ours or record:
+                    continue
+                title = f"run {place + 1} of {len(runs)}: {run.label} on {run.dataset}, seed {run.seed}"
+                print(f"{title} ... ", end="", flush=True)
+                status = start(run, out.absolute())
+                record = finished(run) if status == 0 else None
+            if record is None:
+                failed += 1
+                print(f"FAILED: {_reason(run, status)}; log: {run.file('.log')}", flush=True)
+                continue
+            _write_report(runs, records, out, baseline, metric)
+            parts = [f"{shown} {_mean_test(record, metric):.4f}, {duration(record['seconds'])}"]
+            left = _seconds_left([later for later in runs[place + 1 :] if later not in records], records)
+            parts += [f"about {duration(left)} left"] if left else []
+            print("; ".join([*parts, f"best so far {_best(run.dataset, records, metric)}"]), flush=True)
+    except KeyboardInterrupt:
+        print()
+        kept = f"{len(records)} of {len(runs)} runs are finished and kept; the same command goes on"
+        raise KeyboardInterrupt(kept) from None
+    if png:
+        _write_report(runs, records, out, baseline, metric, png)
+    _read_finished(runs, records)
+    others = len(runs) - len(records) - failed
+    if others:
+        print(f"{others} of {len(runs)} runs are left to other processes; the last to end has them in its report.")
+    written = ", ".join(str(out / name) for name in ("report.html", "results.md", "results.csv"))
+    print(written if records else "No run has finished: there is no table.")
+    return failed
+
+
+def finished(run: Run) -> Record | None:
+    """The result of a run that was made before, or None.
+
+    Raises:
+        UserError: it was made with other settings or data.
+    """
+    file = run.file(".json")
+    if not file.is_file() or not run.file(".npz").is_file():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    facts = ("eval_seeds", "curve_steps", "data_sha256")
+    had = {**record["settings"], **{name: record.get(name) for name in facts}}
+    wanted = {**run.resolved, **{name: getattr(run, name) for name in facts}}
+    other = [key for key in sorted(had.keys() | wanted.keys()) if had.get(key) != wanted.get(key)]
+    if other:
+        differences = ", ".join(f"{key}={had.get(key)!r} and not {wanted.get(key)!r}" for key in other)
+        raise UserError(f"{file}: was made with {differences}. Take another --out, or remove that file.")
+    record["tuning"] = run.tuning  # a search may have found the default, or have gone on without a better one
+    return record
+
+
+def _read_finished(runs: Sequence[Run], records: dict[Run, Record]) -> None:
+    """Add to ``records`` what is finished."""
+    for run in runs:
+        if run not in records and (record := finished(run)):
+            records[run] = record
+
+
+def _write_report(
+    runs: Sequence[Run], records: dict[Run, Record], out: Path, baseline: str, metric: str, png: bool = False
+) -> None:
+    """Add what other processes have finished to ``records``, and write the report of all."""
+    with FileLock(_lock_file(out, "report")):
+        _read_finished(runs, records)
+        if records:
+            report.write(out, runs, records, baseline, metric, png)
+
+
+@contextlib.contextmanager
+def _claimed(run: Run, out: Path) -> Iterator[bool]:
+    """Whether the run is this process's to make; it is until the end of the block, or of the process."""
+    lock = FileLock(_lock_file(out, "-".join((run.dataset, run.model, run.preset, f"seed{run.seed}"))))
+    with contextlib.suppress(Timeout):
+        lock.acquire(blocking=False)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def _lock_file(out: Path, name: str) -> Path:
+    """A file to lock; it is left where it is, since removing it would let two processes hold it."""
+    folder = out / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.lock"
+
+
+def start(run: Run, out: Path) -> int:
+    """Make a run in a process of its own that works in ``out``; returns its exit status."""
+    out.mkdir(parents=True, exist_ok=True)
+    Path(run.folder).mkdir(parents=True, exist_ok=True)
+    here = str(Path(recbole_diffusion.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    with run.file(".log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "recbole_diffusion.worker"],
+            cwd=out, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            process.communicate(json.dumps(vars(run)).encode())
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            raise
+    return process.returncode
+
+
+def _reason(run: Run, status: int) -> str:
+    """Why a run failed: the last line of its log, or what ended it."""
+    if status < 0:
+        return f"ended by signal {-status}"
+    lines = run.file(".log").read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), f"exit status {status}")
+
+
+def _seconds_left(missing: Sequence[Run], records: Mapping[Run, Record]) -> float:
+    """An estimate from runs of the same model on the same data set, else on that data set, else from all."""
+    closest: tuple[Callable[[Run, Run], bool], ...] = (
+        lambda a, b: (a.dataset, a.label) == (b.dataset, b.label),
+        lambda a, b: a.dataset == b.dataset,
+        lambda a, b: True,
+    )
+    total = 0.0
+    for run in missing:
+        alike = ([r["seconds"] for done, r in records.items() if like(run, done)] for like in closest)
+        total += float(np.mean(next(seconds for seconds in alike if seconds)))
+    return total
+
+
+def _mean_test(record: Record, metric: str) -> float:
+    return float(np.mean([test[metric] for test in record["tests"]]))
+
+
+def _best(dataset: str, records: Mapping[Run, Record], metric: str) -> str:
+    """The model with the best mean over its finished seeds."""
+    tests: dict[str, list[float]] = {}
+    for run, record in records.items():
+        if run.dataset == dataset:
+            tests.setdefault(run.label, []).append(_mean_test(record, metric))
+    means = {label: float(np.mean(values)) for label, values in tests.items()}
+    best = (min if smaller_is_better(metric) else max)(means, key=means.__getitem__)
+    return f"{best} {means[best]:.4f}"
