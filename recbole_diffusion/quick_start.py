@@ -73,7 +73,8 @@ def run(
     logger.info(f"valid: {_line(trained['valid'])}")
     logger.info(f"test:  {_line(test)}   (mask_history={config['mask_history']})")
     if examples:
-        for line in example_recommendations(prepared.model, prepared.loaders, titles, config, examples):
+        rerank = prepared.trainer.eval_collector.rerank
+        for line in example_recommendations(prepared.model, prepared.loaders, titles, config, examples, rerank):
             logger.info(line)
     return {
         "model": wanted.model,

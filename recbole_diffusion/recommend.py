@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,8 +24,18 @@ def item_titles(config: Any, dataset: Dataset) -> list[str]:
 
 
 @torch.no_grad()
-def example_recommendations(model: Any, loaders: Loaders, titles: list[str], config: Any, count: int) -> list[str]:
-    """Lines on the first test user: the latest items, the one held out, and the ``count`` best-scored new ones."""
+def example_recommendations(
+    model: Any,
+    loaders: Loaders,
+    titles: list[str],
+    config: Any,
+    count: int,
+    rerank: Callable[[Tensor, int], Tensor],
+) -> list[str]:
+    """Lines on the first test user: the latest items, the one held out, and the ``count`` best new ones.
+
+    ``rerank`` gives the scores [1, n_items] under which lists of so many are best, as the evaluation does.
+    """
     dataset = loaders.test.dataset
     row = dataset[[0]].to(config["device"])
     user, target = row[dataset.uid_field].item(), row[dataset.iid_field].item()
@@ -36,7 +47,8 @@ def example_recommendations(model: Any, loaders: Loaders, titles: list[str], con
     model.eval()
     scores = _scores(model, row, dataset)
     scores[seen[seen != target]] = -torch.inf
-    best = scores.topk(min(count, len(titles) - 1)).indices.tolist()
+    count = min(count, len(titles) - 1)
+    best = rerank(scores[None], count)[0].topk(count).indices.tolist()
     token = dataset.field2id_token[dataset.uid_field][user]
     return [
         f"User {token}, last items: " + "; ".join(titles[item] for item in seen[-3:].tolist()),

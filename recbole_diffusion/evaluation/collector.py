@@ -51,17 +51,18 @@ class SafeCollector(Collector):
         if need("data.item_vectors"):
             self.data_struct.set("data.item_vectors", interaction_vectors(dataset.inter_matrix()))
 
+    def rerank(self, scores: Tensor, k: int) -> Tensor:
+        """Scores [users, n_items] whose best ``k`` are what ``mmr_weight`` asks for; the same ones where it is None."""
+        if self.config["mmr_weight"] is None:
+            return scores
+        categories = self.data_struct["data.item_categories"].to(scores.device)
+        weight, candidates = self.config["mmr_weight"], self.config["mmr_candidates"]
+        return maximal_marginal_relevance(scores, categories, weight, candidates, k)
+
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
     ) -> None:
-        if self.config["mmr_weight"] is not None:
-            scores_tensor = maximal_marginal_relevance(
-                scores_tensor,
-                self.data_struct["data.item_categories"].to(scores_tensor.device),
-                self.config["mmr_weight"],
-                self.config["mmr_candidates"],
-                max(self.topk),
-            )
+        scores_tensor = self.rerank(scores_tensor, max(self.topk))
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self.register.need("rec.items"):
             lists = self.data_struct["rec.items"][-len(scores_tensor) :]  # a view: [batch, max k]

@@ -13,7 +13,9 @@ import torch
 from conftest import Built
 from markov import write_atomic
 
+from recbole_diffusion.evaluation.collector import item_categories
 from recbole_diffusion.quick_start import run
+from recbole_diffusion.recommend import example_recommendations
 from recbole_diffusion.settings import UserError
 
 OURS = ["ILD", "EmbeddingILD", "CategoryCoverage", "CategoryEntropy", "Novelty"]
@@ -141,6 +143,25 @@ def test_re_ranking_makes_the_lists_of_every_model_more_diverse(
     assert evaluate(build, model, film_data, **settings, mmr_weight=1.0) == plain
     diverse = evaluate(build, model, film_data, **settings, mmr_weight=0.0)
     assert diverse["ild@5"] > plain["ild@5"] + 0.05
+
+
+def test_re_ranking_is_seen_in_the_examples(film_data: Path, build: Callable[..., Built]) -> None:
+    def listed(mmr_weight: float | None) -> torch.Tensor:
+        settings = {"metrics": ["ILD"], "category_field": "genre", "mmr_weight": mmr_weight, **SMALL}
+        built = build("DreamRec", dataset="films", data_path=str(film_data), **settings)
+        built.trainer.eval_collector.data_collect(built.loaders.train)
+        tokens = [str(item) for item in range(built.loaders.test.dataset.item_num)]
+        rerank = built.trainer.eval_collector.rerank
+        lines = example_recommendations(built.model, built.loaders, tokens, built.config, 8, rerank)
+        items = torch.tensor([int(line.split(". ")[1]) for line in lines[3:]])
+        assert len(items.unique()) == 8
+        return item_categories(built.config, list(built.loaders.test.dataset.field2id_token["item_id"]))[items]
+
+    def distance(categories: torch.Tensor) -> float:
+        shared = categories.float() @ categories.float().T
+        return float((shared == 0).float().mean())
+
+    assert distance(listed(0.0)) > distance(listed(1.0)) == distance(listed(None))
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,9 @@ def test_examples_never_list_what_the_user_has_seen(random_data: Path, build: Ca
         feat = getattr(loader.dataset, "events", None)
         feat = loader.dataset.inter_feat if feat is None else feat
         seen |= set(feat["item_id"][feat["user_id"] == user].tolist())
-    lines = example_recommendations(built.model, built.loaders, titles, built.config, 30)
+    lines = example_recommendations(
+        built.model, built.loaders, titles, built.config, 30, built.trainer.eval_collector.rerank
+    )
     listed = {int(line.split(". ")[1]) for line in lines[3:]}
     target = int(test[[0]]["item_id"])
     unseen = set(range(1, 31)) - (seen - {target})
