@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -40,7 +41,8 @@ what is written:
   DIR/runs/DATASET/MODEL/      seedK.json (result), seedK.npz (metrics of each user), seedK.log
   DIR/saved, log, log_tensorboard
 
-Stop it with Ctrl-C and give the same command again: finished runs are kept. Settings that differ from a finished run's
+Stop it with Ctrl-C and give the same command again: finished runs are kept. Given several times at once, each process
+makes other runs of the same DIR. Settings that differ from a finished run's
 are an error. Exit status 1: some runs failed; 2: the command is wrong; 130: stopped.
 """
 
@@ -221,6 +223,7 @@ def _split_config_files(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
     known, rest = _parser().parse_known_args(_split_config_files(sys.argv[1:] if arguments is None else arguments))
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _call(known, _settings(rest))
     except UserError as error:
@@ -229,6 +232,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: Any) -> None:
+    """A scheduler that ends a job is as good as Ctrl-C: what runs is ended in order."""
+    raise KeyboardInterrupt
 
 
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:

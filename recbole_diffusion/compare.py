@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,9 +34,6 @@ _PROTOCOL = (
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "valid_metric",
     "category_field", "tail_ratio", "mmr_candidates",
 )  # fmt: skip
-# Where a run is made and what it shows changes no result.
-_NO_RESULT = ("device", "data_path", "checkpoint_dir", "show_progress", "state", "worker")
-_STOP_SECONDS = 30
 
 
 class Entry(NamedTuple):
@@ -91,15 +88,18 @@ def compare(
         UserError: a name or setting that does not exist or does not fit, or a finished run that had other settings.
     """
     user = load_settings(config_files, settings)
+    curve_steps = sorted(set(curve_steps))
+    if Path(out).exists() and not Path(out).is_dir():
+        raise UserError(f"out={str(out)!r}: is no folder.")
     if png:
         report.check_png()
     if min(curve_steps, default=1) < 1:
-        raise UserError(f"curve_steps={list(curve_steps)}: must be 1 or more.")
+        raise UserError(f"curve_steps={curve_steps}: must be 1 or more.")
     runs = _plan(_entries(models), datasets, seeds, eval_seeds, curve_steps, user, tuned, Path(out).absolute())
     if eval_seeds and not any(run.eval_seeds for run in runs):
         raise UserError(f"eval_seeds={list(eval_seeds)}: none of --models draws noise to generate.")
     if curve_steps and not any(run.curve_steps for run in runs):
-        raise UserError(f"curve_steps={list(curve_steps)}: none of --models generates in so many steps.")
+        raise UserError(f"curve_steps={curve_steps}: none of --models generates in so many steps.")
     labels = list(dict.fromkeys(run.label for run in runs))
     if baseline is None:
         baseline = next((run.label for run in runs if not run.eval_seeds), labels[0])
@@ -155,8 +155,7 @@ def _plan(
                 where = config["data_path"]
                 hashes[where] = hashes.get(where) or dataset_hash(config)
                 folder = out / "runs" / dataset / entry.label.replace(":", "-")
-                resolved = {key: value for key, value in config.final_config_dict.items() if key not in _NO_RESULT}
-                settings = _as_read_back(plain(resolved))
+                settings = _as_read_back(plain(runner.that_count(config.final_config_dict)))
                 runs.append(
                     Run(
                         dataset, entry.model, entry.preset, seed, generation, curve, own, settings, best.cost,
@@ -181,29 +180,43 @@ def _tuned(entry: Entry, dataset: str, folder: str | Path | None) -> Best:
     """What ``tune`` found for a model; nothing for one without a study that no search space ships for."""
     if folder is None:
         return Best({}, "")
-    ours = registry.get_model(entry.model).ours
     if not Path(folder).is_dir():
         raise UserError(f"tuned={str(folder)!r}: is no folder.")
     study = Path(folder, study_title(entry.model, dataset, entry.preset))
-    if not study.is_dir() and shipped_space(entry.model, ours) is None:
+    if not study.is_dir() and shipped_space(entry.model, _resolved(entry, dataset).ours) is None:
         return Best({}, "not tuned")
     return read_best(Path(folder), entry.model, dataset, entry.preset)
 
 
 def _config(entry: Entry, dataset: str, own: Mapping[str, Any]) -> Config:
-    try:
-        resolved = registry.get_model(entry.model)
+    resolved = _resolved(entry, dataset)
+    with _named(entry, dataset):
         return Config(resolved.model_class, dataset, dict(own), resolved.ours, entry.preset)
+
+
+def _resolved(entry: Entry, dataset: str) -> registry.Resolved:
+    with _named(entry, dataset):
+        return registry.get_model(entry.model)
+
+
+@contextlib.contextmanager
+def _named(entry: Entry, dataset: str) -> Iterator[None]:
+    """Errors say which model they are of."""
+    try:
+        yield
     except (UserError, ImportError) as error:  # RecBole does not declare all that its models import
         raise UserError(f"{entry.label} on {dataset}: {error}") from error
 
 
 def _possible_steps(curve_steps: Sequence[int], entry: Entry, config: Config) -> list[int]:
     """Those numbers of steps of generation that the settings of a diffusion model allow."""
+    if not curve_steps:
+        return []
+    with _named(entry, config["dataset"]):
+        settings = _resolved(entry, config["dataset"]).model_class.config_class.from_config(config)
     possible = []
     for steps in curve_steps:
-        with contextlib.suppress(UserError):  # what else is wrong with the settings, the run will say
-            settings = registry.get_model(entry.model).model_class.config_class.from_config(config)
+        with contextlib.suppress(UserError):
             dataclasses.replace(settings, sampling_steps=steps)
             possible.append(steps)
     return possible

@@ -7,6 +7,7 @@ RecBole reads a missing key as None, takes an unknown one in silence, evaluates 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -106,6 +107,9 @@ class Config(RecBoleConfig):
         except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
             raise UserError(f"settings of {model_class.__name__} on {dataset}: {error}") from error
         self.final_config_dict["preset"] = preset
+        own = Path(settings.get("data_path") or self.internal_config_dict["data_path"], dataset)
+        if own.is_dir():  # RecBole takes its own ml-100k whatever data_path says
+            self.final_config_dict["data_path"] = str(own)
         RunSettings.from_config(self)
         if self["precision"] == "bf16" and model_class.type != ModelType.SEQUENTIAL:
             raise UserError(f"precision=bf16: only sequential models train in it; {model_class.__name__} is none.")

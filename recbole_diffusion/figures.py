@@ -172,7 +172,7 @@ def _bar(row: Mapping[str, Any], name: str, style: Mapping[str, Any]) -> dict[st
 def _cost(
     rows: Sequence[Mapping[str, Any]], styles: Mapping[str, Any], metric: str, shown: Callable[[str], str]
 ) -> Figure:
-    costs = {"train_seconds": "seconds to train", "seconds_per_1000_users": "seconds to rank 1,000 users"}
+    costs = {"train_seconds": "seconds to train and validate", "seconds_per_1000_users": "seconds to rank 1,000 users"}
     figure, places = _panels([f"test {shown(metric)}"] * len(costs), list(costs.values()), columns=2)
     for index, (cost, (line, column)) in enumerate(zip(costs, places, strict=True)):
         for row in rows:

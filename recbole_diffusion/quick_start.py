@@ -119,7 +119,8 @@ def request(model: str | None, dataset: str | None, user: Settings, preset: str 
     """
     user = dict(user)
     model, dataset = _name("model", model, user), _name("dataset", dataset, user)
-    preset = preset or user.pop("preset", "default")
+    of_file = user.pop("preset", "default")
+    preset = preset or of_file
     with _as_user_error(f"model={model}"):
         resolved = registry.get_model(model)
     return Request(model, dataset, preset, resolved, user)
@@ -192,8 +193,10 @@ def train(prepared: Prepared, after_validation: Callable[[int, float], None] | N
     }
 
 
-def _name(key: str, given: str | None, user: Mapping[str, Any]) -> str:
-    name = given or user.get(key)
+def _name(key: str, given: str | None, user: Settings) -> str:
+    """``given`` or what a file says, which is taken out of ``user``."""
+    of_file = user.pop(key, None)
+    name = given or of_file
     if not isinstance(name, str):
         raise UserError(f"{key} is not set: give --{key}=NAME, or '{key}: NAME' in a config file.")
     return name

@@ -78,7 +78,7 @@ def get_model(name: str) -> Resolved:
         return Resolved(getattr(importlib.import_module(theirs[plain]), plain), ours=False)
     raise UserError(
         f"model={name!r}: there is no such model.{did_you_mean(name, [*OURS, *theirs])} "
-        "--help lists the models; names are case-sensitive."
+        "run --help lists the models; names are case-sensitive."
     )
 
 

@@ -68,7 +68,7 @@ def check_png() -> None:
         UserError: kaleido is not installed.
     """
     if find_spec("kaleido") is None:
-        raise UserError("--png: needs kaleido: pip install 'recbole-diffusion[png]'.")
+        raise UserError("--png: needs kaleido: pip install kaleido.")
 
 
 def write_png(folder: Path, drawn: Mapping[str, Sequence[Figure]]) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -25,6 +26,11 @@ from recbole_diffusion.settings import UserError
 from recbole_diffusion.tables import Record, metric_names
 from recbole_diffusion.worker import Run
 
+# Where a run is made and what it shows changes no result.
+_NO_RESULT = (
+    "device", "gpu_id", "use_gpu", "data_path", "checkpoint_dir", "show_progress", "state", "worker",
+    "log_wandb", "wandb_project",
+)  # fmt: skip
 _STOP_SECONDS = 30
 
 
@@ -41,7 +47,7 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
         png: write the figures as PNG files too, at the end.
 
     Returns:
-        How many runs failed in this process.
+        How many runs failed in this process, and are not finished.
 
     Raises:
         UserError: a finished run had other settings or data.
@@ -53,7 +59,7 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
         print(f"{len(records)} of {len(runs)} runs are finished and kept.", flush=True)
         _write_report(runs, records, out, baseline, metric)
     shown = metric_names(runs[0].resolved["metrics"])(metric)
-    failed = 0
+    failed: list[Run] = []
     try:
         for place, run in enumerate(runs):
             if run in records:
@@ -67,7 +73,7 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
                 status = start(run, out.absolute())
                 record = finished(run) if status == 0 else None
             if record is None:
-                failed += 1
+                failed.append(run)
                 print(f"FAILED: {_reason(run, status)}; log: {run.file('.log')}", flush=True)
                 continue
             _write_report(runs, records, out, baseline, metric)
@@ -82,12 +88,18 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
     if png:
         _write_report(runs, records, out, baseline, metric, png)
     _read_finished(runs, records)
-    others = len(runs) - len(records) - failed
+    failed = [run for run in failed if run not in records]  # another process may have succeeded since
+    others = len(runs) - len(records) - len(failed)
     if others:
         print(f"{others} of {len(runs)} runs are left to other processes; the last to end has them in its report.")
     written = ", ".join(str(out / name) for name in ("report.html", "results.md", "results.csv"))
     print(written if records else "No run has finished: there is no table.")
-    return failed
+    return len(failed)
+
+
+def that_count(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that can change a result."""
+    return {key: value for key, value in settings.items() if key not in _NO_RESULT}
 
 
 def finished(run: Run) -> Record | None:
@@ -101,7 +113,7 @@ def finished(run: Run) -> Record | None:
         return None
     record = json.loads(file.read_text(encoding="utf-8"))
     facts = ("eval_seeds", "curve_steps", "data_sha256")
-    had = {**record["settings"], **{name: record.get(name) for name in facts}}
+    had = {**that_count(record["settings"]), **{name: record.get(name) for name in facts}}
     wanted = {**run.resolved, **{name: getattr(run, name) for name in facts}}
     other = [key for key in sorted(had.keys() | wanted.keys()) if had.get(key) != wanted.get(key)]
     if other:

@@ -73,7 +73,11 @@ def load_settings(config_files: Sequence[str | Path] = (), overrides: Mapping[st
         path = Path(name)
         if not path.is_file():
             raise UserError(f"config_files: there is no file {str(path)!r}.")
-        settings.update(_read_mapping(path.read_text(encoding="utf-8"), str(path)))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"config_files: {str(path)!r} cannot be read as UTF-8 text ({error}).") from error
+        settings.update(_read_mapping(text, str(path)))
     settings.update(overrides or {})
     return settings
 

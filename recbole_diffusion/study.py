@@ -23,6 +23,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from recbole_diffusion import checkpoint
+from recbole_diffusion.config import Config
+from recbole_diffusion.data.fingerprint import dataset_hash
+from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.quick_start import Request
 from recbole_diffusion.settings import Settings, UserError
 from recbole_diffusion.space import Choice, Range, Space
@@ -74,6 +77,24 @@ def claim(folder: Path, name: str, identity: dict[str, Any]) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps({"study": name, **identity}, indent=1) + "\n")
+
+
+def check_data(study: Study, config: Config) -> None:
+    """Note the files that a study learns from, when it is new.
+
+    Raises:
+        UserError: it has learned from others, or there are none.
+    """
+    fetch_files(config)
+    found = dataset_hash(config)
+    noted = study.user_attrs.get("data_sha256")
+    if noted is None:
+        study.set_user_attr("data_sha256", found)
+    elif noted != found:
+        raise UserError(
+            f"data_path: {config['data_path']} holds other data than study {study.study_name} has learned from. Give "
+            f"another --out or --storage."
+        )
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -247,7 +247,7 @@ def shown_tables(
         "spread by generation": [_number(row[f"test_{metric}_generation_std"], ".4f") for row in rows],
     }
     cost = {
-        "seconds to train": [_number(row["train_seconds"], ",.1f") for row in rows],
+        "seconds to train and validate": [_number(row["train_seconds"], ",.1f") for row in rows],
         "epochs": [_number(row["epochs"], ".1f") for row in rows],
         "seconds to rank 1,000 users": [_number(row["seconds_per_1000_users"], ",.2f") for row in rows],
         "parameters": [_number(row["parameters"], ",d") for row in rows],

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 import torch
+from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from recbole.utils.logger import RemoveColorFilter
@@ -29,6 +30,7 @@ from recbole_diffusion.settings import Settings, UserError, load_settings
 from recbole_diffusion.space import Space, check_space, read_space, space_file
 from recbole_diffusion.study import (
     SampleByNumber,
+    check_data,
     claim,
     cost_of,
     distribution,
@@ -106,6 +108,8 @@ def tune(
     title = study_title(wanted.model, wanted.dataset, wanted.preset)
     folder = Path(out) if out is not None else Path("tune", title)
     folder = folder.absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"out={str(folder)!r}: is no folder.")
     identity = identity_of(wanted, searched)
     name = f"{title}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]}"
     claim(folder, name, identity)
@@ -119,6 +123,7 @@ def tune(
             pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_VALIDATIONS * config["eval_step"]),
             load_if_exists=True,
         )
+        check_data(study, config)
         return _Search(wanted, searched, default, study, budget, folder, config["valid_metric"], log).run()
 
 
@@ -157,6 +162,7 @@ class _Search:
         self.size = None if None in sizes else int(np.prod([size for size in sizes if size is not None]))
         self.maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
         self.start, self.trained, self.failures = time.perf_counter(), 0, 0
+        self.lock = FileLock(folder / "results.lock")  # held to write the results, and to take trials back
 
     def run(self) -> dict[str, Any]:
         """Run trials until the budget is used up; the result is :func:`tune`'s."""
@@ -189,8 +195,8 @@ class _Search:
         """The trials that the budget counts: finished or running."""
         return [t for t in self._all() if t.state != TrialState.WAITING and not given_back(t)]
 
-    def _best(self) -> FrozenTrial | None:
-        complete = [t for t in self._all() if t.state == TrialState.COMPLETE]
+    def _best(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
+        complete = [t for t in trials if t.state == TrialState.COMPLETE]
         sign = 1 if self.maximize else -1
         return max(complete, key=lambda t: (sign * (t.value or 0.0), -t.number), default=None)
 
@@ -228,11 +234,12 @@ class _Search:
         try:
             value = self._train(trial)
         except (optuna.TrialPruned, _OutOfTime) as stop:
+            self.failures = 0
             self.study.tell(trial, state=TrialState.PRUNED)
             self._report(trial, str(stop))
         except (Diverged, torch.OutOfMemoryError) as error:
             self._fail(trial, error)
-        except UserError as error:
+        except Exception as error:  # of RecBole's models too, whose settings do not all go together
             if trial.params == self.default:
                 raise  # what the default setting cannot do, no trial can
             self._fail(trial, error)
@@ -270,6 +277,11 @@ class _Search:
 
             try:
                 result = train(prepared, after_validation)
+            except (optuna.TrialPruned, _OutOfTime, UserError):
+                raise
+            except Exception:
+                logging.getLogger().exception("The trial ended with an error.")
+                raise
             finally:
                 spend()
                 self.trained += 1
@@ -293,7 +305,7 @@ class _Search:
             self._report(trial, reason)
 
     def _fail(self, trial: Trial, error: Exception) -> None:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         trial.set_user_attr("reason", reason)
         self.study.tell(trial, state=TrialState.FAIL)
         self._report(trial, f"failed: {reason.rstrip('.')}")
@@ -310,16 +322,17 @@ class _Search:
 
     def _take_back(self) -> None:
         """Give back the trials of processes that ended without a word."""
-        for trial in self._all():
-            if trial.state == TrialState.RUNNING and is_gone(trial.user_attrs.get("owner")):
-                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-                if settings_of(trial):
-                    self.study.enqueue_trial(settings_of(trial))
+        with self.lock:
+            for trial in self._all():
+                if trial.state == TrialState.RUNNING and is_gone(trial.user_attrs.get("owner")):
+                    self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                    if settings_of(trial):
+                        self.study.enqueue_trial(settings_of(trial))
 
     # ---- what the user sees
 
     def _report(self, trial: Trial, outcome: str) -> None:
-        best, counted = self._best(), self._counted()
+        best, counted = self._best(self._all()), self._counted()
         number = str(trial.number + 1)
         if self.budget.trials is not None:
             number += f" of {self.budget.trials + sum(map(given_back, self._all()))}"
@@ -343,21 +356,23 @@ class _Search:
 
     def _write_results(self) -> None:
         """``trials.csv``, ``best.yaml``, and no checkpoint but the best and those of running trials."""
-        best = self._best()
-        write_text(self.folder / "trials.csv", self._table())
-        if best is not None:
-            write_text(self.folder / "best.yaml", self._best_yaml(best))
-        for trial in self._all():
-            name = trial.user_attrs.get("checkpoint")
-            if name is not None and trial.state.is_finished() and (best is None or trial.number != best.number):
-                (self.folder / "saved" / name).unlink(missing_ok=True)
+        with self.lock:
+            trials = self._all()
+            best = self._best(trials)
+            write_text(self.folder / "trials.csv", self._table(trials))
+            if best is not None:
+                write_text(self.folder / "best.yaml", self._best_yaml(best, trials))
+            for trial in trials:
+                name = trial.user_attrs.get("checkpoint")
+                if name is not None and trial.state.is_finished() and (best is None or trial.number != best.number):
+                    (self.folder / "saved" / name).unlink(missing_ok=True)
 
-    def _table(self) -> str:
+    def _table(self, trials: list[FrozenTrial]) -> str:
         text = io.StringIO()
         columns = ["trial", "state", self.metric, "seconds", "epochs", "best_epoch", *self.distributions, "reason"]
         table = csv.DictWriter(text, columns, lineterminator="\n")
         table.writeheader()
-        for trial in self._all():
+        for trial in trials:
             curve = trial.intermediate_values.values()
             reached = (max(curve) if self.maximize else min(curve)) if curve else None
             facts = {key: trial.user_attrs.get(key) for key in ("seconds", "epochs", "best_epoch", "reason")}
@@ -366,20 +381,20 @@ class _Search:
             table.writerow(row | settings_of(trial))
         return text.getvalue()
 
-    def _best_yaml(self, best: FrozenTrial) -> str:
+    def _best_yaml(self, best: FrozenTrial, trials: list[FrozenTrial]) -> str:
         names = {"model": self.wanted.model, "dataset": self.wanted.dataset, "preset": self.wanted.preset}
         # JSON is YAML, and keeps a text that looks like a number a text.
         lines = [f"{key}: {json.dumps(v, default=str)}" for key, v in {**names, **self.wanted.user}.items()]
         lines += [f"{key}: {json.dumps(value)}" for key, value in settings_of(best).items()]
         return (
             f"# {self.metric} {best.value:.4f} on the validation split, trial {best.number + 1}: the best of "
-            f"{cost_of(self._all())} of training and validation.\n"
+            f"{cost_of(trials)} of training and validation.\n"
             f"# Study {self.study.study_name}. recbole-diffusion run --config_files best.yaml\n"
         ) + "".join(line + "\n" for line in lines)
 
     def _result(self) -> dict[str, Any]:
         self._write_results()
-        best, counted = self._best(), self._counted()
+        best, counted = self._best(self._all()), self._counted()
         if best is None or best.value is None:
             raise UserError(f"no trial finished; {self.folder / 'trials.csv'} says why.")
         running = sum(trial.state == TrialState.RUNNING for trial in counted)

@@ -305,6 +305,37 @@ def test_what_another_process_makes_meanwhile_is_not_made_again(
     assert sorted(pd.read_csv("out/results.csv").model) == ["BPR", "Pop"]
 
 
+def test_where_a_run_was_made_does_not_matter(random_data: Path, started: list[str]) -> None:
+    assert comparison(random_data, "Pop", seeds=[0]) == 0
+    file = Path("out/runs/random/Pop/seed0.json")
+    record = json.loads(file.read_text())
+    record["settings"]["gpu_id"] = "3"  # as an earlier version kept it
+    file.write_text(json.dumps(record))
+    assert comparison(random_data, "Pop", seeds=[0], settings={"gpu_id": "1", "worker": 1}) == 0
+    assert started == ["Pop/0"]
+
+
+def test_a_run_that_failed_here_and_then_succeeded_elsewhere(
+    random_data: Path, started: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = runner.start
+
+    def start(run: Run, out: Path) -> int:
+        if run.model == "Pop":
+            run.file(".log").parent.mkdir(parents=True, exist_ok=True)
+            run.file(".log").write_text("no memory\n")
+            return 1
+        monkeypatch.setattr(runner, "start", alone)  # meanwhile, in the other process
+        assert comparison(random_data, "Pop", seeds=[0]) == 0
+        return alone(run, out)
+
+    monkeypatch.setattr(runner, "start", start)
+    assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
+    shown = capsys.readouterr().out
+    assert "FAILED: no memory" in shown and "left to other" not in shown
+    assert sorted(pd.read_csv("out/results.csv").model) == ["BPR", "Pop"]
+
+
 def test_different_splits_are_said_and_common_users_paired(random_data: Path, started: list[str]) -> None:
     everyone = {"user_inter_num_interval": "[0,inf)"}
     assert comparison(random_data, "BPR", "WindowSASRec", seeds=[0], settings=everyone) == 0
@@ -339,11 +370,18 @@ def test_settings_of_one_model_and_of_one_preset(random_data: Path, monkeypatch:
         (["--curve_steps=0,1"], "curve_steps=[0, 1]: must be 1 or more"),
         (["--Pop.mask_history=True"], "mask_history on random is False for BPR and True for Pop"),
         (["--BPR.data_path=elsewhere"], "elsewhere/random"),
+        (["--config_files=latin.yaml"], "config_files: 'latin.yaml' cannot be read as UTF-8 text"),
+        (
+            ["--models=DreamRec", "--embedding_size=-3", "--curve_steps=1"],
+            "DreamRec on random: embedding_size=-3: must",
+        ),
+        (["--out=latin.yaml"], "out='latin.yaml': is no folder"),
     ],
 )
 def test_a_wrong_command_is_one_line_before_anything_is_run(
     random_data: Path, started: list[str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("latin.yaml").write_bytes("# Größe\n".encode("latin-1"))
     base = ["compare", "--models=BPR,Pop", "--datasets=random", "--out=out", f"--data_path={random_data}"]
     assert main(base + arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -407,7 +445,8 @@ def test_two_processes_share_a_comparison(random_data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_what_is_finished(random_data: Path) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_what_is_finished(random_data: Path, sign: signal.Signals) -> None:
     here = str(Path(compare.__file__).parents[1])
     endless = ["--models=Pop,DreamRec", "--DreamRec.epochs=100000", "--DreamRec.stopping_step=100000"]
     process = subprocess.Popen(
@@ -422,12 +461,17 @@ def test_ctrl_c_leaves_what_is_finished(random_data: Path) -> None:
         while not (log.is_file() and "training [" in log.read_text()):
             assert process.poll() is None and time.monotonic() < until
             time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGINT)
+        if sign == signal.SIGINT:
+            os.killpg(process.pid, sign)  # as from a terminal
+        else:
+            process.send_signal(sign)
         shown, _ = process.communicate(timeout=60)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # a failure must not leave an endless run behind
     assert process.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # the run has ended too
     assert shown.splitlines()[-1] == (
         "recbole-diffusion: interrupted: 1 of 2 runs are finished and kept; the same command goes on."
     )

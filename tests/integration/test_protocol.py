@@ -13,7 +13,7 @@ from markov import write_atomic
 
 from recbole_diffusion import checkpoint
 from recbole_diffusion.data.loaders import create_dataset
-from recbole_diffusion.quick_start import run
+from recbole_diffusion.quick_start import request, run
 from recbole_diffusion.recommend import example_recommendations
 from recbole_diffusion.settings import UserError
 from recbole_diffusion.trainer import DiffusionTrainer
@@ -109,6 +109,15 @@ def test_examples_never_list_what_the_user_has_seen(random_data: Path, build: Ca
     assert len(unseen) >= 5
     best = [int(line.split(". ")[1]) for line in lines[3 : 3 + len(unseen)]]
     assert set(best) == unseen and listed >= unseen
+
+
+def test_an_ml_100k_of_the_users_own_wins_over_the_one_recbole_ships() -> None:
+    def found() -> str:
+        return str(request("DreamRec", "ml-100k", {"data_path": "data"}, None).config()["data_path"])
+
+    assert "dataset_example" in found()
+    write_atomic(Path("data"), "ml-100k", [[1, 2, 3]])
+    assert found() == "data/ml-100k"
 
 
 def test_negatives_of_general_models_are_never_the_users_own_items(build: Callable[..., Built]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import wilcoxon
 
 from recbole_diffusion import figures, report, tables
 from recbole_diffusion.checkpoint import whole_file
@@ -90,6 +91,35 @@ def drawn(
     styles = figures.styles([run.label for run in records])
     made = figures.draw(rows, records, styles, baseline, metric, tables.metric_names(METRICS))
     return {figure.name: figure for figure in made}
+
+
+def test_rows_are_computed_from_the_runs(tmp_path: Path) -> None:
+    records = comparison(tmp_path, MODELS)
+    rows = {tables.label(row): row for row in tables.summarise(list(records), records, "Pop", "ndcg@10")}
+
+    def of_users(model: str) -> np.ndarray:
+        files = [np.load(run.file(".npz"))["ndcg@10"] for run in records if run.label == model]
+        return np.concatenate(files).mean(axis=0)
+
+    p_values = []
+    for model in (model for model in MODELS if model != "Pop"):
+        differences = (of_users(model) - of_users("Pop")).round(9)  # rounding errors are no differences
+        row = rows[model]
+        assert row["difference"] == pytest.approx(differences.mean())
+        assert row["difference_low"] < row["difference"] < row["difference_high"]
+        assert row["p"] == pytest.approx(wilcoxon(differences).pvalue)
+        p_values.append(row["p"])
+    # Holm: the k-th smallest of m times m - k + 1, never below the one before.
+    order, largest = np.argsort(p_values), 0.0
+    models = [model for model in MODELS if model != "Pop"]
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, p_values[index] * (len(models) - place)))
+        assert rows[models[index]]["p_holm"] == pytest.approx(largest)
+    for model, row in rows.items():
+        own = [record for run, record in records.items() if run.label == model]
+        seconds = [np.mean(record["rank_seconds"]) / USERS * 1000 for record in own]
+        assert row["seconds_per_1000_users"] == pytest.approx(np.mean(seconds))
+        assert row["train_seconds"] == pytest.approx(np.mean([record["train_seconds"] for record in own]))
 
 
 def test_figures_show_the_numbers_of_the_runs(tmp_path: Path) -> None:
@@ -224,7 +254,7 @@ def test_a_browser_without_network_shows_every_label_apart(tmp_path: Path, width
     assert list(shown) == [f"figure-0-{name}" for name in ("diversity", "cost", "curves", "differences", "steps")]
     for name, labels in {
         "diversity": ["ILD@10 (0 to 1)", "Novelty@10 (bits)", "test NDCG@10", *MODELS],
-        "cost": ["seconds to train", "seconds to rank 1,000 users", "test NDCG@10", *MODELS],
+        "cost": ["seconds to train and validate", "seconds to rank 1,000 users", "test NDCG@10", *MODELS],
         "curves": ["epoch", "seconds of training", "validation NDCG@10", *MODELS[1:]],
         "differences": ["difference in NDCG@10"],
         "steps": ["steps of generation", "seconds to rank the validation split", "DiffDiv"],

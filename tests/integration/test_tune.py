@@ -14,12 +14,13 @@ from typing import Any
 
 import optuna
 import pytest
+from markov import write_atomic
 
 from recbole_diffusion import quick_start
 from recbole_diffusion import tune as tune_module
 from recbole_diffusion.__main__ import main
-from recbole_diffusion.quick_start import run
-from recbole_diffusion.settings import Settings, UserError
+from recbole_diffusion.quick_start import request, run
+from recbole_diffusion.settings import Settings, UserError, load_settings
 from recbole_diffusion.study import open_storage, this_process
 from recbole_diffusion.trainer import Diverged
 from recbole_diffusion.tune import tune
@@ -172,6 +173,7 @@ class Planted:
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
     planted = Planted()
+    write_atomic(Path("dataset"), "random", [[1, 2, 3]])
     monkeypatch.setattr(tune_module, "prepare", planted.prepare)
     monkeypatch.setattr(tune_module, "train", planted.train)
     monkeypatch.setattr(tune_module, "time", SimpleNamespace(perf_counter=lambda: planted.clock))
@@ -237,6 +239,21 @@ def test_a_trial_that_diverges_fails_alone(planted: Planted, search: Search) -> 
     assert [row["reason"][:22] for row in table()] == ["", "the training loss is n", "num_heads=3: must divi", ""]
 
 
+def test_a_trial_that_ends_with_an_error_fails_alone_and_is_not_run_again(planted: Planted, search: Search) -> None:
+    def curve(settings: Settings) -> list[float]:
+        if len(planted.trained) == 2:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+        if len(planted.trained) == 3:
+            raise MemoryError
+        return [0.1]
+
+    planted.curve = curve
+    search(trials=3)
+    assert [row["reason"] for row in table()] == ["", "DefaultCPUAllocator: not enough memory", "MemoryError"]
+    search(trials=4)
+    assert len(planted.trained) == 4 and states() == ["complete", "failed", "failed", "complete"]
+
+
 def test_a_default_that_diverges_does_not_end_the_study(planted: Planted, search: Search) -> None:
     def curve(settings: Settings) -> list[float]:
         if len(planted.trained) == 1:
@@ -270,6 +287,59 @@ def test_ten_failures_in_a_row_end_the_study(planted: Planted, search: Search) -
     with pytest.raises(UserError, match="10 trials in a row failed, the last with: the training loss is nan"):
         search(seconds=1000)
     assert len(table()) == 11 and Path("out/best.yaml").is_file()
+
+
+def test_failures_between_pruned_trials_are_not_in_a_row(planted: Planted, search: Search) -> None:
+    def curve(settings: Settings) -> list[float]:
+        if len(planted.trained) > 5 and len(planted.trained) % 2:
+            raise Diverged("the training loss is nan")
+        return [0.5 if len(planted.trained) <= 5 else 0.1] * 8
+
+    planted.curve = curve
+    search(trials=35)
+    assert states().count("failed") == states().count("pruned") == 15
+
+
+def test_what_another_process_finishes_while_the_results_are_written_is_kept(
+    planted: Planted, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = tune_module.write_text
+    study = None
+
+    def write_text(path: Path, text: str) -> None:
+        nonlocal study
+        if study is None and path.name == "trials.csv":
+            name = json.loads(Path("out/study.json").read_text(encoding="utf-8"))["study"]
+            study = optuna.load_study(study_name=name, storage=open_storage(None, Path("out").absolute()))
+            better = study.ask({"learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)})
+            better.set_user_attr("checkpoint", "better.pth")
+            study.tell(better, 0.9)
+        write(path, text)
+
+    Path("out/saved").mkdir(parents=True)
+    Path("out/saved/better.pth").write_text("a checkpoint", encoding="utf-8")
+    monkeypatch.setattr(tune_module, "write_text", write_text)
+    planted.curve = lambda _: [0.2]
+    assert search(trials=1)["value"] == 0.9
+    assert Path("out/saved/better.pth").is_file()
+
+
+def test_a_study_does_not_go_on_with_other_data(planted: Planted, search: Search) -> None:
+    search(trials=1)
+    write_atomic(Path("elsewhere"), "random", [[1, 2, 3]])
+    search({"data_path": "elsewhere"}, trials=2)  # the same files
+    write_atomic(Path("other"), "random", [[1, 2, 4]])
+    with pytest.raises(UserError, match=r"data_path: .*other/random holds other data than study DreamRec-random-"):
+        search({"data_path": "other"}, trials=3)
+    assert len(planted.trained) == 2
+
+
+def test_the_best_setting_is_of_the_model_that_was_tuned(planted: Planted, search: Search) -> None:
+    Path("base.yaml").write_text("model: BPR\ndataset: other\npreset: paper\n", encoding="utf-8")
+    search(trials=1, config_files=["base.yaml"], preset="default")
+    best = load_settings(["out/best.yaml"])
+    assert (best["model"], best["dataset"], best["preset"]) == ("DreamRec", "random", "default")
+    assert request(None, None, best, "paper").preset == "paper"
 
 
 def test_ctrl_c_keeps_what_is_finished_and_runs_the_rest_again(
@@ -366,7 +436,6 @@ def test_other_settings_are_another_study(planted: Planted, search: Search, spac
     write(space, SPACE)
     with pytest.raises(UserError, match=r"another study: seed is 2020 there and 1 here\. Set the same"):
         search({"seed": 1}, trials=1)
-    search({"data_path": "elsewhere"}, trials=2)  # the same data in another place
     name = json.loads(Path("out/study.json").read_text(encoding="utf-8"))["study"]
     other = search({"seed": 1}, trials=1, out="other", storage="out/study.journal")
     assert other["study"] != name and other["trials"] == 1
