@@ -62,11 +62,10 @@ KINDS = {
         "WindowSASRec", {}, "mmr_weight", (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.3, 0.0), _set_mmr
     ),
 }
-LOOKS = {
+LOOKS = {  # those of beta would hide gamma's: the two train alike
     "DiffDiv, gamma": ("#D55E00", "solid", "circle"),
-    "DiffDiv, beta": ("#E69F00", "solid", "square"),
     "DiffDiv, alpha": ("#CC79A7", "solid", "diamond"),
-    "DiffDiv, squared error": ("#D55E00", "dot", "triangle-up"),
+    "DiffDiv, squared error": ("#E69F00", "dot", "triangle-up"),
     "DiffDiv, no latent loss": ("#000000", "dash", "x"),
     "DiffDiv, three steps": ("#56B4E9", "solid", "star-triangle-down"),
     "DreamRec": ("#009E73", "solid", "star"),

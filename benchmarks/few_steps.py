@@ -26,6 +26,7 @@ from recbole_diffusion.diffusion.samplers import make_step
 from recbole_diffusion.quick_start import prepare, run
 
 MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec")
+LABELS = (("valid", "validation NDCG@10"), ("seconds", "seconds to rank the test users"))
 COLOURS = {"DreamRec": "#0072B2", "DiffDiv": "#D55E00", "ADIGRec": "#009E73", "DiffuRec": "#CC79A7"}
 
 
@@ -94,12 +95,12 @@ def draw(rows: list[dict[str, Any]], picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    datasets = sorted({r["dataset"] for r in rows})
+    datasets = list(dict.fromkeys(r["dataset"] for r in rows))
     figure, axes = plt.subplots(
         len(datasets), 2, figsize=(10, 3.6 * len(datasets)), squeeze=False, layout="constrained"
     )
     for panels, dataset in zip(axes, datasets, strict=True):
-        for axis, (key, label) in zip(panels, (("valid", "validation NDCG@10"), ("seconds", "seconds")), strict=True):
+        for axis, (key, label) in zip(panels, LABELS, strict=True):
             for model, colour in COLOURS.items():
                 of = [r for r in rows if (r["model"], r["dataset"]) == (model, dataset)]
                 ddim = sorted((r["steps"], r[key]) for r in of if r["sampler"] == "ddim")
@@ -108,6 +109,7 @@ def draw(rows: list[dict[str, Any]], picture: Path) -> None:
                     axis.plot(*zip(*ddim, strict=True), color=colour, marker="o", ms=3, lw=1.5, label=model)
                     axis.plot(*zip(*ddpm, strict=True), color=colour, marker="x", ms=7, ls="none")
             axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
             axis.set_xlabel("steps of generation (o DDIM, x DDPM)")
             axis.set_ylabel(label)
             axis.set_title(dataset, fontsize=10)
