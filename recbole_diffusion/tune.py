@@ -80,7 +80,7 @@ def tune(
         model, dataset, config_files, settings, preset: as in :func:`recbole_diffusion.quick_start.run`; what they set
             is the same for every trial.
         space: YAML file of the settings to search (:mod:`recbole_diffusion.space`); default: the one that ships for
-            the model.
+            the model, without the settings that the user fixes.
         trials: the study ends with so many trials, those of earlier calls and other processes included.
         seconds: the study ends with so many seconds of training and validation. The trial that they run out in is
             stopped at its next validation, except the default setting.
@@ -104,6 +104,10 @@ def tune(
         raise UserError("checkpoint_dir: tune keeps its checkpoints in the folder that --out names.")
     path = Path(space) if space is not None else space_file(wanted)
     searched = read_space(path)
+    if space is None:
+        searched = {key: entry for key, entry in searched.items() if key not in wanted.user}
+        if not searched:
+            raise UserError(f"every setting of {path} is fixed: there is nothing to search.")
     default = check_space(searched, path, wanted)
     title = study_title(wanted.model, wanted.dataset, wanted.preset)
     folder = Path(out) if out is not None else Path("tune", title)

@@ -8,17 +8,22 @@
 # seeds, and tested: diffusion models once with each of three seeds of generation. Two searches, and then two runs, are
 # under way at any time, each with one thread. Items already seen are not recommended again, whatever the model: a film is
 # rated once. RecBole's sequential models draw random prefixes of each user an epoch, ten, or for BERT4Rec, which learns
-# from every item it masks, two: all would take minutes.
+# from every item it masks, four: all would take minutes an epoch. Their batches are smaller than RecBole's 2,048, which
+# would be a handful of steps an epoch.
+#
+# Needs this package in the active environment, kaleido, and Chrome or Chromium. Leaves tune/, runs/, figures/, report.html,
+# results.md and results.csv here.
 set -euo pipefail
 export OMP_NUM_THREADS=1
 cd "$(dirname "$0")"
+python -c 'import kaleido' # before the hours that go before the figures
 export seconds=${1:-900}
 
 tune() {
     local model=$1 extra=()
     case $model in
-        GRU4Rec | SASRec) extra=(--cut_points=10) ;;
-        BERT4Rec) extra=(--cut_points=2) ;;
+        GRU4Rec | SASRec) extra=(--cut_points=10 --train_batch_size=256) ;;
+        BERT4Rec) extra=(--cut_points=4 --train_batch_size=64) ;;
         ItemKNN | EASE) extra=(--trials=40) ;;
     esac
     recbole-diffusion tune --model="$model" --dataset=ml-100k --seconds="$seconds" --mask_history=True "${extra[@]}" \

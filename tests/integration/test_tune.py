@@ -324,6 +324,15 @@ def test_what_another_process_finishes_while_the_results_are_written_is_kept(
     assert Path("out/saved/better.pth").is_file()
 
 
+def test_a_setting_that_is_fixed_leaves_the_shipped_space(planted: Planted, search: Search) -> None:
+    search({"num_layers": 1, "train_batch_size": 32}, space=None, trials=2)
+    assert {settings["num_layers"] for settings in planted.trained} == {1}
+    assert "learning_rate" in table()[0] and not {"num_layers", "train_batch_size"} & set(table()[0])
+    assert load_settings(["out/best.yaml"])["train_batch_size"] == 32
+    with pytest.raises(UserError, match=r"recbole\.ItemKNN\.yaml is fixed: there is nothing to search"):
+        tune("ItemKNN", "random", settings={"k": 10, "shrink": 0.0}, trials=1)
+
+
 def test_a_study_does_not_go_on_with_other_data(planted: Planted, search: Search) -> None:
     search(trials=1)
     write_atomic(Path("elsewhere"), "random", [[1, 2, 3]])
