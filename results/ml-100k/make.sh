@@ -35,6 +35,6 @@ printf '%s\n' "${models[@]}" | xargs -P 2 -I {} bash -euo pipefail -c 'tune "$1"
 
 names=$(IFS=,; echo "${models[*]}")
 printf '%s\n' 1 2 | xargs -P 2 -I {} \
-    recbole-diffusion compare --models="$names,Pop" --datasets=ml-100k --seeds=0,1,2 --eval_seeds=0,1,2 --baseline=SASRec \
+    recbole-diffusion compare --models="$names,Pop" --datasets=ml-100k --seeds=0,1,2 --eval_seeds=0,1,2 --baseline=WindowSASRec \
     --tuned=tune --mask_history=True --curve_steps=1,2,4,8,16 --png --out=. --topk='[10, 20]' \
     --metrics='[Hit, NDCG, MRR, ILD, EmbeddingILD, CategoryCoverage, ItemCoverage, GiniIndex, Novelty, AveragePopularity]'
