@@ -10,6 +10,7 @@ from markov import write_atomic
 
 from recbole_diffusion.quick_start import run
 from recbole_diffusion.settings import UserError
+from recbole_diffusion.trainer import Diverged
 
 
 @pytest.fixture
@@ -30,6 +31,15 @@ def test_a_knowledge_graph_model_trains_and_is_measured(graph_data: Path) -> Non
     settings = {"data_path": str(graph_data), "epochs": 1, "metrics": ["NDCG", "Novelty"], "topk": [5]}
     result = run("CFKG", "graph", settings={**settings, "valid_metric": "NDCG@5"}, examples=3)
     assert result["test"]["novelty@5"] > 0
+
+
+def test_bert4rec_is_spared_batches_that_have_nothing_to_predict(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    folder = write_atomic(tmp_path / "data", "short", [rng.integers(1, 31, size=5) for _ in range(64)])
+    settings = {"data_path": str(folder), "epochs": 4, "train_batch_size": 32, "MAX_ITEM_LIST_LENGTH": 10}
+    assert run("BERT4Rec", "short", settings=settings)["epochs"] == 4
+    with pytest.raises(Diverged, match="the training loss is nan"):  # histories of one item meet in a batch
+        run("BERT4Rec", "short", settings={**settings, "bucket_by_length": True})
 
 
 def test_bf16_is_for_sequential_models(random_data: Path) -> None:
