@@ -35,6 +35,11 @@ from recbole_diffusion.settings import (
 
 # Settings that name files or folders, for those who make a run in another folder than the user's.
 PATHS = ("data_path", "checkpoint_dir", "pretrained_item_table", "pre_model_path")
+# Where a run is made and what it shows changes no result.
+NO_RESULT = (
+    "device", "gpu_id", "use_gpu", "worker", "local_rank", "single_spec", "data_path", "checkpoint_dir",
+    "show_progress", "state", "log_wandb", "wandb_project", "title_field",
+)  # fmt: skip
 # Keys that RecBole looks up but lists in none of its YAML files.
 _RECBOLE_UNLISTED = {
     "reg_weight",
@@ -100,6 +105,7 @@ class Config(RecBoleConfig):
     def __init__(self, model_class: Any, dataset: str, settings: Settings, ours: bool, preset: str = "default") -> None:
         self._ours = ours
         self._preset = preset
+        settings = {key: str(value) if key in PATHS and value is not None else value for key, value in settings.items()}
         try:
             super().__init__(model=model_class, dataset=dataset, config_dict=settings)
         except UserError:
@@ -108,7 +114,7 @@ class Config(RecBoleConfig):
             raise UserError(f"settings of {model_class.__name__} on {dataset}: {error}") from error
         self.final_config_dict["preset"] = preset
         own = Path(settings.get("data_path") or self.internal_config_dict["data_path"], dataset)
-        if own.is_dir():  # RecBole takes its own ml-100k whatever data_path says
+        if any(own.glob(f"{dataset}*.inter")):  # RecBole takes its own ml-100k whatever data_path says
             self.final_config_dict["data_path"] = str(own)
         RunSettings.from_config(self)
         if self["precision"] == "bf16" and model_class.type != ModelType.SEQUENTIAL:

@@ -20,17 +20,13 @@ from filelock import FileLock, Timeout
 
 import recbole_diffusion
 from recbole_diffusion import report
+from recbole_diffusion.config import NO_RESULT
 from recbole_diffusion.evaluation.users import smaller_is_better
 from recbole_diffusion.progress import duration
 from recbole_diffusion.settings import UserError
 from recbole_diffusion.tables import Record, metric_names
 from recbole_diffusion.worker import Run
 
-# Where a run is made and what it shows changes no result.
-_NO_RESULT = (
-    "device", "gpu_id", "use_gpu", "data_path", "checkpoint_dir", "show_progress", "state", "worker",
-    "log_wandb", "wandb_project",
-)  # fmt: skip
 _STOP_SECONDS = 30
 
 
@@ -59,28 +55,30 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
         print(f"{len(records)} of {len(runs)} runs are finished and kept.", flush=True)
         _write_report(runs, records, out, baseline, metric)
     shown = metric_names(runs[0].resolved["metrics"])(metric)
-    failed: list[Run] = []
+    tried: list[Run] = []
+    tries = -1
     try:
-        for place, run in enumerate(runs):
-            if run in records:
-                continue
-            with _claimed(run, out) as ours:
-                record = finished(run)  # another process may have made it meanwhile
-                if not ours or record:
+        while len(tried) > tries:  # once more: another process may have given a run up
+            tries = len(tried)
+            for place, run in enumerate(runs):
+                if run in records or run in tried:
                     continue
-                title = f"run {place + 1} of {len(runs)}: {run.label} on {run.dataset}, seed {run.seed}"
-                print(f"{title} ... ", end="", flush=True)
-                status = start(run, out.absolute())
-                record = finished(run) if status == 0 else None
-            if record is None:
-                failed.append(run)
-                print(f"FAILED: {_reason(run, status)}; log: {run.file('.log')}", flush=True)
-                continue
-            _write_report(runs, records, out, baseline, metric)
-            parts = [f"{shown} {_mean_test(record, metric):.4f}, {duration(record['seconds'])}"]
-            left = _seconds_left([later for later in runs[place + 1 :] if later not in records], records)
-            parts += [f"about {duration(left)} left"] if left else []
-            print("; ".join([*parts, f"best so far {_best(run.dataset, records, metric)}"]), flush=True)
+                with _claimed(run, out) as ours:
+                    if not ours or finished(run):  # another process makes it, or has made it
+                        continue
+                    title = f"run {place + 1} of {len(runs)}: {run.label} on {run.dataset}, seed {run.seed}"
+                    print(f"{title} ... ", end="", flush=True)
+                    status = start(run, out.absolute())
+                    tried.append(run)
+                    record = finished(run) if status == 0 else None
+                if record is None:
+                    print(f"FAILED: {_reason(run, status)}; log: {run.file('.log')}", flush=True)
+                    continue
+                _write_report(runs, records, out, baseline, metric)
+                parts = [f"{shown} {_mean_test(record, metric):.4f}, {duration(record['seconds'])}"]
+                left = _seconds_left([later for later in runs if later not in records and later not in tried], records)
+                parts += [f"about {duration(left)} left"] if left else []
+                print("; ".join([*parts, f"best so far {_best(run.dataset, records, metric)}"]), flush=True)
     except KeyboardInterrupt:
         print()
         kept = f"{len(records)} of {len(runs)} runs are finished and kept; the same command goes on"
@@ -88,10 +86,13 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
     if png:
         _write_report(runs, records, out, baseline, metric, png)
     _read_finished(runs, records)
-    failed = [run for run in failed if run not in records]  # another process may have succeeded since
+    failed = [run for run in tried if run not in records]
     others = len(runs) - len(records) - len(failed)
     if others:
-        print(f"{others} of {len(runs)} runs are left to other processes; the last to end has them in its report.")
+        print(
+            f"{others} of {len(runs)} runs are being made by other processes; the last to end has them in its report. "
+            "What they give up, the same command makes."
+        )
     written = ", ".join(str(out / name) for name in ("report.html", "results.md", "results.csv"))
     print(written if records else "No run has finished: there is no table.")
     return len(failed)
@@ -99,7 +100,7 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
 
 def that_count(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that can change a result."""
-    return {key: value for key, value in settings.items() if key not in _NO_RESULT}
+    return {key: value for key, value in settings.items() if key not in NO_RESULT}
 
 
 def finished(run: Run) -> Record | None:
@@ -143,7 +144,7 @@ def _write_report(
 @contextlib.contextmanager
 def _claimed(run: Run, out: Path) -> Iterator[bool]:
     """Whether the run is this process's to make; it is until the end of the block, or of the process."""
-    lock = FileLock(_lock_file(out, "-".join((run.dataset, run.model, run.preset, f"seed{run.seed}"))))
+    lock = FileLock(_lock_file(out, run.name))
     with contextlib.suppress(Timeout):
         lock.acquire(blocking=False)
     try:

@@ -23,18 +23,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from recbole_diffusion import checkpoint
-from recbole_diffusion.config import Config
+from recbole_diffusion.config import NO_RESULT, Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.quick_start import Request
 from recbole_diffusion.settings import Settings, UserError
 from recbole_diffusion.space import Choice, Range, Space
 from recbole_diffusion.tuned import INTERRUPTED, WAITING
-
-# What may differ between the machines that share a study.
-_OF_THE_MACHINE = (
-    "worker", "device", "local_rank", "single_spec", "wandb_project", "title_field",
-)  # fmt: skip
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,7 +45,7 @@ def write_text(path: Path, text: str) -> None:
 def identity_of(wanted: Request, space: Space) -> dict[str, Any]:
     """All that a study's trials share: settings with other values are another study."""
     config = wanted.config()
-    skipped = {*config.parameters["General"], *_OF_THE_MACHINE, *space} - {"seed", "reproducibility"}
+    skipped = {*config.parameters["General"], *NO_RESULT, *space} - {"seed", "reproducibility"}
     settings = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
     return {
         "model": wanted.model,

@@ -12,6 +12,7 @@ import pandas as pd
 
 from recbole_diffusion import worker
 from recbole_diffusion.checkpoint import whole_file
+from recbole_diffusion.config import NO_RESULT
 from recbole_diffusion.evaluation.statistics import holm, paired_test
 from recbole_diffusion.worker import Run
 
@@ -54,13 +55,14 @@ _STAMP = {
     "tuning": "tuning, on the validation split",
     "set": "settings given or found by tuning",
     "versions": "versions",
+    "device": "device",
     "cpu": "CPU",
     "threads": "threads",
 }
 
 
 # Settings that are told by other entries, or are of no interest to a reader.
-_SHOWN_ELSEWHERE = ("seed", "eval_seed", "data_path", "checkpoint_dir", "metrics", "topk", *_STAMP)
+_SHOWN_ELSEWHERE = ("seed", "eval_seed", "metrics", "topk", *NO_RESULT, *_STAMP)
 
 
 def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str) -> list[dict[str, Any]]:

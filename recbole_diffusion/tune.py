@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import numpy as np
 import optuna
 import torch
 from filelock import FileLock
+from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from recbole.utils.logger import RemoveColorFilter
@@ -177,7 +179,9 @@ class _Search:
         if not any(settings_of(trial) == self.default for trial in self._all() if not given_back(trial)):
             self.study.enqueue_trial(self.default)
         while not self._used_up():
-            trial = self.study.ask(self.distributions)
+            with _signals_held():  # or it would stay a running trial that is nobody's
+                trial = self.study.ask(self.distributions)
+                trial.set_user_attr("owner", this_process())
             try:
                 if not self._run(trial):
                     break
@@ -226,7 +230,6 @@ class _Search:
 
     def _run(self, trial: Trial) -> bool:
         """Run one trial and tell the study; False if another process had begun the last one that the budget allows."""
-        trial.set_user_attr("owner", this_process())
         earlier = [t for t in self._counted() if t.number < trial.number]
         if self.budget.trials is not None and len(earlier) >= self.budget.trials:
             self.study.tell(trial, state=TrialState.FAIL)
@@ -243,6 +246,8 @@ class _Search:
             self._report(trial, str(stop))
         except (Diverged, torch.OutOfMemoryError) as error:
             self._fail(trial, error)
+        except (OSError, StorageInternalError):
+            raise  # of the machine or the storage, not of the setting
         except Exception as error:  # of RecBole's models too, whose settings do not all go together
             if trial.params == self.default:
                 raise  # what the default setting cannot do, no trial can
@@ -281,11 +286,6 @@ class _Search:
 
             try:
                 result = train(prepared, after_validation)
-            except (optuna.TrialPruned, _OutOfTime, UserError):
-                raise
-            except Exception:
-                logging.getLogger().exception("The trial ended with an error.")
-                raise
             finally:
                 spend()
                 self.trained += 1
@@ -421,6 +421,19 @@ class _Search:
         }
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM are answered at the end of the block, where the system can hold them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _absolute_paths(config: Config) -> None:
     """Settings that are paths, made absolute: a trial works in another folder."""
     for key in PATHS:
@@ -450,7 +463,7 @@ def _study_log(folder: Path) -> Iterator[logging.Logger]:
 
 @contextlib.contextmanager
 def _trial_log(path: Path) -> Iterator[None]:
-    """What RecBole logs, and Python's warnings, in a file of the trial's own."""
+    """What RecBole logs, Python's warnings, and an error with its traceback, in a file of the trial's own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
     level, file = root.level, logging.FileHandler(path, encoding="utf-8")
@@ -461,6 +474,11 @@ def _trial_log(path: Path) -> Iterator[None]:
     logging.captureWarnings(True)
     try:
         yield
+    except (optuna.TrialPruned, _OutOfTime, UserError):
+        raise
+    except Exception:
+        root.exception("The trial ended with an error.")
+        raise
     finally:
         logging.captureWarnings(False)
         root.setLevel(level)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from filelock import FileLock
 
 from recbole_diffusion.checkpoint import whole_file
 from recbole_diffusion.data.fingerprint import describe_split
@@ -51,6 +52,11 @@ class Run:
     def label(self) -> str:
         return label(self.model, self.preset)
 
+    @property
+    def name(self) -> str:
+        """Of the run in its comparison, as part of a file's name."""
+        return "-".join((self.dataset, self.model, self.preset, f"seed{self.seed}"))
+
     def file(self, suffix: str) -> Path:
         """The run's ``.json`` (its result), ``.npz`` (the users' values) or ``.log``."""
         return Path(self.folder) / f"seed{self.seed}{suffix}"
@@ -76,6 +82,7 @@ def execute(task: Run) -> None:
         facts["steps_curve"] = _steps_curve(prepared, task.curve_steps)
         facts["rank_seconds"] = [evaluation.seconds for evaluation in evaluations]
         facts["tests"] = [evaluation.metrics for evaluation in evaluations]
+        facts["device"] = str(prepared.trainer.device)
         facts.update(describe_split(prepared.dataset, prepared.loaders))
         tokens = prepared.dataset.field2id_token[prepared.dataset.uid_field].astype(str)
         users = tokens[ranked_users(prepared.loaders.test)]
@@ -173,7 +180,11 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
-        execute(Run(**json.load(sys.stdin)))
+        task = Run(**json.load(sys.stdin))
+        # Whoever started this process may be killed and leave it alone: a second one waits, and finds the result.
+        with FileLock(Path("locks", f"{task.name}.worker.lock")):
+            if not task.file(".json").is_file():
+                execute(task)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
 import shutil
 import urllib.error
 from logging import getLogger
@@ -111,14 +114,22 @@ def fetch_files(config: RecBoleConfig) -> None:
         local = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         hint = did_you_mean(name, [*known, *local, "ml-100k"])
         raise UserError(f"dataset={name!r}: not found in {folder}, and no download is known by that name.{hint} {put}")
+    # Beside its place, then renamed: what another process finds there is whole.
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     downloader = Dataset.__new__(Dataset)  # RecBole's download is a method of a data set that is not loaded yet
-    downloader.config, downloader.dataset_name, downloader.dataset_path = config, name, str(folder)
+    downloader.config, downloader.dataset_name, downloader.dataset_path = config, name, str(temporary)
     downloader.logger = getLogger()
     try:
         downloader._download()
+        if temporary.is_dir():  # one process of several downloads, the others wait
+            with contextlib.suppress(OSError):  # another command was first
+                os.replace(temporary, folder)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
     except (urllib.error.URLError, OSError, RuntimeError) as error:
-        shutil.rmtree(folder, ignore_errors=True)  # an empty folder would pass for a data set the next time
         raise UserError(f"dataset={name!r}: not found in {folder}, and the download failed ({error}). {put}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim: bool) -> Loaders:

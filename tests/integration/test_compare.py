@@ -281,11 +281,11 @@ def test_a_run_that_another_process_makes_is_left_to_it(
     with FileLock("out/locks/random-BPR-default-seed0.lock"):
         assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
     assert started == ["Pop/0"]
-    assert "1 of 2 runs are left to other processes" in capsys.readouterr().out
+    assert "1 of 2 runs are being made by other processes" in capsys.readouterr().out
     assert list(pd.read_csv("out/results.csv").model) == ["Pop"]
     assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
     assert started == ["Pop/0", "BPR/0"]
-    assert "left to other" not in capsys.readouterr().out
+    assert "other processes" not in capsys.readouterr().out
 
 
 def test_what_another_process_makes_meanwhile_is_not_made_again(
@@ -294,15 +294,33 @@ def test_what_another_process_makes_meanwhile_is_not_made_again(
     alone = runner.start
 
     def start(run: Run, out: Path) -> int:
-        if run.model == "Pop":  # the other process has made the next run before this one is done
-            monkeypatch.setattr(runner, "start", alone)
-            assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
+        monkeypatch.setattr(runner, "start", alone)  # the other process makes the next run before this one fails
+        assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
+        Path(run.folder).mkdir(parents=True)
+        run.file(".log").write_text("no memory\n")
+        return 1
+
+    monkeypatch.setattr(runner, "start", start)
+    assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 1
+    assert started == ["BPR/0"]
+    assert list(pd.read_csv("out/results.csv").model) == ["BPR"]
+
+
+def test_what_another_process_gives_up_is_made(
+    random_data: Path, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FileLock("out/locks/random-Pop-default-seed0.lock")
+    alone = runner.start
+
+    def start(run: Run, out: Path) -> int:
+        if run.model == "BPR":
+            lock.release()  # the other process is stopped
         return alone(run, out)
 
     monkeypatch.setattr(runner, "start", start)
-    assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
+    with lock:
+        assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
     assert started == ["BPR/0", "Pop/0"]
-    assert sorted(pd.read_csv("out/results.csv").model) == ["BPR", "Pop"]
 
 
 def test_where_a_run_was_made_does_not_matter(random_data: Path, started: list[str]) -> None:
@@ -332,7 +350,7 @@ def test_a_run_that_failed_here_and_then_succeeded_elsewhere(
     monkeypatch.setattr(runner, "start", start)
     assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 0
     shown = capsys.readouterr().out
-    assert "FAILED: no memory" in shown and "left to other" not in shown
+    assert "FAILED: no memory" in shown and "other processes" not in shown
     assert sorted(pd.read_csv("out/results.csv").model) == ["BPR", "Pop"]
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import Built
 from markov import write_atomic
+from recbole.data.dataset import Dataset
 
 from recbole_diffusion import checkpoint
-from recbole_diffusion.data.loaders import create_dataset
+from recbole_diffusion.data.loaders import create_dataset, fetch_files
 from recbole_diffusion.quick_start import request, run
 from recbole_diffusion.recommend import example_recommendations
 from recbole_diffusion.settings import UserError
@@ -118,6 +119,28 @@ def test_an_ml_100k_of_the_users_own_wins_over_the_one_recbole_ships() -> None:
     assert "dataset_example" in found()
     write_atomic(Path("data"), "ml-100k", [[1, 2, 3]])
     assert found() == "data/ml-100k"
+    Path("data/ml-100k/ml-100k.inter").rename("data/ml-100k/u.data")  # some other form of it
+    assert "dataset_example" in found()
+
+
+def test_a_download_is_whole_or_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(dataset: Dataset) -> None:
+        folder = Path(dataset.dataset_path)
+        folder.mkdir(parents=True)
+        (folder / "ml-1m.inter").write_text("half")
+        assert not Path("dataset/ml-1m").exists()
+        if broken:
+            raise OSError("the connection was lost")
+
+    monkeypatch.setattr(Dataset, "_download", download)
+    config = request("DreamRec", "ml-1m", {}, None).config()
+    broken = True
+    with pytest.raises(UserError, match="the connection was lost"):
+        fetch_files(config)
+    assert not list(Path("dataset").iterdir())
+    broken = False
+    fetch_files(config)
+    assert [str(path) for path in Path("dataset").rglob("*")] == ["dataset/ml-1m", "dataset/ml-1m/ml-1m.inter"]
 
 
 def test_negatives_of_general_models_are_never_the_users_own_items(build: Callable[..., Built]) -> None:

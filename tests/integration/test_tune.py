@@ -254,6 +254,21 @@ def test_a_trial_that_ends_with_an_error_fails_alone_and_is_not_run_again(plante
     assert len(planted.trained) == 4 and states() == ["complete", "failed", "failed", "complete"]
 
 
+def test_what_the_machine_cannot_do_is_no_fault_of_the_setting(planted: Planted, search: Search) -> None:
+    def curve(settings: Settings) -> list[float]:
+        if len(planted.trained) == 2:
+            raise OSError("No space left on device")
+        return [0.1]
+
+    planted.curve = curve
+    with pytest.raises(OSError, match="No space left"):
+        search(trials=3)
+    assert "No space left on device" in Path("out/log/0002.log").read_text(encoding="utf-8")
+    search(trials=3)
+    assert states() == ["complete", "interrupted", "complete", "complete"]
+    assert planted.trained[1] == planted.trained[2]
+
+
 def test_a_default_that_diverges_does_not_end_the_study(planted: Planted, search: Search) -> None:
     def curve(settings: Settings) -> list[float]:
         if len(planted.trained) == 1:
