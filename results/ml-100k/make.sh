@@ -12,7 +12,7 @@
 # would be a handful of steps an epoch.
 #
 # Needs this package in the active environment, kaleido, and Chrome or Chromium. Leaves tune/, runs/, figures/, report.html,
-# results.md and results.csv here.
+# results.md and results.csv here; what is here already is kept, so remove tune/ and runs/ to make it all anew.
 set -euo pipefail
 export OMP_NUM_THREADS=1
 cd "$(dirname "$0")"
