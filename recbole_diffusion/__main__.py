@@ -42,8 +42,8 @@ what is written:
   DIR/saved, log, log_tensorboard
 
 Stop it with Ctrl-C and give the same command again: finished runs are kept. Given several times at once, each process
-makes other runs of the same DIR. Settings that differ from a finished run's
-are an error. Exit status 1: some runs failed; 2: the command is wrong; 130: stopped.
+makes other runs of the same DIR. Settings that differ from a finished run's are an error.
+Exit status 1: some runs failed; 2: the command is wrong; 130: stopped.
 """
 
 

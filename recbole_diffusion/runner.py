@@ -109,9 +109,9 @@ def finished(run: Run) -> Record | None:
     Raises:
         UserError: it was made with other settings or data.
     """
-    file = run.file(".json")
-    if not file.is_file() or not run.file(".npz").is_file():
+    if not run.is_finished:
         return None
+    file = run.file(".json")
     record = json.loads(file.read_text(encoding="utf-8"))
     facts = ("eval_seeds", "curve_steps", "data_sha256")
     had = {**that_count(record["settings"]), **{name: record.get(name) for name in facts}}
@@ -162,7 +162,6 @@ def _lock_file(out: Path, name: str) -> Path:
 
 def start(run: Run, out: Path) -> int:
     """Make a run in a process of its own that works in ``out``; returns its exit status."""
-    out.mkdir(parents=True, exist_ok=True)
     Path(run.folder).mkdir(parents=True, exist_ok=True)
     here = str(Path(recbole_diffusion.__file__).parents[1])
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))

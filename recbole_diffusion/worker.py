@@ -61,6 +61,10 @@ class Run:
         """The run's ``.json`` (its result), ``.npz`` (the users' values) or ``.log``."""
         return Path(self.folder) / f"seed{self.seed}{suffix}"
 
+    @property
+    def is_finished(self) -> bool:
+        return self.file(".json").is_file() and self.file(".npz").is_file()
+
 
 def label(model: str, preset: str) -> str:
     """A model as the user names it: with its preset, unless that is the default."""
@@ -183,7 +187,7 @@ def main() -> int:
         task = Run(**json.load(sys.stdin))
         # Whoever started this process may be killed and leave it alone: a second one waits, and finds the result.
         with FileLock(Path("locks", f"{task.name}.worker.lock")):
-            if not task.file(".json").is_file():
+            if not task.is_finished:
                 execute(task)
     except UserError as error:
         print(error, file=sys.stderr)

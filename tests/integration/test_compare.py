@@ -323,6 +323,14 @@ def test_what_another_process_gives_up_is_made(
     assert started == ["BPR/0", "Pop/0"]
 
 
+def test_a_run_without_its_users_values_is_made_again_by_the_process_that_makes_it(random_data: Path) -> None:
+    assert comparison(random_data, "Pop", seeds=[0]) == 0
+    values = Path("out/runs/random/Pop/seed0.npz")
+    values.unlink()
+    assert comparison(random_data, "Pop", seeds=[0]) == 0
+    assert values.is_file()
+
+
 def test_where_a_run_was_made_does_not_matter(random_data: Path, started: list[str]) -> None:
     assert comparison(random_data, "Pop", seeds=[0]) == 0
     file = Path("out/runs/random/Pop/seed0.json")

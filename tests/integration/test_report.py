@@ -101,8 +101,9 @@ def test_rows_are_computed_from_the_runs(tmp_path: Path) -> None:
         files = [np.load(run.file(".npz"))["ndcg@10"] for run in records if run.label == model]
         return np.concatenate(files).mean(axis=0)
 
+    models = [model for model in MODELS if model != "Pop"]
     p_values = []
-    for model in (model for model in MODELS if model != "Pop"):
+    for model in models:
         differences = (of_users(model) - of_users("Pop")).round(9)  # rounding errors are no differences
         row = rows[model]
         assert row["difference"] == pytest.approx(differences.mean())
@@ -111,7 +112,6 @@ def test_rows_are_computed_from_the_runs(tmp_path: Path) -> None:
         p_values.append(row["p"])
     # Holm: the k-th smallest of m times m - k + 1, never below the one before.
     order, largest = np.argsort(p_values), 0.0
-    models = [model for model in MODELS if model != "Pop"]
     for place, index in enumerate(order):
         largest = max(largest, min(1.0, p_values[index] * (len(models) - place)))
         assert rows[models[index]]["p_holm"] == pytest.approx(largest)
