@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from logging import getLogger
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,18 +13,29 @@ from torch import Tensor
 
 from recbole_diffusion.data.batches import BatchSampler
 from recbole_diffusion.data.sequences import LazySequentialDataset
+from recbole_diffusion.settings import UserError
 
 
-def cut_windows(target_rows: Tensor, users: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Cut each user's run of consecutive targets into windows of at most ``length``, whole ones at the recent end.
+class Windows(NamedTuple):
+    """Windows of one user's consecutive events each; the last ``targets`` events of a window are its targets."""
+
+    first: Tensor  # row of the first target among the events, [windows]
+    targets: Tensor  # number of targets, [windows]
+    context: Tensor  # items before the first target's own predecessor that the window also reads, [windows]
+
+
+def cut_windows(target_rows: Tensor, users: Tensor, length: int, stride: int) -> Windows:
+    """Cut each user's run of consecutive targets into windows, whole ones at the recent end.
+
+    Every target is in exactly one window. A window reads ``length`` items at most: the one before each target, and
+    earlier ones of the run as context. So a target is read after ``length - stride + 1`` items at least, or after all
+    that the run has before it.
 
     Args:
         target_rows: positions of the targets among the events, [N], any order.
         users: user of each event, [events].
-        length: L, targets a window.
-
-    Returns:
-        (row of the first target, number of targets) of each window; every target is in exactly one.
+        length: L, items a window.
+        stride: targets a window, 1 ... L.
     """
     rows = target_rows.sort().values
     starts_run = torch.ones_like(rows, dtype=torch.bool)
@@ -32,16 +43,31 @@ def cut_windows(target_rows: Tensor, users: Tensor, length: int) -> tuple[Tensor
     run = starts_run.cumsum(0) - 1
     run_end = rows[torch.cat([starts_run[1:], starts_run.new_ones(1)])]
     from_end = run_end[run] - rows
-    starts_window = starts_run | (from_end % length == length - 1)
-    first = rows[starts_window]
-    ends = torch.cat([torch.nonzero(starts_window).squeeze(-1)[1:], torch.tensor([len(rows)])])
-    return first, ends - torch.nonzero(starts_window).squeeze(-1)
+    places = torch.nonzero(starts_run | (from_end % stride == stride - 1)).squeeze(-1)
+    first = rows[places]
+    targets = torch.diff(places, append=places.new_tensor([len(rows)]))
+    earlier = first - rows[starts_run][run[places]]  # items of the run before the first target's predecessor
+    return Windows(first, targets, torch.minimum(earlier, length - targets))
+
+
+def window_stride(config: Any) -> int:
+    """Targets a window: the setting, or half of ``MAX_ITEM_LIST_LENGTH``, rounded up.
+
+    Raises:
+        UserError: more targets than a window has items.
+    """
+    length, stride = config["MAX_ITEM_LIST_LENGTH"], config["window_stride"]
+    if stride is None:
+        return -(-length // 2)
+    if stride > length:
+        raise UserError(f"window_stride={stride}: must be from 1 to MAX_ITEM_LIST_LENGTH={length}, or ~.")
+    return stride
 
 
 class WindowDataLoader(AbstractDataLoader):
     """Training batches of windows.
 
-    A batch has ``item_id_list`` [batch, L] (the items before each target, padded on the right with 0),
+    A batch has ``item_id_list`` [batch, L] (context, then the item before each target, padded on the right with 0),
     ``target_list`` (``TARGET_LIST_FIELD``) [batch, L] (the target of each position, 0 where there is none),
     ``item_length`` [batch] and ``user_id`` [batch]; L is the longest window of the batch. ``train_batch_size`` counts
     windows; with ``bucket_by_length`` windows of like length meet, as many as hold the targets of that many.
@@ -51,14 +77,16 @@ class WindowDataLoader(AbstractDataLoader):
         assert dataset.events is not None
         self.logger = getLogger()
         self.events = dataset.events
-        users = self.events[dataset.uid_field]
-        self.first, self.count = cut_windows(dataset.target_rows, users, dataset.max_item_list_len)
-        self.sample_size = len(self.first)
+        users, length = self.events[dataset.uid_field], dataset.max_item_list_len
+        self.windows = cut_windows(dataset.target_rows, users, length, window_stride(config))
+        self.sample_size = len(self.windows.first)
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         if config["bucket_by_length"]:
             rows = torch.arange(self.sample_size)
             generator = self.generator if shuffle else None
-            BatchSampler(lambda: rows, self.count, self.count, self.step, True, generator).attach(self)
+            targets = self.windows.targets
+            lengths = targets + self.windows.context
+            BatchSampler(lambda: rows, lengths, targets, self.step, True, generator).attach(self)
 
     def _init_batch_size_and_step(self) -> None:
         self.step = self.config["train_batch_size"]
@@ -67,16 +95,18 @@ class WindowDataLoader(AbstractDataLoader):
     def collate_fn(self, index: Any) -> Interaction:
         index = torch.as_tensor(np.asarray(index))
         data = self._dataset
-        first, count = self.first[index], self.count[index]
-        offset = torch.arange(int(count.max()))
-        inside = offset < count.unsqueeze(-1)  # [batch, L]
-        rows = torch.where(inside, first.unsqueeze(-1) + offset, 1)
+        first, targets, context = (part[index] for part in self.windows)
+        length = context + targets
+        offset = torch.arange(int(length.max()))
+        inside = offset < length.unsqueeze(-1)  # [batch, L]
+        is_target = inside & (offset >= context.unsqueeze(-1))
+        rows = torch.where(inside, (first - context).unsqueeze(-1) + offset, 1)
         items = self.events[data.iid_field]
         return Interaction(
             {
                 data.uid_field: self.events[data.uid_field][first].long(),
                 data.item_id_list_field: torch.where(inside, items[rows - 1], 0).long(),
-                self.config["TARGET_LIST_FIELD"]: torch.where(inside, items[rows], 0).long(),
-                data.item_list_length_field: count,
+                self.config["TARGET_LIST_FIELD"]: torch.where(is_target, items[rows], 0).long(),
+                data.item_list_length_field: length,
             }
         )

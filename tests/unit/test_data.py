@@ -92,37 +92,38 @@ def test_lazy_data_set_holds_no_table(random_data: Path, build: Callable[..., Bu
     assert stored <= 8 * len(dataset.events)  # the table would be 2 x 10 values a target
 
 
-def test_windows_hold_every_target_once_after_its_own_predecessor(build: Callable[..., Built]) -> None:
-    built = build("DreamRec", MAX_ITEM_LIST_LENGTH=4, train_batch_size=7)
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, None])
+def test_windows_hold_every_target_once_after_what_came_before_it(
+    build: Callable[..., Built], stride: int | None
+) -> None:
+    built = build("DreamRec", MAX_ITEM_LIST_LENGTH=4, train_batch_size=7, window_stride=stride)
     dataset = built.loaders.train.dataset
-    expected = sorted(
-        (u, p, t)
-        for u, p, t in zip(
-            dataset.events["user_id"][dataset.target_rows].tolist(),
-            dataset.events["item_id"][dataset.target_rows - 1].tolist(),
-            dataset.events["item_id"][dataset.target_rows].tolist(),
-            strict=True,
-        )
-    )
+    events = list(zip(dataset.events["user_id"].tolist(), dataset.events["item_id"].tolist(), strict=True))
+    least = 4 - (stride or 2) + 1
     seen = []
     for batch in built.loaders.train:
         items, targets, length = batch["item_id_list"], batch["target_list"], batch["item_length"]
         assert items.shape == targets.shape and items.shape[1] == length.max() <= 4
         for row in range(len(batch)):
-            n = int(length[row])
+            user, n = int(batch["user_id"][row]), int(length[row])
             assert (items[row, n:] == 0).all() and (targets[row, n:] == 0).all()
-            assert torch.equal(items[row, 1:n], targets[row, : n - 1])
-            pairs = zip(items[row, :n].tolist(), targets[row, :n].tolist(), strict=True)
-            seen += [(int(batch["user_id"][row]), p, t) for p, t in pairs]
-    assert sorted(seen) == expected
+            places = torch.nonzero(targets[row]).squeeze(-1)
+            assert torch.equal(places, torch.arange(n - len(places), n)) and len(places) <= (stride or 2)
+            whole = torch.cat([items[row, :n], targets[row, n - 1 : n]])
+            assert torch.equal(whole[1:][places], targets[row, places])
+            own = [item for of_user, item in events if of_user == user]
+            start = next(s for s in range(len(own)) if own[s : s + n + 1] == whole.tolist())  # a piece of its history
+            assert all(read >= min(least, start + read) for read in (places + 1).tolist())
+            seen += [(user, int(t)) for t in targets[row, places]]
+    expected = [events[row] for row in dataset.target_rows.tolist()]
+    assert sorted(seen) == sorted(expected)
 
 
 def test_windows_never_hold_what_is_held_out(build: Callable[..., Built]) -> None:
     built = build("DreamRec")
     trained = set()
-    loader = built.loaders.train
-    for first, count in zip(loader.first.tolist(), loader.count.tolist(), strict=True):
-        trained |= set(range(first - 1, first + count))
+    for first, targets, context in zip(*(part.tolist() for part in built.loaders.train.windows), strict=True):
+        trained |= set(range(first - 1 - context, first + targets))
     for held_out in (built.loaders.valid.dataset, built.loaders.test.dataset):
         assert not trained & set(held_out.target_rows.tolist())
 
@@ -130,16 +131,25 @@ def test_windows_never_hold_what_is_held_out(build: Callable[..., Built]) -> Non
 def test_cut_windows_by_hand() -> None:
     users = torch.tensor([1, 1, 1, 1, 1, 1, 2, 2, 2, 3])
     # user 1 has targets 1 ... 5, user 2 has 7 and 8: windows of 2 from the recent end
-    first, count = cut_windows(torch.tensor([5, 1, 3, 2, 4, 8, 7]), users, 2)
-    assert first.tolist() == [1, 2, 4, 7] and count.tolist() == [1, 2, 2, 2]
-    first, count = cut_windows(torch.tensor([1, 2, 4, 5, 7]), users, 50)  # a gap starts a new window
-    assert first.tolist() == [1, 4, 7] and count.tolist() == [2, 2, 1]
+    target_rows = torch.tensor([5, 1, 3, 2, 4, 8, 7])
+    first, targets, context = cut_windows(target_rows, users, 2, 2)
+    assert first.tolist() == [1, 2, 4, 7] and targets.tolist() == [1, 2, 2, 2] and context.tolist() == [0, 0, 0, 0]
+    first, targets, context = cut_windows(target_rows, users, 4, 2)
+    assert first.tolist() == [1, 2, 4, 7] and targets.tolist() == [1, 2, 2, 2] and context.tolist() == [0, 1, 2, 0]
+    # a gap starts a new window, which does not read across it
+    first, targets, context = cut_windows(torch.tensor([1, 2, 4, 5, 7]), users, 50, 25)
+    assert first.tolist() == [1, 4, 7] and targets.tolist() == [2, 2, 1] and context.tolist() == [0, 0, 0]
+
+
+def test_window_stride_longer_than_a_window_is_refused(build: Callable[..., Built]) -> None:
+    with pytest.raises(UserError, match="window_stride=11: must be from 1 to MAX_ITEM_LIST_LENGTH=10"):
+        build("DreamRec", window_stride=11)
 
 
 @pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "ADIGRec"])
 def test_loss_on_windows_is_the_mean_over_prefixes(build: Callable[..., Built], model: str) -> None:
     small = {"embedding_size": 16, "dropout": 0.0, "MAX_ITEM_LIST_LENGTH": 25, "train_batch_size": 1000}
-    small["bucket_by_length"] = False
+    small |= {"bucket_by_length": False, "window_stride": 25}
     windows = build(model, train_on="windows", shuffle=False, **small)
     prefixes = build(model, train_on="prefixes", **small)
     prefixes.model.load_state_dict(windows.model.state_dict())
