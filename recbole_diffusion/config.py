@@ -74,6 +74,7 @@ class RunSettings(TypedSettings):
     weight_decay: float = setting(low=0)
     worker: int = setting(low=0)
     MAX_ITEM_LIST_LENGTH: int = setting(low=1)
+    max_cells: int = setting(low=1)
     mask_history: bool = setting()
     reproducibility: bool = setting()
     show_progress: bool = setting()

@@ -43,8 +43,16 @@ class Loaders(NamedTuple):
     test: AbstractDataLoader
 
 
-class SequenceEvalDataLoader(FullSortEvalDataLoader):
-    """Whole-catalogue evaluation of a sequential model.
+class BoundedEvalDataLoader(FullSortEvalDataLoader):
+    """Whole-catalogue evaluation of a sequential model; the scores of a batch have ``max_cells`` numbers at most."""
+
+    def _init_batch_size_and_step(self) -> None:
+        self.step = min(self.config["eval_batch_size"], max(1, self.config["max_cells"] // self._dataset.item_num))
+        self.set_batch_size(self.step)
+
+
+class SequenceEvalDataLoader(BoundedEvalDataLoader):
+    """Evaluation of a data set that keeps the whole sequences.
 
     With ``bucket_by_length`` histories of like length meet in a batch. With ``mask_history`` the loader says which
     items the user has seen, and the trainer scores those -inf; RecBole's own never does for a sequential model.
@@ -172,7 +180,7 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
             split.trim = trim and config["bucket_by_length"]
             loader = SequenceEvalDataLoader
         else:
-            loader = FullSortEvalDataLoader
+            loader = BoundedEvalDataLoader
         evaluation.append(loader(config, split, sampler, shuffle=False))
     return Loaders(train, *evaluation)
 

@@ -83,19 +83,13 @@ def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> Step:
     return partial(ancestral_step, variance=variance) if sampler == "ddpm" else partial(ddim_step, eta=eta)
 
 
-def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise shaped like ``x``, drawn on the generator's own device (the same on a CPU and a GPU)."""
-    device = x.device if generator is None else generator.device
-    return torch.randn(x.shape, dtype=x.dtype, device=device, generator=generator).to(x.device)
-
-
 def sample(
     predict_x0: Callable[[Tensor, Tensor], Tensor],
     process: GaussianProcess,
     x_T: Tensor,
     timesteps: Sequence[int],
     step: Step,
-    generator: torch.Generator | None = None,
+    noise: Callable[[Tensor, int], Tensor] | None = None,
     project: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Runs the reverse process from ``x_T`` down to the data.
@@ -105,7 +99,8 @@ def sample(
         x_T: the start, [B, ...]: pure noise, or data noised to the first of ``timesteps``.
         timesteps: the chosen steps in descending order.
         step: a step rule, see :func:`make_step`.
-        generator: source of the noise; the global one where None.
+        noise: ``(x_t, t) ->`` standard normal noise shaped like ``x_t`` for the step from ``t``; torch's global
+            generator where None.
         project: applied to ``x_t`` before every denoising step (a model whose ``x_t`` lives on a sphere).
 
     Returns:
@@ -116,5 +111,6 @@ def sample(
         if project is not None:
             x_t = project(x_t)
         x_0 = predict_x0(x_t, torch.full((len(x_t),), t, dtype=torch.long, device=x_t.device))  # [B, ...]
-        x_t = step(process, x_t, x_0, t, s, partial(noise_like, x_t, generator))
+        draw = partial(torch.randn_like, x_t) if noise is None else partial(noise, x_t, t)
+        x_t = step(process, x_t, x_0, t, s, draw)
     return x_t

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.diffusion.noise import RowNoise
 from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import CausalEncoder
@@ -113,7 +114,7 @@ class ADIGRec(EmbeddingDiffusionRecommender):
     def last_state(self, interaction: Interaction) -> Interests:
         # Only the last position's: at all of them evaluation would do the length's multiple of the work.
         items = self.item_embedding(interaction[self.ITEM_SEQ])
-        length = interaction[self.ITEM_SEQ_LEN]
+        length = self.history_length(interaction)
         seen = torch.arange(items.shape[1], device=length.device) < length.unsqueeze(-1)  # [batch, length]
         dynamic = self.gather_indexes(self.encoder(items), length - 1)
         return Interests(*(part.squeeze(1) for part in self._interests(items, seen[:, None], dynamic[:, None])))
@@ -141,7 +142,7 @@ class ADIGRec(EmbeddingDiffusionRecommender):
             terms["penalty"] = s.penalty_weight * covariance_penalty(state.weights, state.seen).mean()
         return self.guidance(state), terms
 
-    def generation_guidance(self, state: Interests, generator: torch.Generator) -> Tensor:
+    def generation_guidance(self, state: Interests, noise: RowNoise) -> Tensor:
         return self.guidance(state)
 
     def project(self, x_t: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_diffusion.diffusion.noise import RowNoise, history_keys
 from recbole_diffusion.diffusion.process import GaussianProcess
 from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
 from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
@@ -33,14 +34,16 @@ class DiffusionRecommender(SequentialRecommender):
         super().__init__(config, dataset)
         self.settings = self.config_class.from_config(config)
         self.precision = config["precision"]
+        self.max_cells = config["max_cells"]
         self.process = GaussianProcess(self.settings.betas())
         self.timestep_sampler = TIMESTEP_SAMPLERS[self.settings.timestep_sampler](self.settings.timesteps)
         self.reverse_timesteps = select_timesteps(self.settings.timesteps, self.settings.sampling_steps)
         self.reverse_step = make_step(self.settings.sampler, self.settings.eta, self.settings.variance)
 
-    def evaluation_generator(self) -> torch.Generator:
-        """Noise of its own for generation: the same for the same batch, and none taken from training."""
-        return torch.Generator(device=self.device).manual_seed(self.settings.eval_seed)
+    def evaluation_noise(self, interaction: Interaction) -> RowNoise:
+        """Noise for generation from ``eval_seed`` and each row's history: the same in any batch, none from training."""
+        keys = history_keys(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], self.settings.eval_seed)
+        return RowNoise(keys)
 
     def validation(self) -> AbstractContextManager[None]:
         """Generation in ``valid_sampling_steps`` steps, where that is set: what training validates by."""
@@ -64,20 +67,32 @@ class DiffusionRecommender(SequentialRecommender):
         """Scores of items 0 ... N from :meth:`generate`, [batch, N + 1]."""
         raise NotImplementedError
 
+    def score_items(self, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """Scores of some items alone, [pairs]: of item ``items[i]`` by row ``rows[i]`` of :meth:`generate`."""
+        raise NotImplementedError
+
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of every item for every row, [batch, N + 1]; the padding item's is -inf."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            x_0 = self.generate(interaction)
-        scores = self.score(x_0.float())  # the scores themselves in full precision: bfloat16 would tie them
+        scores = self.score(self._generate_in_precision(interaction))
         scores[:, 0] = -torch.inf
         return scores
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> Tensor:
-        """Score of each row's item, [batch]. Equal histories are generated once, so that their scores compare."""
+        """Score of each row's item, [batch]: what :meth:`full_sort_predict` gives it, without scoring the others.
+
+        A user's candidates come as rows of the same history, for which x0_hat is generated once.
+        """
         history, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         inside = torch.arange(history.shape[1], device=history.device) < length.unsqueeze(-1)
-        history, row = torch.unique(history * inside, dim=0, return_inverse=True)
-        unique = Interaction({self.ITEM_SEQ: history, self.ITEM_SEQ_LEN: (history != 0).sum(dim=-1)})
-        return self.full_sort_predict(unique)[row, interaction[self.ITEM_ID]]
+        rows = torch.cat([length.unsqueeze(-1), history * inside], dim=1)
+        unique, row = torch.unique(rows, dim=0, return_inverse=True)
+        x_0 = self._generate_in_precision(Interaction({self.ITEM_SEQ: unique[:, 1:], self.ITEM_SEQ_LEN: unique[:, 0]}))
+        items = interaction[self.ITEM_ID]
+        return self.score_items(x_0, row, items).masked_fill_(items == 0, -torch.inf)
+
+    def _generate_in_precision(self, interaction: Interaction) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            x_0 = self.generate(interaction)
+        return x_0.float()  # the scores themselves are in full precision: bfloat16 would tie them

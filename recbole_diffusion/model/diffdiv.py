@@ -25,6 +25,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.diffusion.noise import GUIDANCE, RowNoise
 from recbole_diffusion.model.config import DiffusionConfig
 from recbole_diffusion.model.dreamrec import DreamRec, DreamRecConfig
 from recbole_diffusion.model.losses import DIVERGENCES, gaussian_kl, robust_divergence, squared_error
@@ -62,10 +63,9 @@ class LatentGuidance(nn.Module):
         mean, log_variance = self.posterior(c).chunk(2, dim=-1)
         return mean, log_variance
 
-    def draw(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """``c_hat = psi(mu + sigma eps)``, [rows, dim]."""
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        return self.psi(mean + (0.5 * log_variance).exp() * noise)
+    def draw(self, mean: Tensor, log_variance: Tensor, eps: Tensor) -> Tensor:
+        """``c_hat = psi(mu + sigma eps)`` from standard normal ``eps`` [rows, latent_dim], [rows, dim]."""
+        return self.psi(mean + (0.5 * log_variance).exp() * eps)
 
 
 class DiffDiv(DreamRec):
@@ -83,7 +83,7 @@ class DiffDiv(DreamRec):
     def training_guidance(self, state: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         s = self.settings
         mean, log_variance = self.latent(state)
-        c_hat = self.latent.draw(mean, log_variance)
+        c_hat = self.latent.draw(mean, log_variance, torch.randn_like(mean))
         if s.w_dagl == 0:
             return c_hat, {}
         c, variance = state, log_variance.exp().mean(dim=-1)  # sigma_c^2: one number a row
@@ -94,16 +94,17 @@ class DiffDiv(DreamRec):
         kl = gaussian_kl(mean, log_variance).sum(dim=-1)
         return c_hat, {"divergence": s.w_dagl * divergence.mean(), "kl": s.w_dagl * s.kl_weight * kl.mean()}
 
-    def generation_guidance(self, state: Tensor, generator: torch.Generator) -> Tensor:
+    def generation_guidance(self, state: Tensor, noise: RowNoise) -> Tensor:
         mean, log_variance = (x.repeat_interleave(self.num_channels, dim=0) for x in self.latent(state))
-        return self.latent.draw(mean, log_variance, generator)
+        return self.latent.draw(mean, log_variance, noise.normal(GUIDANCE, mean.shape[-1]))
 
     @torch.no_grad()
     def diagnose(self, interaction: Interaction) -> dict[str, float]:
         """Also: KL a row (0: posterior collapse), mean sigma, and the share of c's variance that c_hat explains."""
         c = self.last_state(interaction)
         mean, log_variance = self.latent(c)
-        c_hat = self.latent.draw(mean, log_variance, self.evaluation_generator())
+        eps = self.evaluation_noise(interaction).normal(GUIDANCE, mean.shape[-1])
+        c_hat = self.latent.draw(mean, log_variance, eps)
         unexplained = (c - c_hat).square().sum() / (c - c.mean(dim=0)).square().sum().clamp_min(1e-12)
         return {
             **super().diagnose(interaction),

@@ -31,7 +31,8 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.denoiser import sinusoidal_embedding
-from recbole_diffusion.diffusion.samplers import noise_like, sample
+from recbole_diffusion.diffusion.noise import START, STEP
+from recbole_diffusion.diffusion.samplers import sample
 from recbole_diffusion.diffusion.schedules import SCHEDULES
 from recbole_diffusion.model.base import DiffusionRecommender
 from recbole_diffusion.model.config import DiffusionConfig
@@ -182,13 +183,19 @@ class DiffRec(DiffusionRecommender):
     @torch.no_grad()
     def generate(self, interaction: Interaction) -> Tensor:
         """x0_hat from the history noised ``start_steps`` steps, [batch, 1, N]."""
-        generator = self.evaluation_generator()
+        noise, size = self.evaluation_noise(interaction), self.n_items - 1
         x_T = self.vectors(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         if self.settings.start_steps > 0:
-            x_T = self.process.q_sample(x_T, self.settings.start_steps - 1, noise_like(x_T, generator))
-        x_0 = sample(self.predict_x0, self.process, x_T, self.reverse_timesteps, self.reverse_step, generator)
+            x_T = self.process.q_sample(x_T, self.settings.start_steps - 1, noise.normal(START, size))
+        x_0 = sample(
+            self.predict_x0, self.process, x_T, self.reverse_timesteps, self.reverse_step,
+            lambda x_t, t: noise.normal(STEP, size, t=t),
+        )  # fmt: skip
         return x_0.unsqueeze(1)
 
     def score(self, x_0: Tensor) -> Tensor:
         """The entry of each item, [batch, N + 1]; -inf for padding."""
         return F.pad(x_0.squeeze(1), (1, 0), value=-torch.inf)
+
+    def score_items(self, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        return x_0[rows, 0, (items - 1).clamp(min=0)]

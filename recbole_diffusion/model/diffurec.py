@@ -25,7 +25,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
-from recbole_diffusion.diffusion.samplers import noise_like
+from recbole_diffusion.diffusion.noise import GUIDANCE, RowNoise
 from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import Dropout, TransformerBlock
@@ -45,11 +45,11 @@ class DiffuRecConfig(EmbeddingDiffusionConfig):
 
 
 class History(NamedTuple):
-    """The guidance: histories with the noise source of their uncertainty (None: the global one)."""
+    """The guidance: histories with the noise of their uncertainty (None: from torch's global generator)."""
 
     items: Tensor  # [batch, length, dim]
     length: Tensor  # [batch]
-    generator: torch.Generator | None
+    noise: RowNoise | None
 
 
 class Approximator(nn.Module):
@@ -76,8 +76,9 @@ class Approximator(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, history: History) -> Tensor:
         """x_t [batch, dim] and t [batch] to x0_hat [batch, dim]."""
-        items, length, generator = history
-        lambda_ = self.uncertainty * (1 + noise_like(items, generator))  # N(delta, delta), [batch, length, dim]
+        items, length, noise = history
+        eps = torch.randn_like(items) if noise is None else noise.normal(GUIDANCE, *items.shape[1:], t=t)
+        lambda_ = self.uncertainty * (1 + eps)  # N(delta, delta), [batch, length, dim]
         z = items + lambda_ * (x_t + self.tau(t * self.step_scale)).unsqueeze(1)
         real = torch.arange(items.shape[1], device=length.device) < length.unsqueeze(-1)  # [batch, length]
         mask = real[:, None, None, :]
@@ -112,10 +113,10 @@ class DiffuRec(EmbeddingDiffusionRecommender):
         return self.embedding_norm(items)
 
     def last_state(self, interaction: Interaction) -> History:
-        return History(self.encode(interaction[self.ITEM_SEQ]), interaction[self.ITEM_SEQ_LEN], None)
+        return History(self.encode(interaction[self.ITEM_SEQ]), self.history_length(interaction), None)
 
     def training_pairs(self, interaction: Interaction) -> tuple[History, Tensor]:
         return self.last_state(interaction), interaction[self.ITEM_ID]
 
-    def generation_guidance(self, state: History, generator: torch.Generator) -> History:
-        return state._replace(generator=generator)
+    def generation_guidance(self, state: History, noise: RowNoise) -> History:
+        return state._replace(noise=noise)

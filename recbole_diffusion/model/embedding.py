@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.diffusion.noise import START, STEP, RowNoise
 from recbole_diffusion.diffusion.process import GaussianProcess
 from recbole_diffusion.diffusion.samplers import Noise, sample
 from recbole_diffusion.model.base import DiffusionRecommender
@@ -65,7 +66,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         """The guidance of each row's state, and weighted losses of the model's own; ``target``: items [rows]."""
         return state, {}
 
-    def generation_guidance(self, state: Any, generator: torch.Generator) -> Any:
+    def generation_guidance(self, state: Any, noise: RowNoise) -> Any:
         """The guidance of each row and channel, [batch * channels, ...], channels of a row together."""
         return state
 
@@ -105,8 +106,12 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
     def last_state(self, interaction: Interaction) -> Any:
         """The state after the whole history, [batch, dim]."""
-        last = interaction[self.ITEM_SEQ_LEN] - 1
+        last = self.history_length(interaction) - 1
         return _at(self.encode(interaction[self.ITEM_SEQ]), torch.arange(len(last), device=last.device), last)
+
+    def history_length(self, interaction: Interaction) -> Tensor:
+        """Number of items in each history, [batch]; one without any is read as one padding item."""
+        return interaction[self.ITEM_SEQ_LEN].clamp(min=1)
 
     def project(self, x_t: Tensor) -> Tensor:
         """Where x_t is taken to before the denoiser sees it, in training and at every step of generation."""
@@ -115,7 +120,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
     def cross_entropy(self, prediction: Tensor, items: Tensor) -> Tensor:
         """``-log softmax`` of each row's item under ``prediction . e_i / temperature``, [rows]."""
         table = self.item_embedding.weight
-        return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature)
+        return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature, self.max_cells)
 
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
         """The denoiser as generation asks it, [rows, dim]."""
@@ -128,13 +133,12 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
     @torch.no_grad()
     def generate(self, interaction: Interaction) -> Tensor:
-        generator = self.evaluation_generator()
-        guidance = self.generation_guidance(self.last_state(interaction), generator)
-        rows, dim = len(interaction) * self.num_channels, self.settings.embedding_size
-        x_T = torch.randn(rows, dim, generator=generator, device=self.device)
+        noise, dim = self.evaluation_noise(interaction).channels(self.num_channels), self.settings.embedding_size
+        guidance = self.generation_guidance(self.last_state(interaction), noise)
         x_0 = sample(
             lambda x_t, t: self.predict_x0(x_t, t, guidance),
-            self.process, x_T, self.reverse_timesteps, self.step_from, generator, self.project,
+            self.process, noise.normal(START, dim), self.reverse_timesteps, self.step_from,
+            lambda x_t, t: noise.normal(STEP, dim, t=t), self.project,
         )  # fmt: skip
         return x_0.view(-1, self.num_channels, dim)
 
@@ -150,7 +154,14 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
     def score(self, x_0: Tensor) -> Tensor:
         """``max over channels of x0_hat . e_i``, [batch, N + 1]."""
-        return (x_0 @ self.item_embedding.weight.T).amax(dim=1)
+        first, *others = x_0.unbind(dim=1)
+        scores = first @ self.item_embedding.weight.T
+        for channel in others:  # one after the other: all at once would be [batch, channels, N + 1]
+            scores = torch.maximum(scores, channel @ self.item_embedding.weight.T)
+        return scores
+
+    def score_items(self, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        return torch.einsum("rcd,rd->rc", x_0[rows], self.item_embedding(items)).amax(dim=1)
 
     @torch.no_grad()
     def diagnose(self, interaction: Interaction) -> dict[str, float]:
@@ -158,15 +169,17 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
         ``target_rank`` is at t = T - 1, where only the guidance tells; ``target_rank@t`` at less noise, where x_t does.
         """
-        generator = self.evaluation_generator()
-        guidance = self.generation_guidance(self.last_state(interaction), generator)
+        rows = max(1, self.max_cells // (self.n_items * self.num_channels))
+        interaction = interaction[:rows]  # distances to the whole catalogue
+        noise = self.evaluation_noise(interaction).channels(self.num_channels)
+        guidance = self.generation_guidance(self.last_state(interaction), noise)
         target = interaction[self.ITEM_ID].repeat_interleave(self.num_channels)
         x_0, table, last = self.item_embedding(target), self.item_embedding.weight, self.settings.timesteps - 1
-        noise = torch.randn(x_0.shape, generator=generator, device=self.device)
+        eps = noise.normal(START, x_0.shape[-1])
         ranks = {}
         for step in sorted({int(share * last) for share in _DIAGNOSED_SHARES}, reverse=True):
             t = torch.full_like(target, step)
-            x_0_hat = self.predict_x0(self.project(self.process.q_sample(x_0, t, noise)), t, guidance)
+            x_0_hat = self.predict_x0(self.project(self.process.q_sample(x_0, t, eps)), t, guidance)
             rank = nearest_neighbour_rank(x_0_hat, table, target).float().mean().item()
             ranks["target_rank" if step == last else f"target_rank@{step}"] = rank
         return {**table_statistics(table[1:]), **ranks, "abar_T": float(self.process.alpha_bar(last))}

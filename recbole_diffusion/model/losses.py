@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 DIVERGENCES = ("alpha", "beta", "gamma", "none")
 
@@ -16,7 +17,31 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction - target).square().mean(dim=-1)
 
 
-def catalogue_cross_entropy(x_0: Tensor, item_table: Tensor, items: Tensor, temperature: float = 1.0) -> Tensor:
+def softmax_cross_entropy(prediction: Tensor, table: Tensor, index: Tensor, max_cells: int) -> Tensor:
+    """``-log softmax(prediction . table)`` of each row's ``index``, [rows].
+
+    Where [rows, N] numbers are more than ``max_cells``, as many rows as hold so many are done at a time, and their
+    scores computed again for the gradient instead of kept.
+
+    Args:
+        prediction: [rows, dim].
+        table: what is chosen among, [N, dim].
+        index: the right row of ``table``, [rows].
+    """
+
+    def loss(prediction: Tensor, index: Tensor) -> Tensor:
+        return F.cross_entropy(prediction @ table.T, index, reduction="none")
+
+    rows = max(1, max_cells // len(table))
+    if len(prediction) <= rows:
+        return loss(prediction, index)
+    parts = zip(prediction.split(rows), index.split(rows), strict=True)
+    return torch.cat([checkpoint(loss, *part, use_reentrant=False, preserve_rng_state=False) for part in parts])
+
+
+def catalogue_cross_entropy(
+    x_0: Tensor, item_table: Tensor, items: Tensor, temperature: float, max_cells: int
+) -> Tensor:
     """``-log softmax(x_0 . e_i / temperature)`` of each row's item over items 1 ... N; padding is no candidate.
 
     Args:
@@ -24,9 +49,10 @@ def catalogue_cross_entropy(x_0: Tensor, item_table: Tensor, items: Tensor, temp
         item_table: embeddings of items 0 ... N, [N + 1, dim].
         items: ids in 1 ... N, [rows].
         temperature: below 1, a prediction of the size of its embedding can still be certain of its item.
+        max_cells: of :func:`softmax_cross_entropy`.
     """
     # The temperature divides [rows, dim] numbers here; after the product it would be [rows, N].
-    return F.cross_entropy((x_0 / temperature) @ item_table[1:].T, items - 1, reduction="none")
+    return softmax_cross_entropy(x_0 / temperature, item_table[1:], items - 1, max_cells)
 
 
 def sampled_cross_entropy(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 from torch import Tensor
 
+from recbole_diffusion.model.losses import softmax_cross_entropy
 from recbole_diffusion.settings import UserError
 
 
@@ -27,6 +27,7 @@ class WindowSASRec(SASRec):
         if self.loss_type != "CE":
             raise UserError(f"loss_type={self.loss_type!r}: WindowSASRec learns by cross-entropy; only CE is allowed.")
         self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
+        self.max_cells = config["max_cells"]
 
     def states(self, item_seq: Tensor) -> Tensor:
         """The encoder's output at every position: [batch, length] to [batch, length, hidden_size]."""
@@ -35,8 +36,21 @@ class WindowSASRec(SASRec):
         x = self.dropout(self.LayerNorm(x))
         return self.trm_encoder(x, self.get_attention_mask(item_seq), output_all_encoded_layers=False)[-1]
 
+    def get_attention_mask(self, item_seq: Tensor, bidirectional: bool = False) -> Tensor:
+        """RecBole's causal mask, [batch, 1, length, length], where every position sees itself too.
+
+        An item always does. Without it, a padding position that a history of unknown items is read at would see all
+        others, as many as the batch is long.
+        """
+        mask = super().get_attention_mask(item_seq, bidirectional)
+        return mask.masked_fill(torch.eye(item_seq.shape[1], dtype=torch.bool, device=item_seq.device), 0.0)
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """The state after each history, [batch, hidden_size]; one without any item is read as one padding item."""
+        return super().forward(item_seq, item_seq_len.clamp(min=1))
+
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         targets = interaction[self.TARGET_SEQ]  # [batch, length]
         real = targets != 0
-        logits = self.states(interaction[self.ITEM_SEQ])[real] @ self.item_embedding.weight.T
-        return F.cross_entropy(logits, targets[real])
+        states = self.states(interaction[self.ITEM_SEQ])[real]
+        return softmax_cross_entropy(states, self.item_embedding.weight, targets[real], self.max_cells).mean()

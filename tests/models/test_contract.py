@@ -15,8 +15,10 @@ from conftest import Built
 from markov import markov_sequences, shuffled, write_atomic
 from recbole.config import Config as RecBoleConfig
 from recbole.data.interaction import Interaction
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_diffusion import checkpoint, settings
+from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 
 pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
@@ -76,13 +78,89 @@ def test_scores_have_one_column_an_item_and_padding_is_never_recommended(built: 
 
 
 def test_predict_agrees_with_the_full_ranking(built: Built, case: Case) -> None:
+    model = built.model.eval()
+    batch = _evaluation_batch(built, list(range(12)))
+    every = model.full_sort_predict(batch).view(12, -1)
+    # Several candidates a user, users and candidates in no order.
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0)).to(built.config["device"])
+    users, items = order % 12, order % 29 + 1
+    rows = Interaction({key: batch[key][users] for key in batch})
+    rows.update(Interaction({model.ITEM_ID: items}))
+    torch.testing.assert_close(model.predict(rows), every[users, items], rtol=1e-4, atol=1e-5)
+
+
+def test_predict_scores_only_what_is_asked(build: Callable[..., Built], case: Case) -> None:
+    built = build(case.model, preset=case.preset, **case.small)
+    if not isinstance(built.model, EmbeddingDiffusionRecommender):
+        pytest.skip("its scores are its x_0 itself, or RecBole's")
+    rows = _evaluation_batch(built, list(range(4)))
+    products: list[int] = []
+
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+                products.append(out.shape[-1])
+            return out
+
     built.model.eval()
-    batch = _evaluation_batch(built, [4])
-    every = built.model.full_sort_predict(batch).view(-1)
-    items = torch.tensor([1, 5, 9, 9], device=built.config["device"])
-    rows = Interaction({key: batch[key].repeat_interleave(len(items), dim=0) for key in batch})
-    rows.update(Interaction({built.model.ITEM_ID: items}))
-    torch.testing.assert_close(built.model.predict(rows), every[items], rtol=1e-4, atol=1e-5)
+    for predict, scores_all in ((built.model.full_sort_predict, True), (built.model.predict, False)):
+        products.clear()
+        with Products():
+            predict(rows)
+        assert (built.model.n_items in products) is scores_all
+
+
+def test_a_ranking_does_not_depend_on_the_batch(build: Callable[..., Built], case: Case) -> None:
+    found = {}
+    start: dict[str, torch.Tensor] | None = None
+    for batch_size, bucket in ((1, True), (7, True), (4096, True), (7, False)):
+        settings = {"eval_batch_size": batch_size, "bucket_by_length": bucket}
+        built = build(case.model, preset=case.preset, **{**case.small, **settings})
+        start = start or built.model.state_dict()
+        built.model.load_state_dict(start)
+        built.model.eval()
+        scores = {}
+        for rows, _, _, _ in built.loaders.valid:
+            of_rows = built.model.full_sort_predict(rows.to(built.config["device"])).view(len(rows), -1)
+            scores.update(zip(rows["user_id"].tolist(), of_rows.cpu(), strict=True))
+        found[batch_size, bucket] = torch.stack([scores[user] for user in sorted(scores)])
+    first, *others = found.values()
+    assert len(first) > 30
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=1e-4, atol=1e-5)
+
+
+def test_sampled_candidates_are_ranked_as_in_the_whole_catalogue(build: Callable[..., Built], case: Case) -> None:
+    settings = {"eval_args": {"mode": "uni10"}, "eval_batch_size": 64, "mask_history": False}
+    built = build(case.model, preset=case.preset, **{**case.small, **settings})
+    built.model.eval()
+    whole = _evaluation_batch(built)
+    every = built.model.full_sort_predict(whole).view(len(whole), -1)
+    row = {user: place for place, user in enumerate(whole["user_id"].tolist())}
+    batches = 0
+    for rows, *_ in built.loaders.valid:
+        users = torch.tensor([row[user] for user in rows["user_id"].tolist()])
+        expected = every[users, rows["item_id"]]
+        torch.testing.assert_close(built.model.predict(rows.to(built.config["device"])), expected, rtol=1e-4, atol=1e-5)
+        batches += 1
+    assert batches > 3
+
+
+@pytest.mark.parametrize("length", [0, 3])
+def test_a_history_of_unknown_items_is_ranked(built: Built, case: Case, length: int) -> None:
+    known = torch.arange(1, 11).expand(2, 10)
+    history = torch.stack([torch.zeros(10, dtype=torch.long), known[0]])
+    batch = Interaction({built.model.ITEM_SEQ: history, built.model.ITEM_SEQ_LEN: torch.tensor([length, 10])})
+    batch.update(Interaction({built.model.ITEM_ID: torch.tensor([4, 5])}))
+    batch = batch.to(built.config["device"])
+    model = built.model.eval()
+    scores = model.full_sort_predict(batch).view(2, -1)
+    assert torch.isfinite(scores[:, 1:]).all()
+    torch.testing.assert_close(model.predict(batch), scores[[0, 1], [4, 5]], rtol=1e-4, atol=1e-5)
+    short = Interaction({key: batch[key][:1] for key in batch})  # what comes after an empty history does not matter
+    short[built.model.ITEM_SEQ] = short[built.model.ITEM_SEQ][:, :3]
+    torch.testing.assert_close(model.full_sort_predict(short).view(1, -1), scores[:1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 10])

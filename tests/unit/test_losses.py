@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
 from recbole_diffusion.model.losses import (
@@ -14,6 +16,7 @@ from recbole_diffusion.model.losses import (
     gaussian_kl,
     robust_divergence,
     sampled_cross_entropy,
+    softmax_cross_entropy,
 )
 
 
@@ -21,7 +24,39 @@ def test_catalogue_cross_entropy_leaves_padding_out() -> None:
     table = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 2.0]])
     x_0 = torch.tensor([[1.0, 1.0]])
     expected = -math.log(math.exp(2.0) / (math.exp(1.0) + math.exp(2.0)))
-    assert catalogue_cross_entropy(x_0, table, torch.tensor([2])).item() == pytest.approx(expected, rel=1e-6)
+    loss = catalogue_cross_entropy(x_0, table, torch.tensor([2]), 1.0, max_cells=100)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("max_cells", [1, 20, 69])  # a row, two rows, all but one at a time
+def test_softmax_in_parts_has_the_loss_and_the_gradients_of_the_whole(max_cells: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    table, rows = torch.randn(10, 4, generator=generator), torch.randn(7, 4, generator=generator)
+    index = torch.randint(10, (7,), generator=generator)
+    results = []
+    for cells in (max_cells, 70):
+        e, x = table.clone().requires_grad_(), rows.clone().requires_grad_()
+        losses = softmax_cross_entropy(x, e, index, cells)
+        (losses * torch.arange(7.0)).sum().backward()
+        results.append((losses.detach(), e.grad, x.grad))
+    torch.testing.assert_close(*results)
+
+
+def test_softmax_in_parts_never_holds_all_scores() -> None:
+    table, x = torch.randn(1000, 4), torch.randn(64, 4, requires_grad=True)
+    largest = 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    with Largest():
+        softmax_cross_entropy(x, table, torch.zeros(64, dtype=torch.long), 8000).sum().backward()
+    assert largest == 8000
 
 
 def test_gaussian_kl_against_torch() -> None:
@@ -91,7 +126,7 @@ def test_sampled_cross_entropy_leaves_a_rows_own_item_out_of_its_negatives() -> 
     got = sampled_cross_entropy(x_0, table, items, negatives, temperature=0.5)
     torch.testing.assert_close(got, torch.stack([first, second]))
     every = sampled_cross_entropy(x_0, table, items, torch.arange(1, 7), temperature=0.5)
-    torch.testing.assert_close(every, catalogue_cross_entropy(x_0, table, items, temperature=0.5))
+    torch.testing.assert_close(every, catalogue_cross_entropy(x_0, table, items, temperature=0.5, max_cells=100))
 
 
 def test_covariance_penalty_by_hand_and_blind_to_padding() -> None:

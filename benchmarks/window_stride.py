@@ -1,0 +1,78 @@
+"""What the overlap of windows costs and brings: validation NDCG@10 and seconds an epoch by ``window_stride``.
+
+    python benchmarks/window_stride.py --dataset=ml-100k --out=strides.jsonl [--data_path=DIR] [--models DreamRec ...]
+        [--strides 50 25 12] [--seeds 0 1] [--key=value ...]
+
+A stride of ``MAX_ITEM_LIST_LENGTH`` (50) is no overlap. Trains by the model's own early stopping; other settings are
+passed on. Rows that ``--out`` has are not measured again; the table at the end has the means over seeds. The test split
+is not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from results_file import append_rows, read_rows
+
+from recbole_diffusion.quick_start import prepare, request, train
+from recbole_diffusion.settings import parse_value
+
+KEY = ("model", "dataset", "settings", "stride", "seed")
+
+
+def measure(model: str, dataset: str, stride: int, seed: int, user: dict[str, Any], settings: str) -> dict[str, Any]:
+    """One training, without its test."""
+    wanted = request(model, dataset, {**user, "window_stride": stride, "seed": seed}, preset=None)
+    result = train(prepare(wanted.resolved, wanted.config()))
+    return {
+        **dict(zip(KEY, (model, dataset, settings, stride, seed), strict=True)),
+        "valid": result["valid"]["ndcg@10"],
+        "best_epoch": result["best_epoch"],
+        "epochs": result["epochs"],
+        "epoch_seconds": float(np.median([entry["train_seconds"] for entry in result["history"]])),
+        "seconds": result["train_seconds"],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data_path")
+    parser.add_argument("--models", nargs="+", default=["WindowSASRec", "DreamRec", "ADIGRec"])
+    parser.add_argument("--strides", nargs="+", type=int, default=[50, 25, 12])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    arguments, rest = parser.parse_known_args()
+    pairs = (argument.removeprefix("--").split("=", 1) for argument in rest)
+    user = {key: parse_value(value, key) for key, value in pairs}
+    if arguments.data_path:
+        user["data_path"] = arguments.data_path
+    settings = " ".join(rest)
+    done = {tuple(row[name] for name in KEY) for row in read_rows(arguments.out)}
+    for seed in arguments.seeds:
+        for model in arguments.models:
+            for stride in arguments.strides:
+                if (model, arguments.dataset, settings, stride, seed) not in done:
+                    append_rows(arguments.out, measure(model, arguments.dataset, stride, seed, user, settings))
+    rows = [
+        row for row in read_rows(arguments.out) if (row["dataset"], row["settings"]) == (arguments.dataset, settings)
+    ]
+    for model in arguments.models:
+        for stride in arguments.strides:
+            own = [row for row in rows if (row["model"], row["stride"]) == (model, stride)]
+            valid, best, seconds = (
+                np.array([row[name] for row in own]) for name in ("valid", "best_epoch", "epoch_seconds")
+            )
+            print(
+                f"{model}, window_stride={stride}: validation NDCG@10 {valid.mean():.4f} ± {valid.std(ddof=1):.4f} "
+                f"({len(own)} seeds), best epoch {best.mean():.0f}, {seconds.mean():.1f} s an epoch"
+            )
+
+
+if __name__ == "__main__":
+    main()
