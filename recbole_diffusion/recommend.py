@@ -32,9 +32,10 @@ def example_recommendations(
     count: int,
     rerank: Callable[[Tensor, int], Tensor],
 ) -> list[str]:
-    """Lines on the first test user: the latest items, the one held out, and the ``count`` best new ones.
+    """Lines on the first test user: the latest items, the one held out, and the ``count`` that evaluation ranks best.
 
-    ``rerank`` gives the scores [1, n_items] under which lists of so many are best, as the evaluation does.
+    Without ``mask_history`` some may be items that the user has seen; those are marked. ``rerank`` gives the scores
+    [1, n_items] under which lists of so many are best, as the evaluation does.
     """
     dataset = loaders.test.dataset
     row = dataset[[0]].to(config["device"])
@@ -46,15 +47,17 @@ def example_recommendations(
         seen = torch.cat([feat[dataset.iid_field][feat[dataset.uid_field] == user] for feat in known])
     model.eval()
     scores = _scores(model, row, dataset)
-    scores[seen[seen != target]] = -torch.inf
-    count = min(count, len(titles) - 1)
+    if config["mask_history"]:
+        scores[seen[seen != target]] = -torch.inf
+    count = min(count, int((scores > -torch.inf).sum()))
     best = rerank(scores[None], count)[0].topk(count).indices.tolist()
+    marks = {item: " (seen)" for item in seen[seen != target].tolist()}
     token = dataset.field2id_token[dataset.uid_field][user]
     return [
         f"User {token}, last items: " + "; ".join(titles[item] for item in seen[-3:].tolist()),
         f"Held out for user {token}: {titles[target]}",
         f"{count} recommendations for user {token}:",
-        *(f"  {rank}. {titles[item]}" for rank, item in enumerate(best, start=1)),
+        *(f"  {rank}. {titles[item]}{marks.get(item, '')}" for rank, item in enumerate(best, start=1)),
     ]
 
 

@@ -153,7 +153,7 @@ def test_re_ranking_is_seen_in_the_examples(film_data: Path, build: Callable[...
         tokens = [str(item) for item in range(built.loaders.test.dataset.item_num)]
         rerank = built.trainer.eval_collector.rerank
         lines = example_recommendations(built.model, built.loaders, tokens, built.config, 8, rerank)
-        items = torch.tensor([int(line.split(". ")[1]) for line in lines[3:]])
+        items = torch.tensor([int(line.split(". ")[1].removesuffix(" (seen)")) for line in lines[3:]])
         assert len(items.unique()) == 8
         return item_categories(built.config, list(built.loaders.test.dataset.field2id_token["item_id"]))[items]
 
