@@ -59,7 +59,6 @@ def apply() -> None:
     dok_matrix_update()
     lengths_of_sequences()
     missing_values()
-    reading_of_files()
     writable_columns()
     sort_of_tensors()
     anomaly_detection()
@@ -110,14 +109,9 @@ def lengths_of_sequences() -> None:
 def missing_values() -> None:
     """Fill missing values, which pandas 3 does not: ``df[column].fillna(value, inplace=True)`` fills a copy.
 
-    In data/dataset/dataset.py. A missing sequence then fails to load; silently, missing floats and the [PAD] row of
-    user and item features stay NaN, and missing tokens become a huge negative id. Goes once RecBole assigns.
+    In data/dataset/dataset.py. Silently, missing floats and the [PAD] row of user and item features then stay NaN, and
+    missing tokens become a huge negative id. Goes once RecBole assigns.
     """
-    _replace_in_source(
-        Dataset,
-        "_load_feat",
-        {'df[field].fillna(value="", inplace=True)': 'df[field] = df[field].fillna(value="")'},
-    )
     _replace_in_source(
         Dataset,
         "_fill_nan",
@@ -128,15 +122,6 @@ def missing_values() -> None:
             ),
         },
     )
-
-
-def reading_of_files() -> None:
-    """Read atomic files by pandas's fast parser, on any stack: the one written in Python takes ten times as long.
-
-    ``Dataset._load_feat`` (data/dataset/dataset.py) asks for it by name; left to itself pandas takes it only where the
-    separator needs it. Goes once RecBole no longer asks.
-    """
-    _replace_in_source(Dataset, "_load_feat", {'engine="python"': "engine=None"})
 
 
 def writable_columns() -> None:

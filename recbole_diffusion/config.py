@@ -22,11 +22,13 @@ from recbole.utils.argument_list import (
 )
 
 from recbole_diffusion import compat
+from recbole_diffusion.protocol import check_protocol
 from recbole_diffusion.settings import (
     Settings,
     TypedSettings,
     UserError,
     YamlLoader,
+    check_name,
     did_you_mean,
     properties_file,
     read_properties,
@@ -105,6 +107,7 @@ class Config(RecBoleConfig):
     """
 
     def __init__(self, model_class: Any, dataset: str, settings: Settings, ours: bool, preset: str = "default") -> None:
+        check_name("dataset", dataset)
         self._ours = ours
         self._preset = preset
         settings = {key: str(value) if key in PATHS and value is not None else value for key, value in settings.items()}
@@ -116,7 +119,9 @@ class Config(RecBoleConfig):
             raise UserError(f"settings of {model_class.__name__} on {dataset}: {error}") from error
         self.final_config_dict["preset"] = preset
         own = Path(settings.get("data_path") or self.internal_config_dict["data_path"], dataset)
-        if any(own.glob(f"{dataset}*.inter")):  # RecBole takes its own ml-100k whatever data_path says
+        files = own.iterdir() if own.is_dir() else ()
+        # RecBole takes its own ml-100k whatever data_path says.
+        if any(file.name.startswith(f"{dataset}.") and file.suffix == ".inter" for file in files):
             self.final_config_dict["data_path"] = str(own)
         RunSettings.from_config(self)
         if self["precision"] == "bf16" and model_class.type != ModelType.SEQUENTIAL:
@@ -235,6 +240,7 @@ class Config(RecBoleConfig):
         if clip is not None and not isinstance(clip, dict):
             raise UserError(f"clip_grad_norm={clip!r}: must be ~ or arguments such as {{max_norm: 5}}.")
         self.final_config_dict["valid_metric"] = str(self.final_config_dict["valid_metric"])
+        check_protocol(self.final_config_dict, self.final_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL)
         super()._set_default_parameters()
 
     def _check_re_ranking(self) -> None:

@@ -196,9 +196,11 @@ def train(prepared: Prepared, after_validation: Callable[[int, float], None] | N
 def _name(key: str, given: str | None, user: Settings) -> str:
     """``given`` or what a file says, which is taken out of ``user``."""
     of_file = user.pop(key, None)
-    name = given or of_file
-    if not isinstance(name, str):
+    name = of_file if given is None else given
+    if name is None:
         raise UserError(f"{key} is not set: give --{key}=NAME, or '{key}: NAME' in a config file.")
+    if not isinstance(name, str):
+        raise UserError(f"{key}={name!r}: must be a text; write it in quotation marks.")
     return name
 
 

@@ -26,6 +26,26 @@ def did_you_mean(value: str, allowed: Iterable[str], count: int = 3) -> str:
     return f" Did you mean {' or '.join(repr(by_lower[name]) for name in near)}?" if near else ""
 
 
+# What a path or a pattern of file names gives a meaning to, on one system or another, and what cannot be seen.
+_NO_NAME = re.compile(r"[/\\:*?\[\]<>|\"\x00-\x1f\x7f]")
+_LONGEST_NAME = 100  # bytes; names of files and folders are made of it
+
+
+def check_name(key: str, name: Any) -> None:
+    """Refuse what would not be one part of a path: names of data sets become those of files and folders.
+
+    Raises:
+        UserError: ``name``, the value of ``key``, is no such name.
+    """
+    size = len(name.encode(errors="replace")) if isinstance(name, str) else 0
+    if not 0 < size <= _LONGEST_NAME or not name.strip(". ") or _NO_NAME.search(name):
+        shown = repr(name) if size <= _LONGEST_NAME else f"{name[:40]!r}..."
+        raise UserError(
+            f"{key}={shown}: must be a name of at most {_LONGEST_NAME} characters, without any of "
+            '/ \\ : * ? [ ] < > | " and not only dots.'
+        )
+
+
 # --------------------------------------------------------------------------------------------------------------
 # Reading YAML
 
@@ -35,7 +55,14 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlLoader(_SafeLoader):
-    """Safe YAML that also reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``)."""
+    """Safe YAML that also reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``), and no key twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
+                raise yaml.YAMLError(f"key {key.value!r} is given twice")
+        return super().construct_mapping(node, deep=deep)
 
 
 YamlLoader.add_implicit_resolver(
@@ -58,7 +85,7 @@ def _read_mapping(text: str, where: str) -> Settings:
     try:
         values = yaml.load(text, Loader=YamlLoader)
     except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {error}") from error
+        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):

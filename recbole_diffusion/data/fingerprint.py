@@ -18,8 +18,8 @@ def dataset_hash(config: Any) -> str:
     """SHA-256 of the names and contents of the data set's atomic files."""
     folder, name = Path(config["data_path"]), config["dataset"]
     digest = hashlib.sha256()
-    for file in sorted(folder.glob(f"{name}.*")):
-        if file.suffix in _SUFFIXES:
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith(f"{name}.") and file.suffix in _SUFFIXES:
             digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
             with file.open("rb") as content:
                 while block := content.read(1 << 20):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
+from recbole_diffusion.data.atomic import AtomicFile
 from recbole_diffusion.settings import UserError
 
 
@@ -21,19 +20,16 @@ def item_column(config: Any, setting: str) -> ItemColumn:
     """The column of the .item file that ``config[setting]`` names; the text of a missing value is empty.
 
     Raises:
-        UserError: no .item file, or no such column in it.
+        UserError: no .item file, no such column in it, or what :class:`AtomicFile` refuses.
     """
     field, item_field = config[setting], config["ITEM_ID_FIELD"]
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     if not path.is_file():
         raise UserError(f"{setting}={field!r}: there is no file {path}.")
-    try:
-        table = pd.read_csv(path, sep=config["field_separator"], dtype=str, encoding=config["encoding"] or "utf-8")
-    except ValueError as error:
-        raise UserError(f"{setting}={field!r}: {path} cannot be read: {error}") from error
-    kinds = {name: kind for name, _, kind in (column.partition(":") for column in table.columns)}
-    table.columns = list(kinds)
+    file = AtomicFile(path, config["field_separator"], config["encoding"])
     for name in (item_field, field):
-        if name not in kinds:
-            raise UserError(f"{setting}={field!r}: {path} has no column {name!r}, only {list(kinds)}.")
-    return ItemColumn(kinds[field], dict(zip(table[item_field], table[field].fillna(""), strict=True)))
+        if name not in file.columns:
+            raise UserError(f"{setting}={field!r}: {path} has no column {name!r}, only {list(file.columns)}.")
+    table = file.read(list(dict.fromkeys((item_field, field))), text=True)
+    table = table.dropna(subset=item_field).drop_duplicates(item_field)  # the first of an item, as RecBole takes
+    return ItemColumn(file.columns[field].value, dict(zip(table[item_field], table[field].fillna(""), strict=True)))

@@ -23,9 +23,10 @@ from recbole.data.dataloader import (
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler, Sampler
-from recbole.utils import FeatureType, ModelType
+from recbole.utils import ModelType
 
 from recbole_diffusion.data.batches import BatchSampler
+from recbole_diffusion.data.dataset import AtomicDataset, with_atomic_files
 from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import WindowDataLoader
@@ -86,16 +87,18 @@ def create_dataset(config: RecBoleConfig) -> Dataset:
         dataset_class = getattr(recbole_datasets, f"{name}Dataset")
     else:
         dataset_class = recbole_datasets.SequentialDataset if name in _NEEDS_TABLE else LazySequentialDataset
+    if not issubclass(dataset_class, AtomicDataset):
+        dataset_class = with_atomic_files(dataset_class)
     where = f"dataset={config['dataset']!r} in {config['data_path']}"
     try:
         dataset = dataset_class(config)
+    except UserError:
+        raise
     except (ValueError, KeyError) as error:
         raise UserError(f"{where}: {error}") from error
-    if config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None:
-        kind = dataset.field2type.get(config["TIME_FIELD"])
-        if kind != FeatureType.FLOAT:
-            found = "no such column" if kind is None else f"a column of type {kind.value}"
-            raise UserError(f"{where}: TIME_FIELD={config['TIME_FIELD']!r} must be a float column; there is {found}.")
+    label = config["LABEL_FIELD"]
+    if "labeled" in config["eval_args"]["mode"].values() and label not in dataset.field2type:
+        raise UserError(f"{where}: eval_args mode 'labeled' needs LABEL_FIELD={label!r}; no such column is loaded.")
     return dataset
 
 
@@ -108,15 +111,15 @@ def fetch_files(config: RecBoleConfig) -> None:
     folder, name = Path(config["data_path"]), config["dataset"]
     suffixes = [f".{part}" for part in config["benchmark_filename"] or []] or [""]
     wanted = [folder / f"{name}{suffix}.inter" for suffix in suffixes]
-    missing = [str(path) for path in wanted if not path.is_file()]
-    if not missing:
+    lacking = [path for path in wanted if not path.is_file()]
+    if not lacking:
         return
     put = (
-        f"Put {' and '.join(missing)} there (RecBole's atomic format), or set --data_path to the folder that holds "
-        f"{name}/."
+        f"Put {' and '.join(map(str, lacking))} there (RecBole's atomic format), or set --data_path to the folder that "
+        f"holds {name}/."
     )
     if folder.exists():
-        raise UserError(f"dataset={name!r}: {folder} has no {name}.inter. {put}")
+        raise UserError(f"dataset={name!r}: {folder} has no {' and no '.join(path.name for path in lacking)}. {put}")
     known = sorted(load_settings([Path(recbole_datasets.__file__).parents[2] / "properties" / "dataset" / "url.yaml"]))
     if name not in known:
         local = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []

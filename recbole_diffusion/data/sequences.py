@@ -9,11 +9,13 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_diffusion.data.dataset import AtomicDataset, as_in_batches
+
 # Column of ``inter_feat`` that says which event is a row's target; batches do not carry it.
 _TARGET_ROW = "_target_row"
 
 
-class LazySequentialDataset(SequentialDataset):
+class LazySequentialDataset(AtomicDataset, SequentialDataset):
     """RecBole's ``SequentialDataset`` with the same rows and batches, in memory proportional to the interactions.
 
     RecBole writes the history of every target into an ``[N, L]`` table for each field. Here ``events`` keeps the
@@ -44,17 +46,10 @@ class LazySequentialDataset(SequentialDataset):
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[LazySequentialDataset]:
         """RecBole's leave-one-out, row by row the same, without a Python list of row numbers for each user."""
-        left_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
-        if leave_one_mode not in left_out:
-            return super().leave_one_out(group_by, leave_one_mode)  # says what is allowed
-        kept, held_out = _leave_out(self.inter_feat[group_by].long(), left_out[leave_one_mode])
-        parts = {
-            "valid_and_test": held_out,
-            "valid_only": [*held_out, kept[:0]],
-            "test_only": [kept[:0], *held_out],
-        }[leave_one_mode]
+        assert leave_one_mode == "valid_and_test"  # the settings allow no other
+        kept, held_out = _leave_out(self.inter_feat[group_by].long(), 2)
         self._drop_unused_col()
-        return [self.copy(self.inter_feat[part]) for part in (kept, *parts)]
+        return [self.copy(self.inter_feat[part]) for part in (kept, *held_out)]
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         data = self.inter_feat[index]
@@ -142,4 +137,4 @@ def _narrow(values: Tensor) -> Tensor:
 
 
 def _wide(values: Tensor) -> Tensor:
-    return values.to(torch.int64) if values.dtype == torch.int32 else values
+    return values.to(torch.int64) if values.dtype == torch.int32 else as_in_batches(values)

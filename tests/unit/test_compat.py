@@ -26,6 +26,7 @@ from recbole.trainer import trainer as recbole_trainer
 from scipy.sparse import dok_matrix
 
 from recbole_diffusion import compat
+from recbole_diffusion.data.dataset import AtomicDataset
 
 compat.apply()
 
@@ -33,7 +34,6 @@ REPLACED = [
     (Dataset, "_normalize"),
     (Dataset, "_discretization"),
     (Dataset, "_remap"),
-    (Dataset, "_load_feat"),
     (Dataset, "_fill_nan"),
     (Dataset, "_dataframe_to_interaction"),
     (Dataset, "_download"),
@@ -121,20 +121,25 @@ def test_dok_matrix_update(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_token_sequences_load(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = Dataset(make_config())
+    dataset = AtomicDataset(make_config())
     tags = [dataset.field2id_token["tags"][ids].tolist() for ids in dataset.user_feat["tags"]]
     assert tags == [[], ["a", "b"], ["c"], []]
     undo(monkeypatch, "_remap")
     with pytest.raises(ValueError, match="does not match length"):
-        Dataset(make_config())
+        AtomicDataset(make_config())
 
 
 def test_normalised_sequences_keep_their_lengths(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"normalize_field": ["scores"]}
-    assert [row.tolist() for row in Dataset(make_config(**settings)).user_feat["scores"]] == [[], [0, 0.5], [1], []]
+    assert [row.tolist() for row in AtomicDataset(make_config(**settings)).user_feat["scores"]] == [
+        [],
+        [0, 0.5],
+        [1],
+        [],
+    ]
     undo(monkeypatch, "_normalize")
     with pytest.raises(ValueError, match="does not match length"):
-        Dataset(make_config(**settings))
+        AtomicDataset(make_config(**settings))
 
 
 @pytest.mark.parametrize(
@@ -145,12 +150,12 @@ def test_discretised_sequences_keep_their_lengths(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, discretization: Any, values: list[list[float]]
 ) -> None:
     settings = {"numerical_features": ["scores"], "discretization": discretization}
-    pairs = Dataset(make_config(**settings)).user_feat["scores"]
+    pairs = AtomicDataset(make_config(**settings)).user_feat["scores"]
     columns = [pair[1 if discretization else 0] for pair in pairs]
     assert [row.tolist() for row in columns] == values
     undo(monkeypatch, "_discretization")
     with pytest.raises(ValueError, match="does not match length"):
-        Dataset(make_config(**settings))
+        AtomicDataset(make_config(**settings))
 
 
 def test_benchmark_histories_have_their_own_lengths(
@@ -196,7 +201,7 @@ def test_knowledge_graph_sequences_keep_their_lengths(monkeypatch: pytest.Monkey
 
 
 def test_missing_values_are_filled(make_config: MakeConfig) -> None:
-    dataset = Dataset(make_config())
+    dataset = AtomicDataset(make_config())
     dataset._change_feat_format()
     user, item = dataset.get_user_feature(), dataset.get_item_feature()  # rows: [PAD], u1, u2, u3
     assert user["age"].tolist() == [20, 10, 30, 20]  # the mean
@@ -209,17 +214,14 @@ def test_missing_values_are_filled(make_config: MakeConfig) -> None:
 @pytest.mark.filterwarnings("ignore::pandas.errors.ChainedAssignmentError")
 def test_missing_values_were_not(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     undo(monkeypatch, "_fill_nan")
-    dataset = Dataset(make_config())
+    dataset = AtomicDataset(make_config())
     assert dataset.user_feat["age"].isna().tolist() == [True, False, False, True]
     assert dataset.user_feat["job"].isna().tolist() == [True, False, False, False]
-    undo(monkeypatch, "_load_feat")
-    with pytest.raises(AttributeError, match="split"):
-        Dataset(make_config())
 
 
 def test_tensors_do_not_share_read_only_columns(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def shares() -> bool:
-        dataset = Dataset(make_config())
+        dataset = AtomicDataset(make_config())
         column = dataset.user_feat["user_id"].to_numpy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch's, once a process

@@ -1,0 +1,276 @@
+"""One atomic file: text, a row a line, and a header ``name:type`` for each column.
+
+Nothing is quoted: a quotation mark is a character like another. Only an empty field is missing; in a column of numbers
+so are the words for it that tables are exported with. What cannot be read so is refused, by file and line.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from recbole.utils import FeatureType
+
+from recbole_diffusion.settings import UserError, did_you_mean
+
+_KINDS = [kind.value for kind in FeatureType]
+# No word is a number: these can only mean that there is none. As identifiers they are words.
+_NO_NUMBER = ["", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-nan", "NULL", "Null", "null", "None", "<NA>"]
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
+# From here on whole numbers have no exact 64-bit float.
+_LARGEST_TIME = 2.0**53
+_LARGEST_NUMBER = float(np.finfo(np.float32).max)  # models compute in 32 bits
+_BLOCK = 1 << 24  # bytes
+
+
+class AtomicFile:
+    """A file whose header is read and checked; :meth:`read` reads its rows.
+
+    Args:
+        path: the file.
+        separator: between two fields (``field_separator``).
+        encoding: of the text; None is UTF-8. A byte order mark is skipped.
+
+    Raises:
+        UserError: no text in that encoding, no rows, or a header that does not give each column a name and a type.
+    """
+
+    def __init__(self, path: str | Path, separator: str, encoding: str | None) -> None:
+        self.path = Path(path)
+        if not isinstance(separator, str) or not separator:
+            raise UserError(f"field_separator={separator!r}: must be a text of one character or more.")
+        self.separator = separator
+        self.encoding = "utf-8" if encoding is None else encoding
+        try:
+            codecs.lookup(self.encoding)
+        except (LookupError, TypeError):
+            raise UserError(f"encoding={encoding!r}: must be a text encoding of Python, e.g. latin-1.") from None
+        self.columns = self._read_header()  # name to type
+
+    def _read_header(self) -> dict[str, FeatureType]:
+        # What else is in the buffer of the first line may be in columns that nobody asks for.
+        with self._open(errors="replace") as lines:
+            header = lines.readline().rstrip("\n").removeprefix("\ufeff")
+        if not header:
+            raise UserError(f"{self.path} is empty: its first line must be a header such as user_id:token.")
+        if "\ufffd" in header or "\0" in header:
+            raise self._wrong_encoding()
+        columns: dict[str, FeatureType] = {}
+        for text in header.split(self.separator):
+            name, colon, kind = text.rpartition(":")
+            if not colon or not name or ":" in name:
+                hint = "" if self.separator in header else f" Is field_separator={self.separator!r} right?"
+                raise UserError(
+                    f"{self.path}: the header has {text!r}; a column is NAME:TYPE, e.g. user_id:token (types: "
+                    f"{', '.join(_KINDS)}).{hint}"
+                )
+            if kind not in _KINDS:
+                raise UserError(
+                    f"{self.path}: column {name!r} has the unknown type {kind!r}. Allowed: {', '.join(_KINDS)}."
+                    f"{did_you_mean(kind, _KINDS)}"
+                )
+            if name in columns:
+                raise UserError(f"{self.path}: the header has column {name!r} twice.")
+            columns[name] = FeatureType(kind)
+        return columns
+
+    def read(self, names: Sequence[str], text: bool = False) -> pd.DataFrame:
+        """The columns ``names``: float64 for type float, else text; NaN where missing. The index is the line number.
+
+        Args:
+            names: columns of the header.
+            text: read numbers as text too.
+
+        Raises:
+            UserError: no rows, a row with too many fields, or what is no finite number in a column of type float.
+        """
+        places = {name: place for place, name in enumerate(self.columns)}
+        numbers = [name for name in names if not text and self.columns[name] == FeatureType.FLOAT]
+        options: dict[str, Any] = {
+            # pandas takes longer separators for regular expressions, which only its slow parser knows.
+            "sep": self.separator if len(self.separator) == 1 else re.escape(self.separator),
+            "engine": "c" if len(self.separator.encode()) == 1 else "python",
+            "encoding": self.encoding,
+            "quoting": csv.QUOTE_NONE,
+            "header": None,
+            "skiprows": 1,
+            "names": range(len(places)),
+            "usecols": [places[name] for name in names],
+            "index_col": False,
+            "dtype": {places[name]: np.float64 if name in numbers else object for name in names},
+            "keep_default_na": False,
+            "na_values": {places[name]: _NO_NUMBER if name in numbers else [""] for name in names},
+            "skip_blank_lines": False,  # a row's place in the table says its line
+        }
+        try:
+            table = pd.read_csv(self.path, **options)
+        except UnicodeError:
+            raise self._wrong_encoding() from None
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read: {error.strerror}.") from error
+        except pd.errors.EmptyDataError:
+            table = pd.DataFrame()
+        except ValueError as error:
+            self._refuse_long_rows()
+            raise self._refuse_first(numbers, _is_no_number, str(error)) from error
+        if table.empty:
+            raise UserError(f"{self.path} has a header and no rows.")
+        self._refuse_long_rows()
+        table = table.rename(columns=dict(enumerate(self.columns)))[list(names)]
+        table.index = pd.RangeIndex(2, len(table) + 2)
+        table = self._without_blank_lines(table)
+        for name in numbers:
+            wrong = table.index[table[name].abs() > _LARGEST_NUMBER]
+            if len(wrong):
+                raise self.refuse(name, wrong[0], "is not finite in 32 bits")
+        return table
+
+    def sequences(self, texts: pd.Series, separator: str) -> pd.Series:
+        """A column of type token_seq or float_seq as one array a row, empty where it is missing.
+
+        Raises:
+            UserError: what is no finite number in a float_seq.
+        """
+        name = str(texts.name)
+        kind: Any = str if self.columns[name] == FeatureType.TOKEN_SEQ else np.float64
+        try:
+            parts = [np.array([part for part in row.split(separator) if part], dtype=kind) for row in texts.fillna("")]
+            finite = kind is str or all(np.abs(part).max(initial=0) <= _LARGEST_NUMBER for part in parts)
+        except ValueError:
+            finite = False
+        if not finite:
+            raise self._refuse_first([name], lambda text: not all(map(_is_finite, filter(None, text.split(separator)))))
+        return pd.Series(parts, index=texts.index, dtype=object)
+
+    def check_times(self, times: pd.Series) -> None:
+        """Refuse times, a column of :meth:`read`, that do not say which row is earlier.
+
+        Raises:
+            UserError: a time is missing, or too large or too fine for float64 to tell it from another.
+        """
+        name = str(times.name)
+        missing = times.index[times.isna()]
+        if len(missing):
+            raise UserError(
+                f"{self.path}: {rows_and_lines(missing)} without a time in {name!r}, which the rows are ordered by. "
+                "Fill it in, or leave the rows out."
+            )
+        large = times.index[times.abs() >= _LARGEST_TIME]
+        if len(large):
+            raise self.refuse(name, large[0], "is too large to be told from the next time: give milliseconds, say")
+        same = times[times.duplicated(keep=False) & (times % 1 != 0)]
+        if len(same):
+            texts = self._texts(name, same.index)
+            exact: dict[float, Decimal] = {}
+            for line, time in zip(same.index.tolist(), same.tolist(), strict=True):
+                if exact.setdefault(time, Decimal(texts[line])) != Decimal(texts[line]):
+                    raise self.refuse(name, line, "is too fine to be told from another time: give fewer decimals")
+
+    def refuse(self, name: str, line: int, why: str) -> UserError:
+        """The error for one field: file, column, line and value."""
+        value = self._texts(name, [line])[line]
+        if _DATE.match(value):
+            why = f"{why}: convert dates to Unix seconds"
+        shown = value if len(value) <= 40 else f"{value[:40]}..."
+        return UserError(f"{self.path}: column {name!r}, line {line}: {shown!r} {why}.")
+
+    def _wrong_encoding(self) -> UserError:
+        return UserError(
+            f"{self.path} is not text in the encoding {self.encoding}. Set encoding to the file's own, e.g. "
+            "--encoding=latin-1 or --encoding=utf-16."
+        )
+
+    def _open(self, errors: str = "strict") -> Any:
+        try:
+            return self.path.open(encoding=self.encoding, errors=errors)
+        except LookupError:
+            raise UserError(f"encoding={self.encoding!r}: must be a text encoding of Python, e.g. latin-1.") from None
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read: {error.strerror}.") from error
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Line number and fields of every row; for errors, because it is slow."""
+        with self._open(errors="replace") as lines:
+            next(lines)
+            for number, line in enumerate(lines, start=2):
+                yield number, line.rstrip("\n").split(self.separator)
+
+    def _texts(self, name: str, lines: Collection[int]) -> dict[int, str]:
+        place, wanted = list(self.columns).index(name), set(lines)
+        return {number: fields[place] for number, fields in self._rows() if number in wanted}
+
+    def _refuse_first(self, names: Sequence[str], is_wrong: Callable[[str], bool], otherwise: str = "") -> UserError:
+        """The error for the first field of these columns that is wrong; ``otherwise`` where none is."""
+        places = {place: name for place, name in enumerate(self.columns) if name in names}
+        for number, fields in self._rows():
+            for place, name in places.items():
+                if place < len(fields) and is_wrong(fields[place]):
+                    return self.refuse(name, number, "is no finite number (a missing one is an empty field)")
+        return UserError(f"{self.path} cannot be read: {otherwise}.")
+
+    def _refuse_long_rows(self) -> None:
+        width = len(self.columns)
+        if self._may_have_long_rows():
+            for number, fields in self._rows():
+                if any(fields[width:]):
+                    raise UserError(
+                        f"{self.path}: line {number} has {len(fields)} fields, the header has {width}. A "
+                        f"field cannot hold the separator {self.separator!r}, not in quotation marks either."
+                    )
+
+    def _may_have_long_rows(self) -> bool:
+        """Whether a line has more separators than the header. True where bytes do not say."""
+        try:
+            if len(self.separator.encode()) > 1 or b"\t\n".decode(self.encoding) != "\t\n":
+                return True
+        except UnicodeError:
+            return True
+        separator, most, begun = ord(self.separator), len(self.columns) - 1, 0
+        with self.path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                marks = np.frombuffer(block, np.uint8)
+                marks = marks[(marks == separator) | (marks == ord("\n")) | (marks == ord("\r"))]
+                ends = np.flatnonzero(marks != separator)
+                counts = np.diff(ends, prepend=-1, append=len(marks)) - 1
+                counts[0] += begun  # of the line that the block before ends in
+                begun = counts[-1]
+                if counts.max() > most:
+                    return True
+        return False
+
+    def _without_blank_lines(self, table: pd.DataFrame) -> pd.DataFrame:
+        empty = np.flatnonzero(table.iloc[:, 0].isna())
+        for name in table:
+            empty = empty[table[name].iloc[empty].isna()]
+        if not len(empty):
+            return table
+        lines = set(table.index[empty])
+        blank = [number for number, fields in self._rows() if number in lines and not any(map(str.strip, fields))]
+        return table.drop(index=blank)
+
+
+def rows_and_lines(lines: Sequence[int] | pd.Index) -> str:
+    """``2 rows (lines 4, 9)``, with the first few line numbers."""
+    first = ", ".join(map(str, lines[:5]))
+    return (
+        f"{len(lines)} row{'s' * (len(lines) > 1)} (line{'s' * (len(lines) > 1)} {first}{', ...' * (len(lines) > 5)})"
+    )
+
+
+def _is_no_number(text: str) -> bool:
+    return text not in _NO_NUMBER and not _is_finite(text)
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        number = float(text)
+    except ValueError:
+        return False
+    return abs(number) <= _LARGEST_NUMBER and text.isascii() and "_" not in text

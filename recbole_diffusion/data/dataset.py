@@ -1,0 +1,216 @@
+"""How every data set reads its files and orders its rows, whichever of RecBole's classes it is."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_diffusion.data.atomic import AtomicFile, rows_and_lines
+from recbole_diffusion.settings import UserError, did_you_mean
+
+# Settings that name the identifiers of a row, by the suffix of the file: a row without one of them says nothing.
+_IDENTIFIERS = {
+    "inter": ("USER_ID_FIELD", "ITEM_ID_FIELD"),
+    "user": ("USER_ID_FIELD",),
+    "item": ("ITEM_ID_FIELD",),
+    "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
+    "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
+}
+
+
+class AtomicDataset(Dataset):
+    """A RecBole data set read by :class:`AtomicFile`, its rows in the exact order of their times.
+
+    RecBole rounds times to 32 bits, in which a Unix time is a multiple of 128 seconds, and sorts then. Here rows are
+    sorted by the times of the file before anything changes them; those of one time keep the file's order. Times stay 64
+    bits wide, so that whatever sorts and splits compares them exactly, and are rounded when a batch is made.
+    """
+
+    inter_feat: Any
+    interactions: int  # of the whole data set, before it is split
+
+    def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
+        suffix = source.value if isinstance(source, FeatureSource) else source
+        self._check_lists_of_columns()
+        load_col, unload_col = self._get_load_and_unload_col(source)
+        if load_col == set():
+            if suffix == "inter":
+                raise UserError(f"load_col={self.config['load_col']!r}: names no column of the .inter file.")
+            return None
+        file = AtomicFile(filepath, self.config["field_separator"], self.config["encoding"])
+        self._check_columns(file, suffix)
+        names = [
+            name
+            for name in file.columns
+            if (load_col is None or name in load_col) and (unload_col is None or name not in unload_col)
+        ]
+        if suffix == "inter":
+            self._check_interactions(file, names)
+        if not names:
+            self.logger.warning(f"No columns has been loaded from [{source}]")
+            return None
+        if suffix != "link":  # its columns are those of other files
+            for name in names:
+                self.set_field_property(name, file.columns[name], source, 1)
+                if "float" in file.columns[name].value:
+                    self.field2bucketnum[name] = 2
+        table = self._with_identifiers(file, file.read(names), suffix)
+        if suffix == "inter" and self._is_ordered_by_time(names):
+            file.check_times(table[str(self.time_field)])
+        for name in names:
+            if file.columns[name] in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):
+                table[name] = self._sequences(file, table[name])
+        return table.reset_index(drop=True)
+
+    def _check_lists_of_columns(self) -> None:
+        for setting, every in (("load_col", ["*"]), ("unload_col", [])):
+            value = self.config[setting]
+            lists = value.values() if isinstance(value, dict) else [value] if value is not None else []
+            if not all(isinstance(names, list) or names in every for names in lists):
+                raise UserError(f"{setting}={value!r}: must be lists of columns, e.g. {{inter: [user_id, item_id]}}.")
+
+    def _check_columns(self, file: AtomicFile, suffix: str) -> None:
+        """Refuse columns of ``load_col`` or ``unload_col`` that the user named and the file does not have."""
+        for setting in ("load_col", "unload_col"):
+            given = (self.config.external_config_dict.get(setting) or {}).get(suffix)
+            for name in given if isinstance(given, list) else []:
+                if name not in file.columns:
+                    hint = did_you_mean(str(name), file.columns)
+                    raise UserError(f"{setting}: {file.path} has no column {name!r}, only {list(file.columns)}.{hint}")
+
+    def _check_interactions(self, file: AtomicFile, names: list[str]) -> None:
+        """Refuse a file of interactions without the columns that this run needs of it."""
+        needed = [(f"{key}={self.config[key]!r}", self.config[key], FeatureType.TOKEN) for key in _IDENTIFIERS["inter"]]
+        if self.benchmark_filename_list is not None:
+            if isinstance(self, SequentialDataset):
+                what = f"{self._history_field!r}, the history of each row of pre-split files,"
+                needed.append((what, self._history_field, FeatureType.TOKEN_SEQ))
+        elif self.config["eval_args"]["order"] == "TO":
+            needed.append((f"TIME_FIELD={self.time_field!r}", self.time_field, FeatureType.FLOAT))
+        for what, name, kind in needed:
+            if name is None or (name in names and file.columns[name] == kind):
+                continue
+            found = f"only {list(file.columns)}"
+            if name in names:
+                found = f"a column of type {file.columns[name].value}"
+            elif name in file.columns:
+                found = "such a column, but load_col or unload_col leaves it out"
+            raise UserError(f"{file.path}: {what} must be a {kind.value} column; there is {found}.")
+
+    @property
+    def _history_field(self) -> str:
+        """Column of pre-split files with the items before the row's own."""
+        return f"{self.iid_field}{self.config['LIST_SUFFIX']}"
+
+    def _is_ordered_by_time(self, names: list[str]) -> bool:
+        if self.benchmark_filename_list is not None or self.time_field not in names:
+            return False
+        return self.config["eval_args"]["order"] == "TO" or self.config["rm_dup_inter"] is not None
+
+    def _with_identifiers(self, file: AtomicFile, table: pd.DataFrame, suffix: str) -> pd.DataFrame:
+        """``table`` without the rows that say of no user or no item what they say."""
+        keys = [self.config[key] for key in _IDENTIFIERS.get(suffix, ())]
+        keys = [key for key in keys if key in table]
+        without = table.index[table[keys].isna().any(axis=1)] if keys else table.index[:0]
+        if not len(without):
+            return table
+        if len(without) == len(table):
+            raise UserError(f"{file.path}: no row has a value in {' and '.join(keys)}.")
+        self.logger.warning(f"{file.path}: {rows_and_lines(without)} without {' or '.join(keys)} left out.")
+        return table.drop(index=without)
+
+    def _sequences(self, file: AtomicFile, texts: pd.Series) -> pd.Series:
+        name, separator = str(texts.name), self.config["seq_separator"]
+        if not isinstance(separator, str) or not separator:
+            raise UserError(f"seq_separator={separator!r}: must be a text of one character or more.")
+        values = file.sequences(texts, separator)
+        lengths = values.map(len)
+        if name == self._history_field and self.benchmark_filename_list and isinstance(self, SequentialDataset):
+            empty = lengths.index[lengths == 0]
+            if len(empty):
+                raise UserError(f"{file.path}: {rows_and_lines(empty)} without a history in {name!r}.")
+        most = (self.config["seq_len"] or {}).get(name)
+        self.field2seqlen[name] = int(lengths.max() if most is None else min(most, lengths.max()))
+        return values if most is None else values.map(lambda value: value[:most])
+
+    def _set_alias(self, alias_name: str, default_value: list) -> None:
+        # The items of a pre-split history are the items there are, whether the user says so or not.
+        history = [self._history_field] if self.benchmark_filename_list and alias_name == "item_id" else []
+        super()._set_alias(alias_name, [*default_value, *(name for name in history if name in self.field2type)])
+
+    def _benchmark_presets(self) -> None:
+        """Cut pre-split histories to their last ``MAX_ITEM_LIST_LENGTH``, as histories are that are made here."""
+        most, suffix = self.config["MAX_ITEM_LIST_LENGTH"], self.config["LIST_SUFFIX"]
+        for name in self.inter_feat:
+            if f"{name}{suffix}" in self.inter_feat:
+                values = self.inter_feat[f"{name}{suffix}"]
+                self.inter_feat[f"{name}{suffix}"] = values.map(lambda value: value[-most:])
+                self.field2seqlen[f"{name}{suffix}"] = most
+        super()._benchmark_presets()
+
+    def _filter_nan_user_or_item(self) -> None:
+        """Those rows were left out when their file was read."""
+
+    def _remove_duplication(self) -> None:
+        keep = self.config["rm_dup_inter"]
+        if keep is None:
+            return
+        if keep not in ("first", "last"):
+            raise UserError(f"rm_dup_inter={keep!r}: must be first, last or ~.")
+        if self.time_field in self.inter_feat:
+            self.inter_feat = self.inter_feat.sort_values(self.time_field, kind="stable")
+        else:
+            self.logger.warning(f"rm_dup_inter={keep}: there are no times; the order is the file's.")
+        self.inter_feat = self.inter_feat.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
+
+    def _remap_ID_all(self) -> None:
+        """Number the tokens as RecBole does, in the order of the file; then sort the rows, if time orders them."""
+        super()._remap_ID_all()
+        self.interactions = len(self.inter_feat)
+        if self.benchmark_filename_list is not None or self.config["eval_args"]["order"] != "TO":
+            return
+        self.inter_feat = self.inter_feat.sort_values(self.time_field, kind="stable", ignore_index=True)
+        users, times = (self.inter_feat[field].to_numpy() for field in (self.uid_field, self.time_field))
+        by_user = np.argsort(users, kind="stable")
+        users, times = users[by_user], times[by_user]
+        neighbours = users[1:] == users[:-1]
+        ties = np.count_nonzero(neighbours & (times[1:] == times[:-1]))
+        order = "; their order is the file's" if ties else ""
+        self.logger.info(f"{ties:,} of {neighbours.sum():,} neighbouring events of a user share a time{order}.")
+
+    def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
+        interaction = super()._dataframe_to_interaction(data)
+        time = self.time_field
+        if time in data and data[time].dtype == np.float64:
+            interaction.update(Interaction({time: torch.from_numpy(data[time].to_numpy(copy=True))}))
+        return interaction
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        batch = super().__getitem__(index, join)
+        return Interaction({field: as_in_batches(values) for field, values in batch.interaction.items()})
+
+    def __str__(self) -> str:
+        users, items = self.user_num - 1, self.item_num - 1  # without the padding
+        return (
+            f"{self.dataset_name}: {users:,} users, {items:,} items, {self.interactions:,} interactions "
+            f"({self.interactions / users:.1f} a user, {self.interactions / items:.1f} an item, "
+            f"{self.interactions / users / items:.4%} of all pairs). Fields: {', '.join(self.field2type)}"
+        )
+
+
+def as_in_batches(values: torch.Tensor) -> torch.Tensor:
+    """Times are 64 bits wide only until a batch is made."""
+    return values.float() if values.dtype == torch.float64 else values
+
+
+@functools.cache
+def with_atomic_files(dataset_class: type[Dataset]) -> type[Dataset]:
+    """``dataset_class``, of RecBole, as an :class:`AtomicDataset`."""
+    return type(dataset_class.__name__, (AtomicDataset, dataset_class), {})

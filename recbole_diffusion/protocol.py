@@ -1,0 +1,100 @@
+"""Checks of how a run splits, evaluates and reads its data, before anything is read."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from recbole.evaluator.register import metric_types
+from recbole.utils import EvaluatorType
+
+from recbole_diffusion.settings import UserError, check_name
+
+_PHASES = ("valid", "test")
+_MODE = re.compile(r"full|labeled|(uni|pop)0*[1-9]\d*")
+
+
+def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
+    """Refuse settings that RecBole fails on later, or takes for something else.
+
+    Args:
+        settings: of the run, ``eval_args`` complete.
+        sequential: whether the model is a sequential one.
+
+    Raises:
+        UserError: ``eval_args``, ``benchmark_filename`` or ``log_wandb`` cannot be followed.
+    """
+    args = settings["eval_args"]
+    if isinstance(args, dict):  # RecBole refuses all else
+        _check_modes(args.get("mode", "full"), settings["metrics"])
+        if settings.get("benchmark_filename") is None:
+            _check_split(args, sequential)
+            split = args.get("split") or {}
+            if "TS" in split and settings["TIME_FIELD"] in (settings.get("numerical_features") or []):
+                raise UserError(f"eval_args split {split}: TIME_FIELD cannot be one of numerical_features with it.")
+    if settings.get("benchmark_filename") is not None:
+        _check_files(settings["benchmark_filename"])
+    if settings.get("log_wandb") and importlib.util.find_spec("wandb") is None:
+        raise UserError("log_wandb=True: needs the package wandb. Install it (pip install wandb), or set False.")
+
+
+def _check_modes(modes: Any, metrics: Any) -> None:
+    if isinstance(modes, dict):
+        unknown = [phase for phase in modes if phase not in _PHASES]
+        if unknown or not modes:
+            raise UserError(f"eval_args mode={modes!r}: must have the keys {' and '.join(_PHASES)}.")
+    kinds = {metric_types.get(str(name).lower()) for name in (metrics if isinstance(metrics, list) else [metrics])}
+    for mode in modes.values() if isinstance(modes, dict) else [modes]:
+        if not isinstance(mode, str) or not _MODE.fullmatch(mode):
+            raise UserError(
+                f"eval_args mode={mode!r}: must be full, labeled, or uniN or popN with N sampled items, e.g. uni100."
+            )
+        if mode == "labeled" and EvaluatorType.RANKING in kinds:
+            raise UserError(
+                f"eval_args mode='labeled': judges single rows by their label, metrics={metrics} rank items. Set mode "
+                "to full, uniN or popN, or metrics to some of labels, e.g. [AUC, LogLoss]."
+            )
+        if mode == "full" and EvaluatorType.VALUE in kinds:
+            raise UserError(
+                f"eval_args mode='full': ranks the whole catalogue, metrics={metrics} are of labels. Set mode to "
+                "labeled, uniN or popN, or metrics to some of ranked lists, e.g. [Hit, NDCG]."
+            )
+
+
+def _check_split(args: Mapping[str, Any], sequential: bool) -> None:
+    split, order = args.get("split"), args.get("order", "RO")
+    if not isinstance(split, dict) or len(split) != 1 or next(iter(split)) not in ("LS", "RS", "TS"):
+        raise UserError(f"eval_args split={split!r}: must be {{LS: valid_and_test}}, {{RS: [...]}} or {{TS: [...]}}.")
+    ((kind, value),) = split.items()
+    if kind == "LS":
+        if value != "valid_and_test":
+            raise UserError(
+                f"eval_args split={split!r}: must be {{LS: valid_and_test}}, because the epoch is chosen on validation "
+                "and then tested."
+            )
+    elif (
+        not isinstance(value, list)
+        or len(value) != 3
+        or any(isinstance(part, bool) or not isinstance(part, int | float) or not 0 < part < 1e9 for part in value)
+    ):
+        raise UserError(f"eval_args split={split!r}: must be three numbers above 0: training, validation, test.")
+    if order not in ("TO", "RO"):
+        raise UserError(f"eval_args order={order!r}: must be TO (in time order) or RO (random).")
+    if order == "RO" and (sequential or kind == "TS"):
+        what = "a sequential model" if sequential else "a split by time"
+        raise UserError(f"eval_args order='RO': {what} needs TO, the order of time.")
+    group_by = args.get("group_by", "user")
+    if kind == "RS" and group_by not in ("user", "none", None):
+        raise UserError(f"eval_args group_by={group_by!r}: must be user or none.")
+
+
+def _check_files(names: Any) -> None:
+    if not isinstance(names, list) or len(names) != 3:
+        raise UserError(
+            f"benchmark_filename={names!r}: must be the names of training, validation and test, e.g. [train, valid, "
+            "test] for NAME.train.inter, NAME.valid.inter and NAME.test.inter."
+        )
+    for name in names:
+        check_name("benchmark_filename", name)
