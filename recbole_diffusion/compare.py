@@ -15,7 +15,7 @@ from recbole_diffusion.config import PATHS, Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
-from recbole_diffusion.settings import UserError, did_you_mean, load_settings
+from recbole_diffusion.settings import UserError, check_name, did_you_mean, load_settings
 from recbole_diffusion.space import shipped_space
 from recbole_diffusion.tuned import Best, read_best, study_title
 from recbole_diffusion.worker import Run
@@ -141,6 +141,7 @@ def _plan(
     runs: list[Run] = []
     hashes: dict[str, str] = {}
     for dataset in datasets:
+        check_name("datasets", dataset)  # before a study of that name is looked for
         for seed in seeds:
             for entry in entries:
                 best = _tuned(entry, dataset, tuned)

@@ -160,7 +160,7 @@ class Config(RecBoleConfig):
         self.internal_config_dict.update(read_properties("dataset", f"{dataset}.yaml"))
         if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
             self.internal_config_dict["eval_args"] = recbole_eval_args
-        self._load_time_field()
+        self._load_named_fields()
         if self._samples_negatives(model_class):
             self.internal_config_dict["train_neg_sample_args"] = negatives
         file = f"{model}.yaml" if self._ours else f"recbole.{model}.yaml"
@@ -173,12 +173,14 @@ class Config(RecBoleConfig):
         self._check_keys()
         self._derive_repeatable(model_class)
 
-    def _load_time_field(self) -> None:
-        """RecBole loads users and items only where it does not know the data set; sequences need their times too."""
-        time_field = self.external_config_dict.get("TIME_FIELD", self.internal_config_dict["TIME_FIELD"])
+    def _load_named_fields(self) -> None:
+        """RecBole loads user_id and item_id only where it does not know the data set: load what the user calls them,
+        and the times."""
         columns = self.internal_config_dict["load_col"].get("inter")
-        if isinstance(columns, list) and time_field not in columns:
-            columns.append(time_field)
+        for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
+            name = self.external_config_dict.get(key, self.internal_config_dict[key])
+            if isinstance(columns, list) and name not in columns:
+                columns.append(name)
 
     def _samples_negatives(self, model_class: Any) -> bool:
         """Whether RecBole's default of one uniform negative a row stands: models that learn from pairs or labels."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from decimal import Decimal
@@ -28,6 +29,7 @@ _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 _LARGEST_TIME = 2.0**53
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)  # models compute in 32 bits
 _BLOCK = 1 << 24  # bytes
+_UNIT = "\x1f"  # ASCII's own separator of fields
 
 
 class AtomicFile:
@@ -94,9 +96,7 @@ class AtomicFile:
         places = {name: place for place, name in enumerate(self.columns)}
         numbers = [name for name in names if not text and self.columns[name] == FeatureType.FLOAT]
         options: dict[str, Any] = {
-            # pandas takes longer separators for regular expressions, which only its slow parser knows.
-            "sep": self.separator if len(self.separator) == 1 else re.escape(self.separator),
-            "engine": "c" if len(self.separator.encode()) == 1 else "python",
+            "engine": "c",
             "encoding": self.encoding,
             "quoting": csv.QUOTE_NONE,
             "header": None,
@@ -109,8 +109,12 @@ class AtomicFile:
             "na_values": {places[name]: _NO_NUMBER if name in numbers else [""] for name in names},
             "skip_blank_lines": False,  # a row's place in the table says its line
         }
+        source: Any = self.path
         try:
-            table = pd.read_csv(self.path, **options)
+            if len(self.separator.encode()) > 1:  # more than pandas's fast parser knows
+                with self._open() as lines:
+                    source = io.StringIO(lines.read().replace(self.separator, _UNIT))
+            table = pd.read_csv(source, sep=self.separator if source is self.path else _UNIT, **options)
         except UnicodeError:
             raise self._wrong_encoding() from None
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,12 @@ class AtomicDataset(Dataset):
 
     inter_feat: Any
     interactions: int  # of the whole data set, before it is split
+    _cut_lists: Sequence[str] = ()  # histories of pre-split files
+
+    def _get_field_from_config(self) -> None:
+        super()._get_field_from_config()
+        # RecBole looks it up by this name, but sets it only where the items are called item_id.
+        self.item_id_list_field = f"{self.iid_field}{self.config['LIST_SUFFIX']}"
 
     def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
         suffix = source.value if isinstance(source, FeatureSource) else source
@@ -90,8 +97,8 @@ class AtomicDataset(Dataset):
         needed = [(f"{key}={self.config[key]!r}", self.config[key], FeatureType.TOKEN) for key in _IDENTIFIERS["inter"]]
         if self.benchmark_filename_list is not None:
             if isinstance(self, SequentialDataset):
-                what = f"{self._history_field!r}, the history of each row of pre-split files,"
-                needed.append((what, self._history_field, FeatureType.TOKEN_SEQ))
+                what = f"{self.item_id_list_field!r}, the history of each row of pre-split files,"
+                needed.append((what, self.item_id_list_field, FeatureType.TOKEN_SEQ))
         elif self.config["eval_args"]["order"] == "TO":
             needed.append((f"TIME_FIELD={self.time_field!r}", self.time_field, FeatureType.FLOAT))
         for what, name, kind in needed:
@@ -103,11 +110,6 @@ class AtomicDataset(Dataset):
             elif name in file.columns:
                 found = "such a column, but load_col or unload_col leaves it out"
             raise UserError(f"{file.path}: {what} must be a {kind.value} column; there is {found}.")
-
-    @property
-    def _history_field(self) -> str:
-        """Column of pre-split files with the items before the row's own."""
-        return f"{self.iid_field}{self.config['LIST_SUFFIX']}"
 
     def _is_ordered_by_time(self, names: list[str]) -> bool:
         if self.benchmark_filename_list is not None or self.time_field not in names:
@@ -132,7 +134,7 @@ class AtomicDataset(Dataset):
             raise UserError(f"seq_separator={separator!r}: must be a text of one character or more.")
         values = file.sequences(texts, separator)
         lengths = values.map(len)
-        if name == self._history_field and self.benchmark_filename_list and isinstance(self, SequentialDataset):
+        if name == self.item_id_list_field and self.benchmark_filename_list and isinstance(self, SequentialDataset):
             empty = lengths.index[lengths == 0]
             if len(empty):
                 raise UserError(f"{file.path}: {rows_and_lines(empty)} without a history in {name!r}.")
@@ -142,17 +144,17 @@ class AtomicDataset(Dataset):
 
     def _set_alias(self, alias_name: str, default_value: list) -> None:
         # The items of a pre-split history are the items there are, whether the user says so or not.
-        history = [self._history_field] if self.benchmark_filename_list and alias_name == "item_id" else []
+        history = [self.item_id_list_field] if self.benchmark_filename_list and alias_name == "item_id" else []
         super()._set_alias(alias_name, [*default_value, *(name for name in history if name in self.field2type)])
 
     def _benchmark_presets(self) -> None:
         """Cut pre-split histories to their last ``MAX_ITEM_LIST_LENGTH``, as histories are that are made here."""
-        most, suffix = self.config["MAX_ITEM_LIST_LENGTH"], self.config["LIST_SUFFIX"]
-        for name in self.inter_feat:
-            if f"{name}{suffix}" in self.inter_feat:
-                values = self.inter_feat[f"{name}{suffix}"]
-                self.inter_feat[f"{name}{suffix}"] = values.map(lambda value: value[-most:])
-                self.field2seqlen[f"{name}{suffix}"] = most
+        most = self.config["MAX_ITEM_LIST_LENGTH"]
+        lists = [f"{name}{self.config['LIST_SUFFIX']}" for name in self.inter_feat]
+        self._cut_lists = [name for name in lists if name in self.inter_feat]
+        for name in self._cut_lists:
+            self.inter_feat[name] = self.inter_feat[name].map(lambda value: value[-most:])
+            self.field2seqlen[name] = most
         super()._benchmark_presets()
 
     def _filter_nan_user_or_item(self) -> None:
@@ -187,6 +189,11 @@ class AtomicDataset(Dataset):
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
         interaction = super()._dataframe_to_interaction(data)
+        for name in set(self._cut_lists) & set(data):  # as wide as histories that are made here: some models need it
+            values = interaction[name]  # [rows, longest, ...]
+            short = self.config["MAX_ITEM_LIST_LENGTH"] - values.shape[1]
+            padded = torch.nn.functional.pad(values, (0, 0) * (values.dim() - 2) + (0, short))
+            interaction.update(Interaction({name: padded}))
         time = self.time_field
         if time in data and data[time].dtype == np.float64:
             interaction.update(Interaction({time: torch.from_numpy(data[time].to_numpy(copy=True))}))
@@ -198,8 +205,9 @@ class AtomicDataset(Dataset):
 
     def __str__(self) -> str:
         users, items = self.user_num - 1, self.item_num - 1  # without the padding
+        graph = f", {len(self.kg_feat):,} triples" if hasattr(self, "kg_feat") else ""
         return (
-            f"{self.dataset_name}: {users:,} users, {items:,} items, {self.interactions:,} interactions "
+            f"{self.dataset_name}: {users:,} users, {items:,} items, {self.interactions:,} interactions{graph} "
             f"({self.interactions / users:.1f} a user, {self.interactions / items:.1f} an item, "
             f"{self.interactions / users / items:.4%} of all pairs). Fields: {', '.join(self.field2type)}"
         )
