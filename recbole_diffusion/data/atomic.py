@@ -91,7 +91,7 @@ class AtomicFile:
             text: read numbers as text too.
 
         Raises:
-            UserError: no rows, a row with too many fields, or what is no finite number in a column of type float.
+            UserError: no rows, one of another length than the header, or no finite number in a column of type float.
         """
         places = {name: place for place, name in enumerate(self.columns)}
         numbers = [name for name in names if not text and self.columns[name] == FeatureType.FLOAT]
@@ -122,11 +122,11 @@ class AtomicFile:
         except pd.errors.EmptyDataError:
             table = pd.DataFrame()
         except ValueError as error:
-            self._refuse_long_rows()
+            self._refuse_ragged_rows()
             raise self._refuse_first(numbers, _is_no_number, str(error)) from error
         if table.empty:
             raise UserError(f"{self.path} has a header and no rows.")
-        self._refuse_long_rows()
+        self._refuse_ragged_rows()
         table = table.rename(columns=dict(enumerate(self.columns)))[list(names)]
         table.index = pd.RangeIndex(2, len(table) + 2)
         table = self._without_blank_lines(table)
@@ -219,35 +219,39 @@ class AtomicFile:
                     return self.refuse(name, number, "is no finite number (a missing one is an empty field)")
         return UserError(f"{self.path} cannot be read: {otherwise}.")
 
-    def _refuse_long_rows(self) -> None:
+    def _refuse_ragged_rows(self) -> None:
+        """Refuse a row with more or fewer fields than the header; blank lines and separators at the end are neither."""
         width = len(self.columns)
-        if self._may_have_long_rows():
+        if self._may_be_ragged():
             for number, fields in self._rows():
-                if any(fields[width:]):
+                if any(map(str.strip, fields)) and (len(fields) < width or any(fields[width:])):
                     raise UserError(
-                        f"{self.path}: line {number} has {len(fields)} fields, the header has {width}. A "
-                        f"field cannot hold the separator {self.separator!r}, not in quotation marks either."
+                        f"{self.path}: line {number} has {len(fields)} fields, the header has {width}. A missing one "
+                        f"is empty; one cannot hold a line break or {self.separator!r}, not in quotation marks either."
                     )
 
-    def _may_have_long_rows(self) -> bool:
-        """Whether a line has more separators than the header. True where bytes do not say."""
+    def _may_be_ragged(self) -> bool:
+        """Whether a line that is not empty has other separators than the header has. True where bytes do not say."""
         try:
             if len(self.separator.encode()) > 1 or b"\t\n".decode(self.encoding) != "\t\n":
                 return True
         except UnicodeError:
             return True
-        separator, most, begun = ord(self.separator), len(self.columns) - 1, 0
+        separator, right = ord(self.separator), len(self.columns) - 1
+        count = size = 0  # separators and bytes of the line that the block before ends in
         with self.path.open("rb") as file:
             while block := file.read(_BLOCK):
-                marks = np.frombuffer(block, np.uint8)
-                marks = marks[(marks == separator) | (marks == ord("\n")) | (marks == ord("\r"))]
-                ends = np.flatnonzero(marks != separator)
+                data = np.frombuffer(block, np.uint8)
+                marks = np.flatnonzero((data == separator) | (data == ord("\n")) | (data == ord("\r")))
+                ends = np.flatnonzero(data[marks] != separator)
                 counts = np.diff(ends, prepend=-1, append=len(marks)) - 1
-                counts[0] += begun  # of the line that the block before ends in
-                begun = counts[-1]
-                if counts.max() > most:
+                sizes = np.diff(marks[ends], prepend=-1, append=len(data)) - 1
+                counts[0] += count
+                sizes[0] += size
+                if np.any((counts != right) & (sizes > 0), where=np.arange(len(counts)) < len(ends)):
                     return True
-        return False
+                count, size = counts[-1], sizes[-1]
+        return size > 0 and count != right
 
     def _without_blank_lines(self, table: pd.DataFrame) -> pd.DataFrame:
         empty = np.flatnonzero(table.iloc[:, 0].isna())

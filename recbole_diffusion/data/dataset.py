@@ -102,7 +102,7 @@ class AtomicDataset(Dataset):
         elif self.config["eval_args"]["order"] == "TO":
             needed.append((f"TIME_FIELD={self.time_field!r}", self.time_field, FeatureType.FLOAT))
         for what, name, kind in needed:
-            if name is None or (name in names and file.columns[name] == kind):
+            if name in names and file.columns[name] == kind:
                 continue
             found = f"only {list(file.columns)}"
             if name in names:

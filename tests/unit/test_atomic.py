@@ -80,9 +80,7 @@ def test_words_for_nothing_are_identifiers_and_no_numbers(write: Write) -> None:
 def test_a_quotation_mark_is_a_character(write: Write) -> None:
     text = 'item_id:token\ttitle:token\ni1\t"Up"\ni2\t12" vinyl\ni3\t"never closed\ni4\tlast\n'
     assert rows(write(text)) == [["i1", '"Up"'], ["i2", '12" vinyl'], ["i3", '"never closed'], ["i4", "last"]]
-    with pytest.raises(
-        UserError, match=r"line 2 has 3 fields, the header has 2\. A field cannot hold the separator ','"
-    ):
+    with pytest.raises(UserError, match=r"line 2 has 3 fields, the header has 2\. .* cannot hold a line break or ','"):
         write('item_id:token,title:token\ni1,"Godfather, The"\n', separator=",").read(["item_id"])
 
 
@@ -94,17 +92,25 @@ def test_rows_that_are_too_long_are_refused_and_trailing_separators_are_not(writ
         write(f"{text}u3{separator}i3{separator}3{separator}4{separator}5\n", separator).read(["user_id"])
 
 
-def test_a_row_that_is_too_long_is_seen_at_the_edge_of_a_block(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_of_another_length_is_seen_at_the_edge_of_a_block(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in range(1, 40):
         monkeypatch.setattr(atomic, "_BLOCK", size)
         assert len(write(f"{HEADER}u1\ti1\t1\nu2\ti2\t2").read(["user_id"])) == 2
         for long in ("u1\ti1\t1\t9\nu2\ti2\t2\n", "u1\ti1\t1\nu2\ti2\t2\t9"):
             with pytest.raises(UserError, match="has 4 fields"):
                 write(f"{HEADER}{long}").read(["user_id"])
+        for short in ("u1\ti1\nu2\ti2\t2\n", "u1\ti1\t1\nu2\ti2"):
+            with pytest.raises(UserError, match="has 2 fields"):
+                write(f"{HEADER}{short}").read(["user_id"])
 
 
-def test_a_row_that_is_too_short_has_missing_fields(write: Write) -> None:
-    assert rows(write(f"{HEADER}u1\ti1\nu2\ti2\t2\n")) == [["u1", "i1", None], ["u2", "i2", 2]]
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_row_that_is_too_short_is_refused(write: Write, ending: str) -> None:
+    # A line break within a field would make rows of its pieces.
+    text = 'item_id:token\ttitle:token\tclass:token\ni1\tUp\tfilm\ni2\t"A\ntitle"\tfilm\n'.replace("\n", ending)
+    with pytest.raises(UserError, match=r"shop\.inter: line 3 has 2 fields, the header has 3"):
+        write(text).read(["item_id"])
+    assert rows(write(f"{HEADER}u1\ti1\t\n".replace("\n", ending))) == [["u1", "i1", None]]
 
 
 @pytest.mark.parametrize(
