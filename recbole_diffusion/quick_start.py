@@ -9,12 +9,15 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from recbole.data.dataset import Dataset
 from recbole.utils import init_logger, init_seed
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
+from recbole_diffusion.evaluation.collapse import accuracy_warning, coverage_warning, margin
+from recbole_diffusion.evaluation.reference import reference_for
 from recbole_diffusion.recommend import example_recommendations, item_titles
 from recbole_diffusion.settings import Settings, UserError, load_settings
 from recbole_diffusion.trainer import versions
@@ -45,6 +48,8 @@ def run(
     Returns:
         ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (a diffusion
         model's sampler, steps and seed), ``valid`` and ``test`` (metric to value),
+        ``pop`` (Pop's ``valid`` and ``test`` on the same splits; None for Pop itself and for metrics of single
+        predictions), ``warnings`` (what tells that the model has collapsed, a text each),
         ``best_epoch``, ``epochs``, ``train_seconds``, ``test_seconds``, ``parameters``, ``checkpoint``, ``history``
         (one entry a validation) and ``versions``.
 
@@ -72,10 +77,17 @@ def run(
     test = {name: float(value) for name, value in (test or {}).items()}
     logger.info(f"valid: {_line(trained['valid'])}")
     logger.info(f"test:  {_line(test)}   (mask_history={config['mask_history']})")
+    pop = _pop_beside(prepared, trained["valid"], test)
+    for split, of_pop in (pop or {}).items():
+        if of_pop:
+            logger.info(f"Pop, {split}: {_line(of_pop)}")
+    warnings = signs_of_collapse(wanted.model, prepared)
     if examples:
         rerank = prepared.trainer.eval_collector.rerank
         for line in example_recommendations(prepared.model, prepared.loaders, titles, config, examples, rerank):
             logger.info(line)
+    for text in warnings:
+        logger.warning(text)
     return {
         "model": wanted.model,
         "model_class": class_path(resolved.model_class),
@@ -87,6 +99,8 @@ def run(
         **trained,
         "test": test,
         "test_seconds": test_seconds,
+        "pop": pop,
+        "warnings": warnings,
         "versions": versions(),
     }
 
@@ -156,6 +170,7 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
         model = resolved.model_class(config, loaders.train._dataset).to(config["device"])
     trainer = registry.get_trainer(resolved)(config, model)
     trainer.vocabulary = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    trainer.reference = reference_for(trainer, loaders)
     return Prepared(dataset, loaders, model, trainer)
 
 
@@ -191,6 +206,36 @@ def train(prepared: Prepared, after_validation: Callable[[int, float], None] | N
         "checkpoint": trainer.saved_model_file,
         "history": trainer.history,
     }
+
+
+def signs_of_collapse(name: str, prepared: Prepared) -> list[str]:
+    """What to warn of once the model called ``name`` is trained (:mod:`recbole_diffusion.evaluation.collapse`).
+
+    By the validation of the epoch that was kept; empty for Pop, and for models and metrics that it does not apply to.
+    """
+    reference, found = prepared.trainer.reference, prepared.trainer.saved_validation
+    if reference is None or found is None:
+        return []
+    texts: list[str | None] = []
+    if found.accuracy is not None:
+        of_pop = reference.valid
+        model, pop = (pd.Series(v, of_pop.users) for v in (found.values, of_pop.values[found.accuracy]))
+        texts.append(accuracy_warning(name, found.accuracy, model.mean(), pop.mean(), margin(model, pop)))
+    dataset = prepared.loaders.valid.dataset
+    taken = len(dataset.inter_feat[dataset.iid_field].unique())
+    length, items = prepared.trainer.eval_collector.list_length, dataset.item_num - 1
+    texts.append(coverage_warning(name, length, found.listed, taken, items))
+    return [text for text in texts if text is not None]
+
+
+def _pop_beside(
+    prepared: Prepared, valid: Mapping[str, float], test: Mapping[str, float]
+) -> dict[str, dict[str, float]] | None:
+    """Pop's figures for the splits that the model has been evaluated on; the others stay empty."""
+    reference = prepared.trainer.reference
+    if reference is None:
+        return None
+    return {"valid": reference.valid.metrics if valid else {}, "test": reference.test.metrics if test else {}}
 
 
 def _name(key: str, given: str | None, user: Settings) -> str:

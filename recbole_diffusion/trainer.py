@@ -8,7 +8,7 @@ import secrets
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
@@ -19,6 +19,8 @@ from recbole.trainer import Trainer
 
 from recbole_diffusion import checkpoint
 from recbole_diffusion.evaluation.collector import SafeCollector
+from recbole_diffusion.evaluation.reference import Candidates, Reference
+from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
 from recbole_diffusion.settings import UserError
 
 _SKIPPED_SETTINGS = ("device",)
@@ -27,6 +29,19 @@ _DIAGNOSED_ROWS = 512
 
 class Diverged(UserError):
     """The training loss is not a number any more."""
+
+
+class Validation(NamedTuple):
+    """One validation: its sampled candidates, and what tells whether the model has collapsed.
+
+    ``accuracy`` is the metric that tells accuracy (None where none is computed) and ``values`` its value for each
+    ranked row, [rows]; ``listed`` how many different items the lists hold (None where no lists are ranked).
+    """
+
+    candidates: Candidates
+    accuracy: str | None
+    values: np.ndarray | None
+    listed: int | None
 
 
 class SafeCheckpoints(Trainer):
@@ -38,12 +53,17 @@ class SafeCheckpoints(Trainer):
     """
 
     vocabulary: list[str] | None = None
+    reference: Reference | None = None  # Pop, on the same splits
     eval_step: int
     saved_epoch: int
+    saved_validation: Validation | None = None  # of the epoch that the checkpoint has
+    _validation: Validation | None = None  # the last one
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
         self.eval_collector = SafeCollector(config)
+        self.evaluator = UserEvaluator(config)
+        self.candidates: dict[Any, Candidates] = {}  # those of the last evaluation of each loader
         self.history: list[dict[str, Any]] = []
         self._epoch_seconds = 0.0
         self.evaluate_seconds = 0.0  # of the last evaluation, without reading the checkpoint
@@ -77,7 +97,7 @@ class SafeCheckpoints(Trainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         checkpoint.save(self._state(epoch), path)
-        self.saved_epoch = epoch
+        self.saved_epoch, self.saved_validation = epoch, self._validation
         if verbose:
             self.logger.info(f"Saved {path}")
 
@@ -106,6 +126,8 @@ class SafeCheckpoints(Trainer):
             path = model_file or self.saved_model_file
             self._restore(checkpoint.load(path, self.device))
             self.logger.info(f"Evaluating {path}")
+        if eval_data:
+            self.candidates[eval_data] = Candidates.of(eval_data)
         start = time.perf_counter()
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         self.evaluate_seconds = time.perf_counter() - start
@@ -126,6 +148,7 @@ class SafeCheckpoints(Trainer):
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         start = time.perf_counter()
         score, result = super()._valid_epoch(valid_data, show_progress)
+        self._validation = self._facts_of_validation(valid_data, list(result))
         epoch = len(self.train_loss_dict) - 1 + self.start_epoch
         self.history.append(
             {
@@ -137,6 +160,15 @@ class SafeCheckpoints(Trainer):
             }
         )
         return score, result
+
+    def _facts_of_validation(self, valid_data: Any, computed: list[str]) -> Validation:
+        accuracy = accuracy_metric(computed, self.config["valid_metric"].lower())
+        values = None
+        if accuracy is not None:
+            values = self.evaluator.user_values([accuracy.partition("@")[0]])[accuracy]
+        collected = self.evaluator.collected
+        listed = collected["lists.items"] if "lists.items" in collected else None
+        return Validation(self.candidates[valid_data], accuracy, values, listed)
 
 
 class DiffusionTrainer(SafeCheckpoints):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.evaluator import Collector
+from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
 from recbole_diffusion.data.items import item_column
@@ -34,18 +36,35 @@ class SafeCollector(Collector):
     Interactions are those of the training split, the first one of each user included: RecBole's count leaves that out
     for sequential models, which never predict it, and would give two models different popularities. With
     ``benchmark_filename`` RecBole keeps the targets only, so only they are counted.
+
+    ``lists.items`` of an evaluation is how many different items its lists of ``list_length`` items hold.
     """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.mmr_weight: float | None = config["mmr_weight"]
+        self.list_length = int(config["valid_metric"].partition("@")[2] or max(self.topk))
+        self._listed: Tensor | None = None  # whether each item has been in a list, [n_items]
+
+    def without_reranking(self) -> SafeCollector:
+        """A collector for other evaluations, with the same facts, that takes the scores as they are."""
+        other = copy.copy(self)
+        other.mmr_weight, other._listed, other.data_struct = None, None, DataStruct()
+        other.data_struct._data_dict.update(
+            {key: value for key, value in self.data_struct._data_dict.items() if _is_fact(key)}
+        )
+        return other
 
     def data_collect(self, train_data: Any) -> None:
         super().data_collect(train_data)
         dataset, need = train_data._dataset, self.register.need
         if need("data.num_items"):
             self.data_struct.set("data.num_items", dataset.item_num - 1)
-        if need("data.item_categories") or self.config["mmr_weight"] is not None:
+        if need("data.item_categories") or self.mmr_weight is not None:
             tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
             self.data_struct.set("data.item_categories", item_categories(self.config, tokens))
         if need("data.item_counts") or need("data.count_items"):
-            counts = np.bincount(dataset.inter_matrix().col, minlength=dataset.item_num)
+            counts = training_counts(dataset)
             self.data_struct.set("data.item_counts", torch.from_numpy(counts))
             self.data_struct.set("data.count_items", Counter(dict(enumerate(counts.tolist()[1:], start=1))))
         if need("data.item_vectors"):
@@ -53,11 +72,10 @@ class SafeCollector(Collector):
 
     def rerank(self, scores: Tensor, k: int) -> Tensor:
         """Scores [users, n_items] whose best ``k`` are what ``mmr_weight`` asks for; the same ones where it is None."""
-        if self.config["mmr_weight"] is None:
+        if self.mmr_weight is None:
             return scores
         categories = self.data_struct["data.item_categories"].to(scores.device)
-        weight, candidates = self.config["mmr_weight"], self.config["mmr_candidates"]
-        return maximal_marginal_relevance(scores, categories, weight, candidates, k)
+        return maximal_marginal_relevance(scores, categories, self.mmr_weight, self.config["mmr_candidates"], k)
 
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
@@ -68,16 +86,37 @@ class SafeCollector(Collector):
             lists = self.data_struct["rec.items"][-len(scores_tensor) :]  # a view: [batch, max k]
             # Masked and unsampled items fill up a list that has too few others; 0 is no item.
             lists[scores_tensor.gather(1, lists).isneginf()] = 0
+        if scores_tensor.dim() == 2:  # else each is a prediction by itself
+            self._count_listed(scores_tensor)
+
+    def _count_listed(self, scores: Tensor) -> None:
+        if self._listed is None:
+            self._listed = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+        best, items = scores.topk(self.list_length, dim=-1)
+        self._listed[items[~best.isneginf()]] = True
 
     def get_data_struct(self) -> Any:
         """RecBole's, for tensors of the evaluation only: it moves and copies all, and numbers cannot be moved."""
         data = self.data_struct._data_dict
-        facts = {key: data.pop(key) for key in list(data) if key.startswith("data.") and key != "data.label"}
+        facts = {key: data.pop(key) for key in list(data) if _is_fact(key)}
         collected = super().get_data_struct()
         data.update(facts)
         for key, value in facts.items():
             collected.set(key, value)
+        if self._listed is not None:
+            collected.set("lists.items", int(self._listed.sum()))
+            self._listed = None
         return collected
+
+
+def _is_fact(key: str) -> bool:
+    """Whether a resource is the same for every evaluation."""
+    return key.startswith("data.") and key != "data.label"
+
+
+def training_counts(dataset: Any) -> np.ndarray:
+    """Interactions of each item in the training split ``dataset``, each user's first one included: [n_items]."""
+    return np.bincount(dataset.inter_matrix().col, minlength=dataset.item_num)
 
 
 def item_categories(config: Any, tokens: Sequence[str]) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.evaluator import Evaluator
-from recbole.evaluator.register import metrics_dict
+from recbole.evaluator.register import metric_information, metrics_dict
 
 from recbole_diffusion.evaluation.metrics import ListMetric
 
@@ -23,14 +24,15 @@ class UserEvaluator(Evaluator):
         self.collected = dataobject
         return super().evaluate(dataobject)
 
-    def user_values(self) -> dict[str, np.ndarray]:
+    def user_values(self, metrics: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """``metric@k`` to the value of each row of the last evaluation, [rows] float64, in the order of its batches.
 
-        Metrics of all lists together and those without a k have no such values and are left out.
+        Metrics of all lists together and those without a k have no such values and are left out; of the others all
+        are computed, or those of ``metrics`` (names in lower case, without k).
         """
         values: dict[str, np.ndarray] = {}
         for name, metric in self.metric_class.items():
-            if has_user_values(name):
+            if has_user_values(name) and (metrics is None or name in metrics):
                 values.update(_user_values(metric, self.collected))
         return {name: np.asarray(of_users, dtype=np.float64) for name, of_users in values.items()}
 
@@ -39,6 +41,22 @@ def has_user_values(metric: str) -> bool:
     """Whether a metric, named as in RecBole's settings, is a mean over users of one value a user, for each k."""
     metric_class = metrics_dict[metric.lower()]
     return issubclass(metric_class, ListMetric) or hasattr(metric_class, "topk_result")
+
+
+def tells_accuracy(metric: str) -> bool:
+    """Whether a metric is of the held-out items in each user's list, and not of what else the list is like.
+
+    ``metric`` with or without ``@k``. Of all such metrics more is better.
+    """
+    return "rec.topk" in metric_information[metric.partition("@")[0].lower()]
+
+
+def accuracy_metric(names: Sequence[str], preferred: str) -> str | None:
+    """What tells accuracy: ``preferred`` if that does, else the first of ``names`` that does, if any.
+
+    Both in the lower case of results, ``ndcg@10``.
+    """
+    return next((name for name in (preferred, *names) if tells_accuracy(name)), None)
 
 
 def smaller_is_better(metric: str) -> bool:

@@ -191,13 +191,20 @@ def test_a_metric_is_the_rounded_mean_at_each_k() -> None:
 
 
 def test_items_that_cannot_be_recommended_are_no_part_of_a_list() -> None:
-    config = {"metrics": ["Novelty"], "topk": [3], "eval_args": {"mode": "full"}, "device": "cpu", "mmr_weight": None}
+    config = {
+        "metrics": ["Novelty"], "topk": [3], "valid_metric": "Novelty@2", "eval_args": {"mode": "full"},
+        "device": "cpu", "mmr_weight": None,
+    }  # fmt: skip
     collector = SafeCollector(config)
     low = -torch.inf
-    for scores in ([[low, 1.0, 3.0, 2.0], [low, 1.0, low, 2.0]], [[low, low, low, 0.0]]):
+    for scores in ([[low, 1.0, 3.0, 2.0], [low, low, 1.0, 2.0]], [[low, low, low, 0.0]]):
         collector.eval_batch_collect(torch.tensor(scores), None, torch.tensor([0]), torch.tensor([3]))
-    assert collector.get_data_struct()["rec.items"].tolist() == [[2, 3, 1], [3, 1, 0], [3, 0, 0]]
+    collected = collector.get_data_struct()
+    assert collected["rec.items"].tolist() == [[2, 3, 1], [3, 2, 0], [3, 0, 0]]
     assert "rec.items" not in collector.data_struct
+    assert collected["lists.items"] == 2  # in lists of two: 2, 3 and 3, 2 and 3
+    collector.eval_batch_collect(torch.tensor([[low, 1.0, low, 2.0]]), None, torch.tensor([0]), torch.tensor([3]))
+    assert collector.get_data_struct()["lists.items"] == 2  # of the second evaluation alone
 
 
 @pytest.fixture

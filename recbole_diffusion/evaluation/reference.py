@@ -1,0 +1,112 @@
+"""Pop beside a trained model: what recommending the most popular items to everyone scores on the same rows."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from recbole.model.general_recommender.pop import Pop
+from recbole.trainer import Trainer
+from recbole.utils import EvaluatorType
+
+from recbole_diffusion.evaluation.collector import training_counts
+from recbole_diffusion.evaluation.users import UserEvaluator, ranked_users
+
+
+class Candidates(NamedTuple):
+    """What the sampled candidates of an evaluation are drawn from, as it is before the first batch."""
+
+    numpy: Any
+    generator: torch.Tensor
+
+    @classmethod
+    def of(cls, loader: Any) -> Candidates:
+        """The state from which ``loader`` draws, in this process and, by its generator, in its workers."""
+        return cls(np.random.get_state(), loader.generator.get_state())
+
+    def set(self, loader: Any) -> None:
+        """Make ``loader`` draw the same ones again."""
+        np.random.set_state(self.numpy)
+        loader.generator.set_state(self.generator)
+
+
+class Scored(NamedTuple):
+    """Pop on one split.
+
+    ``metrics`` are as RecBole rounds them; ``values`` those of each ranked row, [rows], for metrics that have such;
+    ``users`` the user id of each row, [rows].
+    """
+
+    metrics: dict[str, float]
+    values: dict[str, np.ndarray]
+    users: np.ndarray
+
+    @property
+    def exact(self) -> dict[str, float]:
+        """The metrics, without rounding where rows have values."""
+        return {**self.metrics, **{name: float(of_rows.mean()) for name, of_rows in self.values.items()}}
+
+
+class Reference:
+    """Pop's figures on the splits of a model that is trained, each computed once, when it is asked for.
+
+    Pop counts the training split, the first interaction of each user included, and is ranked by the model's own
+    trainer and loaders: the same rows, masks, sampled candidates and metrics. Its lists are never re-ranked.
+    """
+
+    def __init__(self, trainer: Any, loaders: Any) -> None:
+        self._trainer, self._loaders = trainer, loaders
+
+    @cached_property
+    def valid(self) -> Scored:
+        """On the validation split, with the candidates of the epoch that was kept."""
+        return self._score(self._loaders.valid, self._trainer.saved_validation.candidates)
+
+    @cached_property
+    def test(self) -> Scored:
+        """On the test split, with the candidates of the model's last evaluation there."""
+        return self._score(self._loaders.test, self._trainer.candidates[self._loaders.test])
+
+    @cached_property
+    def _pop(self) -> Pop:
+        dataset = self._loaders.train._dataset
+        pop = Pop(self._trainer.config, dataset)
+        pop.item_cnt = torch.from_numpy(training_counts(dataset)).view(-1, 1).to(self._trainer.device)
+        pop.max_cnt = pop.item_cnt.max(dim=0).values
+        return pop.to(self._trainer.device)
+
+    def _score(self, loader: Any, candidates: Candidates) -> Scored:
+        trainer = copy.copy(self._trainer)
+        trainer.model = self._pop
+        trainer.evaluator = UserEvaluator(trainer.config)
+        trainer.eval_collector = self._trainer.eval_collector.without_reranking()
+        trainer.wandblogger = copy.copy(trainer.wandblogger)
+        trainer.wandblogger.log_wandb = False  # what it logs is called the model's
+        with _same_draws_later(loader):
+            users = ranked_users(loader)
+            candidates.set(loader)
+            metrics = Trainer.evaluate(trainer, loader, load_best_model=False)  # no checkpoint, no account of it
+        values = trainer.evaluator.user_values()
+        return Scored({name: float(value) for name, value in metrics.items()}, values, users)
+
+
+def reference_for(trainer: Any, loaders: Any) -> Reference | None:
+    """Pop beside the model of ``trainer``; None for Pop itself, and for metrics of single predictions (AUC, ...)."""
+    if isinstance(trainer.model, Pop) or trainer.config["eval_type"] != EvaluatorType.RANKING:
+        return None
+    return Reference(trainer, loaders)
+
+
+@contextlib.contextmanager
+def _same_draws_later(loader: Any) -> Iterator[None]:
+    """What is drawn after the block does not depend on what the block draws."""
+    before = Candidates.of(loader)
+    try:
+        yield
+    finally:
+        before.set(loader)
