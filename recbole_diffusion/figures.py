@@ -14,7 +14,9 @@ from plotly.subplots import make_subplots
 
 from recbole_diffusion.evaluation.statistics import paired_differences
 from recbole_diffusion.evaluation.users import smaller_is_better
-from recbole_diffusion.tables import Record, by_label, label, user_means
+from recbole_diffusion.popularity import is_pop, is_reference, not_above
+from recbole_diffusion.tables import Record, label
+from recbole_diffusion.values import by_label, user_means
 from recbole_diffusion.worker import Run
 
 # Okabe and Ito's colours, without the yellow that is lost on white. Symbols and dashes repeat after another number, so
@@ -22,6 +24,7 @@ from recbole_diffusion.worker import Run
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "triangle-down")
 _DASHES = ("solid", "dash", "dot", "dashdot")
+_POP_LINE = {"dash": "dot", "color": "#777777", "width": 1}
 # What a list's diversity can be read from, with units; those that were computed get a panel.
 _DIVERSITY = {
     "ild": "ILD@{k} (0 to 1)",
@@ -129,8 +132,8 @@ def _log_axis(values: Sequence[float]) -> dict[str, Any]:
     return {"type": "log", "tickvals": ticks, "range": [math.log10(first), math.log10(last)]}
 
 
-def _marker(style: Mapping[str, Any], size: int = 11) -> dict[str, Any]:
-    return {"color": style["color"], "symbol": style["symbol"], "size": size}
+def _marker(style: Mapping[str, Any], size: int = 11, hollow: bool = False) -> dict[str, Any]:
+    return {"color": style["color"], "symbol": style["symbol"] + "-open" * hollow, "size": size}
 
 
 def _line(style: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,6 +148,7 @@ def _named(name: str, in_legend: bool) -> dict[str, Any]:
 def _diversity(
     rows: Sequence[Mapping[str, Any]], styles: Mapping[str, Any], metric: str, shown: Callable[[str], str]
 ) -> Figure | None:
+    rows, of_pop = _models(rows, metric)
     k = metric.partition("@")[2]
     measures = {f"{name}@{k}": text.format(k=k) for name, text in _DIVERSITY.items()}
     measures = {name: text for name, text in measures.items() if f"test_{name}_mean" in rows[0]}
@@ -156,12 +160,23 @@ def _diversity(
             style = styles[label(row)]
             figure.add_scatter(
                 x=[row[f"test_{metric}_mean"]], error_x=_bar(row, metric, style),
-                y=[row[f"test_{name}_mean"]], error_y=_bar(row, name, style),
-                mode="markers", marker=_marker(style), row=line, col=column, **_named(label(row), index == 0),
+                y=[row[f"test_{name}_mean"]], error_y=_bar(row, name, style), mode="markers",
+                marker=_marker(style, hollow=not_above(row)), row=line, col=column, **_named(label(row), index == 0),
             )  # fmt: skip
+        if of_pop is not None:
+            figure.add_vline(x=of_pop, line=_POP_LINE, row=line, col=column)
     note = "Each point is a model, its bars one standard deviation over training seeds. A diverse list that nobody "
     note += "likes is worth little: look at the accuracy first."
+    note += "" if of_pop is None else f" The dotted line is Pop's {shown(metric)}."
+    if hollow := [label(row) for row in rows if not_above(row)]:
+        note += f" Hollow: not above Pop, so that its diversity says nothing for it ({', '.join(hollow)})."
     return Figure("diversity", "Accuracy against diversity", note, figure)
+
+
+def _models(rows: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[Mapping[str, Any]], float | None]:
+    """The rows of the models, and what Pop has, whether it is one of them or not."""
+    of_pop = next((row[f"test_{metric}_mean"] for row in rows if is_pop(row)), None)
+    return [row for row in rows if not is_reference(row)], of_pop
 
 
 def _bar(row: Mapping[str, Any], name: str, style: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -172,6 +187,7 @@ def _bar(row: Mapping[str, Any], name: str, style: Mapping[str, Any]) -> dict[st
 def _cost(
     rows: Sequence[Mapping[str, Any]], styles: Mapping[str, Any], metric: str, shown: Callable[[str], str]
 ) -> Figure:
+    rows, of_pop = _models(rows, metric)
     costs = {"train_seconds": "seconds to train and validate", "seconds_per_1000_users": "seconds to rank 1,000 users"}
     figure, places = _panels([f"test {shown(metric)}"] * len(costs), list(costs.values()), columns=2)
     for index, (cost, (line, column)) in enumerate(zip(costs, places, strict=True)):
@@ -181,8 +197,11 @@ def _cost(
                 x=[row[cost]], y=[row[f"test_{metric}_mean"]], error_y=_bar(row, metric, style),
                 mode="markers", marker=_marker(style), row=line, col=column, **_named(label(row), index == 0),
             )  # fmt: skip
+        if of_pop is not None:
+            figure.add_hline(y=of_pop, line=_POP_LINE, row=line, col=column)
         figure.update_xaxes(**_log_axis([row[cost] for row in rows]), row=line, col=column)
     note = "Bars are one standard deviation over training seeds; logarithmic axes of time."
+    note += "" if of_pop is None else f" The dotted line is Pop's {shown(metric)}."
     return Figure("cost", "Quality against cost", note, figure)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from recbole_diffusion import figures, tables
+from recbole_diffusion import figures, popularity, tables
 from recbole_diffusion.checkpoint import whole_file
 from recbole_diffusion.figures import Figure
 from recbole_diffusion.settings import UserError
@@ -101,6 +101,8 @@ def _page(
         body.append(f"<h2>{html.escape(dataset)}</h2>")
         if tables.splits_differ(own):
             body.append(_paragraphs(tables.SPLITS_DIFFER))
+        if own[0]["pop_differs"]:
+            body.append(_paragraphs(popularity.POP_DIFFERS))
         for table in tables.shown_tables(own, baseline, metric, shown):
             body.append(_table(table))
         for figure in drawn[dataset]:

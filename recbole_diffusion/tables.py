@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from recbole_diffusion import worker
+from recbole_diffusion import popularity, worker
 from recbole_diffusion.checkpoint import whole_file
 from recbole_diffusion.config import NO_RESULT
 from recbole_diffusion.evaluation.statistics import holm, paired_test
+from recbole_diffusion.evaluation.users import of_lists
+from recbole_diffusion.values import by_label, user_means
 from recbole_diffusion.worker import Run
 
 Record = dict[str, Any]
 _NONE = "–"
 _DECIMALS = 12
-NOTES = """\
+NOTES = f"""\
 Test metrics are means over training seeds ± the standard deviation over them; generation seeds are averaged first.
 **Spread by generation** is the standard deviation over the generation seeds of one trained model.
 
@@ -28,6 +30,7 @@ both models ranked: a 95 % bootstrap interval of its mean, and p of a two-sided 
 Holm's method for the models of one data set. This tells whether the difference would hold for other users. It does not
 tell whether it would hold for other training seeds: compare the difference with the deviation over seeds for that.
 
+{popularity.NOTE}
 Peak memory is the resident memory of the run's process, PyTorch itself included; times are wall-clock times, so other
 work on the machine is part of them.
 """
@@ -66,20 +69,26 @@ _SHOWN_ELSEWHERE = ("seed", "eval_seed", "metrics", "topk", *NO_RESULT, *_STAMP)
 
 
 def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str) -> list[dict[str, Any]]:
-    """One row a data set and model, of the ``runs`` in ``records``; ``metric`` (``ndcg@10``) is what is tested."""
-    rows = []
+    """One row a data set and model, of the ``runs`` in ``records``; ``metric`` (``ndcg@10``) is what is tested.
+
+    Pop's row, where it is none of the models, comes last (:func:`recbole_diffusion.popularity.reference_rows`).
+    """
+    rows: list[dict[str, Any]] = []
     for dataset in dict.fromkeys(run.dataset for run in runs):
         finished = [run for run in runs if run.dataset == dataset and run in records]
-        rows += _dataset_rows(finished, records)
-        _add_tests([row for row in rows if row["dataset"] == dataset], finished, baseline, metric)
+        own = _dataset_rows(finished, records)
+        _add_tests(own, finished, baseline, metric)
+        popularity.add_margins(own, finished, records, metric)
+        rows += own + popularity.reference_rows(own, finished, records)
     return rows
 
 
 def write(out: Path, rows: Sequence[dict[str, Any]], baseline: str, metric: str, shown: Callable[[str], str]) -> None:
     """Both tables of the rows of :func:`summarise`; ``shown`` as :func:`metric_names` gives it."""
     table = pd.DataFrame(rows)
-    table["paired_users"] = table["paired_users"].astype("Int64")
-    first = [name for name in table if name not in _STAMP]
+    for name in ("paired_users", "parameters"):
+        table[name] = table[name].astype("Int64")
+    first = [name for name in table if name not in (*_STAMP, "pop_differs")]
     with whole_file(out / "results.csv") as file:
         file.write(table[[*first, *_STAMP]].to_csv(index=False).encode())
     with whole_file(out / "results.md") as file:
@@ -165,23 +174,6 @@ def _add_tests(rows: Sequence[dict[str, Any]], finished: Sequence[Run], baseline
         row["p"], row["p_holm"] = (test.p_value, corrected[label(row)]) if test else (math.nan, math.nan)
 
 
-def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """The runs of each model."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.label, []).append(run)
-    return found
-
-
-def user_means(runs: Sequence[Run], metric: str) -> pd.Series:
-    """The metric of each user, averaged over training and generation seeds and the user's rows; indexed by token."""
-    seeds = []
-    for run in runs:
-        with np.load(run.file(".npz"), allow_pickle=False) as file:
-            seeds.append(pd.Series(file[metric].mean(axis=0), index=file["users"]))
-    return pd.concat(seeds).groupby(level=0).mean()
-
-
 class Table(NamedTuple):
     """A table as it is shown, ``title`` above it; cells are text."""
 
@@ -198,6 +190,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], baseline: str, metric: str, show
         parts.append("\n".join(f"- {line}" for line in protocol(own)) + "\n")
         if splits_differ(own):
             parts.append(SPLITS_DIFFER)
+        if own[0]["pop_differs"]:
+            parts.append(popularity.POP_DIFFERS)
         for table in shown_tables(own, baseline, metric, shown):
             lines = [table.header, ["---"] * len(table.header), *table.lines]
             text = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
@@ -226,39 +220,42 @@ def splits_differ(rows: Sequence[Mapping[str, Any]]) -> bool:
 def shown_tables(
     rows: Sequence[Mapping[str, Any]], baseline: str, metric: str, shown: Callable[[str], str]
 ) -> list[Table]:
-    """Metrics, tests and cost of the models of one data set."""
+    """Metrics, what the lists are like beside accuracy, tests and cost of the models of one data set."""
+    models = [row for row in rows if not popularity.is_reference(row)]
 
-    def table(title: str, columns: Mapping[str, Sequence[str]]) -> Table:
+    def table(title: str, columns: Mapping[str, Sequence[str]], of_rows: Sequence[Mapping[str, Any]]) -> Table:
         cells = zip(*columns.values(), strict=True)
-        lines = [[row["model"], row["preset"], *of_row] for row, of_row in zip(rows, cells, strict=True)]
+        lines = [[row["model"], row["preset"], *of_row] for row, of_row in zip(of_rows, cells, strict=True)]
         return Table(title, ["model", "preset", *columns], lines)
 
-    metrics = {shown(name): [_spread(row, f"test_{name}") for row in rows] for name in tested_metrics(rows[0])}
-    difference = [
-        _NONE
-        if math.isnan(row["difference"])
-        else f"{row['difference']:+.4f} ({row['difference_low']:+.4f} to {row['difference_high']:+.4f})"
-        for row in rows
-    ]
+    metrics = {name: [_spread(row, f"test_{name}") for row in rows] for name in tested_metrics(rows[0])}
+    beside = {}
+    if accuracy := rows[0]["accuracy_metric"]:
+        name = shown(accuracy)
+        beside = {name: metrics[accuracy], f"{name} less Pop's (95 % interval)": [_margin(row) for row in rows]}
+    plain = {shown(name): cells for name, cells in metrics.items() if not of_lists(name) and name != accuracy}
+    lists = {shown(name): cells for name, cells in metrics.items() if of_lists(name)}
+    runs = {"runs": [str(row["runs"] or _NONE) for row in rows]}
     test = {
-        "difference (95 % interval)": difference,
-        "p": [_number(row["p"], ".2g") for row in rows],
-        "p, Holm": [_number(row["p_holm"], ".2g") for row in rows],
-        "users in both": [_number(row["paired_users"], ",d") for row in rows],
-        "deviation over seeds": [_number(row[f"test_{metric}_std"], ".4f") for row in rows],
-        "spread by generation": [_number(row[f"test_{metric}_generation_std"], ".4f") for row in rows],
+        "difference (95 % interval)": [_interval(row, "difference") for row in models],
+        "p": [_number(row["p"], ".2g") for row in models],
+        "p, Holm": [_number(row["p_holm"], ".2g") for row in models],
+        "users in both": [_number(row["paired_users"], ",d") for row in models],
+        "deviation over seeds": [_number(row[f"test_{metric}_std"], ".4f") for row in models],
+        "spread by generation": [_number(row[f"test_{metric}_generation_std"], ".4f") for row in models],
     }
     cost = {
-        "seconds to train and validate": [_number(row["train_seconds"], ",.1f") for row in rows],
-        "epochs": [_number(row["epochs"], ".1f") for row in rows],
-        "seconds to rank 1,000 users": [_number(row["seconds_per_1000_users"], ",.2f") for row in rows],
-        "parameters": [_number(row["parameters"], ",d") for row in rows],
-        "peak memory, GB": [_number(row["peak_memory_gb"], ".2f") for row in rows],
+        "seconds to train and validate": [_number(row["train_seconds"], ",.1f") for row in models],
+        "epochs": [_number(row["epochs"], ".1f") for row in models],
+        "seconds to rank 1,000 users": [_number(row["seconds_per_1000_users"], ",.2f") for row in models],
+        "parameters": [_number(row["parameters"], ",d") for row in models],
+        "peak memory, GB": [_number(row["peak_memory_gb"], ".2f") for row in models],
     }
     return [
-        table("Test metrics", {"runs": [str(row["runs"]) for row in rows], **metrics}),
-        table(f"{shown(metric)} against the baseline, {baseline}", test),
-        table("Cost", cost),
+        table("Test metrics", {**runs, **beside, **plain}, rows),
+        *([table("What the lists are like, beside accuracy", {**beside, **lists}, rows)] if lists else []),
+        table(f"{shown(metric)} against the baseline, {baseline}", test, models),
+        table("Cost", cost, models),
     ]
 
 
@@ -268,6 +265,8 @@ def protocol(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for name, title in _STAMP.items():
         models: dict[str, list[str]] = {}
         for row in rows:
+            if popularity.is_reference(row):
+                continue
             models.setdefault(row[name], []).append(label(row))
         if len(models) == 1:
             (text,) = models
@@ -287,6 +286,16 @@ def _spread(row: Mapping[str, Any], name: str) -> str:
     """``0.0568 ± 0.0017``, or the mean alone of a single run."""
     mean, deviation = row.get(f"{name}_mean", math.nan), row.get(f"{name}_std", math.nan)
     return _number(mean, ".4f") + ("" if math.isnan(deviation) else f" ± {deviation:.4f}")
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    """``+0.0067 (-0.0026 to +0.0167)``."""
+    mean, low, high = (row.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high"))
+    return _NONE if math.isnan(mean) else f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+def _margin(row: Mapping[str, Any]) -> str:
+    return _interval(row, "pop_difference") + (", not above Pop" if popularity.not_above(row) else "")
 
 
 def _number(value: Any, form: str) -> str:

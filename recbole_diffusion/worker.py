@@ -21,9 +21,11 @@ from filelock import FileLock
 
 from recbole_diffusion.checkpoint import whole_file
 from recbole_diffusion.data.fingerprint import describe_split
-from recbole_diffusion.evaluation.users import UserEvaluator, ranked_users
+from recbole_diffusion.evaluation.users import ranked_users
 from recbole_diffusion.quick_start import Prepared, run
 from recbole_diffusion.settings import UserError
+
+POP_VALUES = "pop_"  # before a metric: Pop's values of the users, beside the model's
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ def execute(task: Run) -> None:
     """Train and test, then write the users' values and, last, the result: a run with a result is finished.
 
     The ``.npz`` holds ``users``, the user token of each ranked row in sorted order, and for each metric that has values
-    of single users an array [generation seeds or 1, rows].
+    of single users an array [generation seeds or 1, rows], and one of Pop on the same rows, ``pop_METRIC`` [1, rows].
     """
     facts: dict[str, Any] = {}
     values: dict[str, np.ndarray] = {}
@@ -95,6 +97,10 @@ def execute(task: Run) -> None:
         facts["rows"] = len(users)
         for name in evaluations[0].values:
             values[name] = np.stack([evaluation.values[name][order] for evaluation in evaluations])
+        if (reference := prepared.trainer.reference) is not None:
+            facts["pop_test"] = reference.test.exact
+            for name, of_rows in reference.test.values.items():
+                values[POP_VALUES + name] = of_rows[order][None]
         return evaluations[0].reported
 
     result = run(task.model, task.dataset, settings=task.settings, preset=task.preset, test_model=test_model)
@@ -126,7 +132,6 @@ class _Evaluation:
 
 def _evaluate(prepared: Prepared, eval_seeds: list[int]) -> list[_Evaluation]:
     """The test split, once for each generation seed."""
-    prepared.trainer.evaluator = UserEvaluator(prepared.trainer.config)
     if not eval_seeds:
         return [_evaluate_once(prepared, load_best_model=True)]
     model, own = prepared.model, prepared.model.settings

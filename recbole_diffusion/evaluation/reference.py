@@ -65,12 +65,13 @@ class Reference:
     @cached_property
     def valid(self) -> Scored:
         """On the validation split, with the candidates of the epoch that was kept."""
-        return self._score(self._loaders.valid, self._trainer.saved_validation.candidates)
+        saved = self._trainer.saved_validation
+        return self._score(self._loaders.valid, saved and saved.candidates)
 
     @cached_property
     def test(self) -> Scored:
         """On the test split, with the candidates of the model's last evaluation there."""
-        return self._score(self._loaders.test, self._trainer.candidates[self._loaders.test])
+        return self._score(self._loaders.test, self._trainer.candidates.get(self._loaders.test))
 
     @cached_property
     def _pop(self) -> Pop:
@@ -80,7 +81,7 @@ class Reference:
         pop.max_cnt = pop.item_cnt.max(dim=0).values
         return pop.to(self._trainer.device)
 
-    def _score(self, loader: Any, candidates: Candidates) -> Scored:
+    def _score(self, loader: Any, candidates: Candidates | None) -> Scored:
         trainer = copy.copy(self._trainer)
         trainer.model = self._pop
         trainer.evaluator = UserEvaluator(trainer.config)
@@ -89,7 +90,8 @@ class Reference:
         trainer.wandblogger.log_wandb = False  # what it logs is called the model's
         with _same_draws_later(loader):
             users = ranked_users(loader)
-            candidates.set(loader)
+            if candidates is not None:
+                candidates.set(loader)
             metrics = Trainer.evaluate(trainer, loader, load_best_model=False)  # no checkpoint, no account of it
         values = trainer.evaluator.user_values()
         return Scored({name: float(value) for name, value in metrics.items()}, values, users)

@@ -51,6 +51,11 @@ def tells_accuracy(metric: str) -> bool:
     return "rec.topk" in metric_information[metric.partition("@")[0].lower()]
 
 
+def of_lists(metric: str) -> bool:
+    """Whether a metric is of which items are in the lists, whatever was held out; ``metric`` with or without ``@k``."""
+    return "rec.items" in metric_information[metric.partition("@")[0].lower()]
+
+
 def accuracy_metric(names: Sequence[str], preferred: str) -> str | None:
     """What tells accuracy: ``preferred`` if that does, else the first of ``names`` that does, if any.
 

@@ -153,6 +153,8 @@ def test_finished_runs_are_kept_and_tables_are_made(
 
     record = json.loads(first.read_text())
     table = pd.read_csv("out/results.csv").set_index("model")
+    of_pop, table = table.loc["Pop"], table.drop(index="Pop")
+    assert (of_pop.preset, of_pop.runs) == ("reference", 0) and not np.isnan(of_pop["test_ndcg@10_mean"])
     assert list(table.index) == MODELS and set(table.runs) == {2} and set(table.seeds) == {"0, 1"}
     assert set(table.baseline) == {"BPR"} and set(table.tested_metric) == {"ndcg@10"}
     assert table.paired_users.tolist()[::2] == [39, 39] and np.isnan(table.difference["BPR"])
@@ -186,6 +188,33 @@ def test_finished_runs_are_kept_and_tables_are_made(
     ):  # fmt: skip
         assert part in text, part
     assert "splits differ" not in text
+
+
+@pytest.mark.parametrize("mask_history", [False, True])
+def test_runs_have_the_figures_of_pops_own_run_beside_them(
+    random_data: Path, started: list[str], mask_history: bool
+) -> None:
+    settings = {"mask_history": mask_history, "metrics": ["NDCG", "ItemCoverage"]}
+    wanted: dict[str, Any] = {"seeds": [0, 1], "eval_seeds": [3, 4], "settings": settings}
+    assert comparison(random_data, "DreamRec", "BPR", "Pop", **wanted) == 0
+
+    def record(name: str, seed: int = 0) -> dict[str, Any]:
+        return json.loads(Path(f"out/runs/random/{name}/seed{seed}.json").read_text())
+
+    own = record("Pop")
+    assert own["pop"] is None and "pop_test" not in own
+    of_users = np.load("out/runs/random/Pop/seed0.npz")
+    for model, seed in (("DreamRec", 0), ("BPR", 0), ("BPR", 1)):
+        beside = record(model, seed)
+        assert beside["pop"] == {"valid": own["valid"], "test": own["test"]}
+        assert beside["pop_test"] == pytest.approx(own["tests"][0]) and isinstance(beside["warnings"], list)
+        values = np.load(f"out/runs/random/{model}/seed{seed}.npz")
+        assert np.array_equal(values["users"], of_users["users"])
+        for name in ("ndcg@5", "ndcg@10"):
+            np.testing.assert_array_equal(values[f"pop_{name}"], of_users[name])
+        assert not np.array_equal(values["pop_ndcg@10"], values["ndcg@10"][:1])
+    assert list(pd.read_csv("out/results.csv").model) == ["DreamRec", "BPR", "Pop"]
+    assert "differ between runs" not in Path("out/results.md").read_text()
 
 
 def test_steps_of_generation_are_measured_on_the_validation_split(random_data: Path, started: list[str]) -> None:
@@ -303,7 +332,7 @@ def test_what_another_process_makes_meanwhile_is_not_made_again(
     monkeypatch.setattr(runner, "start", start)
     assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 1
     assert started == ["BPR/0"]
-    assert list(pd.read_csv("out/results.csv").model) == ["BPR"]
+    assert list(pd.read_csv("out/results.csv").model) == ["BPR", "Pop"]  # not its run: a reference
 
 
 def test_what_another_process_gives_up_is_made(

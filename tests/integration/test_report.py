@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy.stats import wilcoxon
@@ -122,6 +123,156 @@ def test_rows_are_computed_from_the_runs(tmp_path: Path) -> None:
         assert row["train_seconds"] == pytest.approx(np.mean([record["train_seconds"] for record in own]))
 
 
+# ---- Pop beside the models
+
+
+def with_pop(records: dict[Run, dict[str, Any]], seed: int = 9) -> dict[Run, dict[str, Any]]:
+    """The runs with Pop beside them, as they have had since it is computed; of Pop's own runs it is themselves."""
+    rng = np.random.default_rng(seed)
+    values = rng.choice([0, 0, 0, 0.3, 0.5], size=(1, USERS))
+    figures_of_pop = {f"{name.lower()}@10": 0.1 + place / 100 for place, name in enumerate(METRICS)}
+    figures_of_pop["ndcg@10"] = float(values.mean())
+    for run, record in records.items():
+        record["settings"] = {"eval_args": {"mode": {"valid": "full", "test": "full"}}}
+        if run.model == "Pop":
+            record["tests"] = [figures_of_pop]
+            add_values(run, **{"ndcg@10": values})
+        else:
+            record["pop_test"] = dict(figures_of_pop)
+            add_values(run, **{"pop_ndcg@10": values})
+    return records
+
+
+def add_values(run: Run, **values: np.ndarray) -> None:
+    with np.load(run.file(".npz")) as file:
+        known = dict(file)
+    np.savez(run.file(".npz"), **{**known, **values})
+
+
+def rows_of(records: Mapping[Run, dict[str, Any]], metric: str = "ndcg@10") -> dict[str, dict[str, Any]]:
+    rows = tables.summarise(list(records), records, "WindowSASRec", metric)
+    assert len({tables.label(row) for row in rows}) == len(rows)
+    return {tables.label(row): row for row in rows}
+
+
+def test_pop_has_one_row_whether_it_is_a_model_or_not(tmp_path: Path) -> None:
+    beside = rows_of(with_pop(comparison(tmp_path / "beside", ["WindowSASRec", "DiffDiv"])))
+    own = rows_of(with_pop(comparison(tmp_path / "own", ["WindowSASRec", "DiffDiv", "Pop"])))
+    assert list(beside) == ["WindowSASRec", "DiffDiv", "Pop:reference"]
+    assert list(own) == ["WindowSASRec", "DiffDiv", "Pop"]
+    for name in METRICS:
+        key = f"test_{name.lower()}@10_mean"
+        assert beside["Pop:reference"][key] == pytest.approx(own["Pop"][key]), name
+    for model in ("WindowSASRec", "DiffDiv"):
+        for key in ("pop_difference", "pop_difference_low", "pop_difference_high", "above_pop", "pop_differs"):
+            assert beside[model][key] == own[model][key]
+    assert np.isnan(own["Pop"]["pop_difference"]) and own["Pop"]["above_pop"] == ""
+    without = rows_of(comparison(tmp_path / "old", ["WindowSASRec", "DiffDiv"]))
+    assert list(without) == ["WindowSASRec", "DiffDiv"]
+    assert {row["above_pop"] for row in without.values()} == {""} and np.isnan(without["DiffDiv"]["pop_difference"])
+
+
+def test_how_much_a_model_is_above_pop_is_of_its_users(tmp_path: Path) -> None:
+    records = with_pop(comparison(tmp_path, ["WindowSASRec", "DiffDiv"]))
+    for run in records:
+        if run.model == "DiffDiv":
+            values = np.load(run.file(".npz"))["pop_ndcg@10"].copy()
+            values[0, : 4 + run.seed] += 0.1  # on average over seeds 5 of 200 users gain
+            add_values(run, **{"ndcg@10": values})
+    row = rows_of(records)["DiffDiv"]
+    gains = np.zeros(USERS)
+    gains[:4], gains[4], gains[5] = 0.1, 0.1 * 2 / 3, 0.1 / 3
+    half = 1.96 * gains.std(ddof=1) / USERS**0.5
+    found = [row[f"pop_difference{end}"] for end in ("", "_low", "_high")]
+    assert found == pytest.approx([gains.mean(), gains.mean() - half, gains.mean() + half])
+    assert row["above_pop"] == "yes"
+    for run in records:
+        if run.model == "DiffDiv":
+            add_values(run, **{"ndcg@10": np.load(run.file(".npz"))["pop_ndcg@10"]})
+    assert rows_of(records)["DiffDiv"]["above_pop"] == "no"
+
+
+def test_a_model_that_is_not_above_pop_is_marked_wherever_its_diversity_is_shown(tmp_path: Path) -> None:
+    records = with_pop(comparison(tmp_path, ["WindowSASRec", "DiffDiv"]))
+    for run in records:
+        better = 1.0 if run.model == "WindowSASRec" else 0.0
+        add_values(run, **{"ndcg@10": np.load(run.file(".npz"))["pop_ndcg@10"] + better})
+    report.write(tmp_path, list(records), records, "WindowSASRec", "ndcg@10")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    marked = [line.split(" | ")[0] for line in lines if "not above Pop" in line]
+    assert marked == ["| DiffDiv", "| DiffDiv"]  # accuracy; what the lists are like
+    accuracy, lists = (line for line in lines if "NDCG@10 less Pop's" in line)
+    assert "ILD@10" not in accuracy and all(f"{name}@10" in lists for name in METRICS)
+    reference = [line for line in lines if line.startswith("| Pop | reference")]
+    assert len(reference) == 2 and reference[0].startswith("| Pop | reference | – | 0.")
+    assert "| reference" not in text.partition("against the baseline")[2]  # neither tested nor of any cost
+    assert "Pop:reference" not in text
+    table = pd.read_csv(tmp_path / "results.csv").set_index("model")
+    assert table.above_pop.fillna("").to_dict() == {"WindowSASRec": "yes", "DiffDiv": "no", "Pop": ""}
+    assert table.runs.to_dict() == {"WindowSASRec": 3, "DiffDiv": 3, "Pop": 0}
+    assert table.preset["Pop"] == "reference" and np.isnan(table.train_seconds["Pop"])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8").partition("</script>")[2]
+    assert page.count(", not above Pop</td>") == 2 and page.count("<td>Pop</td>") == 2
+    assert "Hollow: not above Pop, so that its diversity says nothing for it (DiffDiv)." in page
+    made = drawn(records, "WindowSASRec")
+    symbols = {trace.name: trace.marker.symbol for trace in made["diversity"].figure.data}
+    assert symbols == {"WindowSASRec": "circle", "DiffDiv": "square-open"}
+    accuracy_of_pop = records[next(iter(records))]["pop_test"]["ndcg@10"]
+    assert {shape.x0 for shape in made["diversity"].figure.layout.shapes} == {accuracy_of_pop}
+    assert {shape.y0 for shape in made["cost"].figure.layout.shapes} == {accuracy_of_pop}
+
+
+def test_runs_of_earlier_versions_are_set_beside_pops_own(tmp_path: Path) -> None:
+    records = comparison(tmp_path, ["WindowSASRec", "Pop"])
+    gains = [np.load(run.file(".npz"))["ndcg@10"][0] * (1 if run.model == "WindowSASRec" else -1) for run in records]
+    row = rows_of(records)["WindowSASRec"]
+    assert row["pop_difference"] == pytest.approx(np.sum(gains, axis=0).mean() / 3)
+    assert row["above_pop"] == ("yes" if row["pop_difference_low"] > 0 else "no")
+    for run in records:
+        run.resolved["mmr_weight"] = 0.5
+    assert rows_of(records)["WindowSASRec"]["above_pop"] == ""  # a Pop that is re-ranked is no Pop
+
+
+def test_accuracy_is_read_by_a_metric_of_accuracy(tmp_path: Path) -> None:
+    records = with_pop(comparison(tmp_path, ["WindowSASRec", "DiffDiv"], seeds=1))
+    for run in records:
+        add_values(run, **{"novelty@10": np.ones((1, USERS))})
+    rows = rows_of(records, "novelty@10")
+    assert rows["DiffDiv"]["tested_metric"] == "novelty@10" and rows["DiffDiv"]["accuracy_metric"] == "ndcg@10"
+    assert rows["DiffDiv"]["pop_difference"] == rows_of(records)["DiffDiv"]["pop_difference"]
+    for record in records.values():
+        record["tests"] = [{"novelty@10": 1.0}]
+        record["pop_test"], record["steps_curve"] = {"novelty@10": 1.0}, []
+    assert rows_of(records, "novelty@10")["DiffDiv"]["above_pop"] == ""
+    report.write(tmp_path, list(records), records, "WindowSASRec", "novelty@10")
+    assert "less Pop" not in (tmp_path / "results.md").read_text(encoding="utf-8").partition("## ")[2]
+
+
+@pytest.mark.parametrize("models", [["WindowSASRec", "DiffDiv"], ["DiffDiv", "Pop"]])
+def test_figures_of_pop_that_differ_in_one_split_are_said(tmp_path: Path, models: list[str]) -> None:
+    records = with_pop(comparison(tmp_path, models, seeds=2))
+    first = next(run for run in records if run.model == "DiffDiv")
+
+    def said() -> bool:
+        report.write(tmp_path, list(records), records, models[0], "ndcg@10")
+        both = [(tmp_path / name).read_text(encoding="utf-8") for name in ("results.md", "report.html")]
+        found = {"Pop's figures differ between runs of one split" in text for text in both}
+        assert len(found) == 1
+        return found.pop()
+
+    records[first]["pop_test"]["ndcg@10"] += 1e-15  # users were added up in another order
+    assert not said()
+    records[first]["pop_test"]["ndcg@10"] += 1e-3
+    assert said()
+    records[first]["split_sha256"] = "another"
+    assert not said()
+    records[first]["split_sha256"] = "1e"
+    for record in records.values():
+        record["settings"]["eval_args"]["mode"]["test"] = "uni100"  # other candidates
+    assert not said()
+
+
 def test_figures_show_the_numbers_of_the_runs(tmp_path: Path) -> None:
     records = comparison(tmp_path, MODELS)
     made = drawn(records)
@@ -135,7 +286,7 @@ def test_figures_show_the_numbers_of_the_runs(tmp_path: Path) -> None:
         assert (trace.x[0], trace.y[0]) == (row["test_ndcg@10_mean"], row["test_ild@10_mean"])
         assert trace.error_x.array[0] == row["test_ndcg@10_std"] > 0
         assert trace.error_y.array[0] == row["test_ild@10_std"] > 0
-    looks = {(trace.marker.color, trace.marker.symbol) for trace in diversity.data}
+    looks = {(trace.marker.color, trace.marker.symbol.removesuffix("-open")) for trace in diversity.data}
     assert len(looks) == len({symbol for _, symbol in looks} | {"9th"}) == len(MODELS)  # 8 symbols, 9 looks
 
     cost = made["cost"].figure

@@ -41,6 +41,7 @@ REPLACED = [
     (KnowledgeBasedDataset, "_reset_ent_remapID"),
     (SequentialDataset, "_benchmark_presets"),
     (Pop, "calculate_loss"),
+    (Pop, "full_sort_predict"),
     (ItemCoverage, "get_coverage"),
     (GiniIndex, "get_gini"),
     (ShannonEntropy, "get_entropy"),
@@ -404,6 +405,17 @@ def test_pop_counts_every_interaction_of_a_batch() -> None:
 
     assert counts(Pop.calculate_loss) == [0, 3, 0, 1]
     assert counts(Pop.calculate_loss.original) == [0, 1, 0, 1]
+
+
+def test_pop_ranks_items_of_equal_counts_by_their_id() -> None:
+    counts = torch.tensor([0, 2, 5, 5, 2**30, 2, 2**30]).unsqueeze(-1)
+    pop = SimpleNamespace(USER_ID="user_id", n_items=7, item_cnt=counts, max_cnt=counts.max(dim=0).values)
+
+    def scores(predict: Any) -> torch.Tensor:
+        return predict(pop, {"user_id": torch.tensor([1, 2])}).view(2, 7)
+
+    assert scores(Pop.full_sort_predict).argsort(dim=1, descending=True).tolist() == [[4, 6, 2, 3, 1, 5, 0]] * 2
+    assert len(scores(Pop.full_sort_predict.original)[0].unique()) == 4
 
 
 def test_entropy_grows_with_the_variety_of_the_items() -> None:

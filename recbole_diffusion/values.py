@@ -1,0 +1,27 @@
+"""The users' values that finished runs have left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from recbole_diffusion.worker import Run
+
+
+def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """The runs of each model."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.label, []).append(run)
+    return found
+
+
+def user_means(runs: Sequence[Run], metric: str) -> pd.Series:
+    """The metric of each user, averaged over training and generation seeds and the user's rows; indexed by token."""
+    seeds = []
+    for run in runs:
+        with np.load(run.file(".npz"), allow_pickle=False) as file:
+            seeds.append(pd.Series(file[metric].mean(axis=0), index=file["users"]))
+    return pd.concat(seeds).groupby(level=0).mean()
