@@ -27,7 +27,7 @@ from recbole.utils.logger import RemoveColorFilter
 
 from recbole_diffusion.config import PATHS, Config
 from recbole_diffusion.progress import duration
-from recbole_diffusion.quick_start import Request, prepare, request, train
+from recbole_diffusion.quick_start import Prepared, Request, prepare, request, train
 from recbole_diffusion.settings import Settings, UserError, load_settings
 from recbole_diffusion.space import Space, check_space, read_space, space_file
 from recbole_diffusion.study import (
@@ -51,6 +51,7 @@ from recbole_diffusion.tuned import study_title
 
 STARTUP_TRIALS = 5  # finished trials before the first one is pruned
 WARMUP_VALIDATIONS = 5  # validations before a trial can be pruned
+_POP = "pop"  # in the study: Pop's figure
 FAILURES_IN_A_ROW = 10  # then something is wrong with more than a few settings
 
 
@@ -91,9 +92,10 @@ def tune(
             default ``OUT/study.journal``. Several processes can work on one study.
 
     Returns:
-        ``model``, ``dataset``, ``preset``, ``study`` (name in the storage), ``metric``, ``value``, ``trial`` (number of
-        the best, from 1), ``settings`` (its searched settings), ``trials`` (finished), ``seconds`` (of training and
-        validation) and ``file`` (``OUT/best.yaml``, for ``run --config_files``).
+        ``model``, ``dataset``, ``preset``, ``study`` (name in the storage), ``metric``, ``value``, ``pop`` (what Pop
+        has there; None for Pop itself), ``trial`` (number of the best, from 1), ``settings`` (its searched settings),
+        ``trials`` (finished), ``seconds`` (of training and validation) and ``file`` (``OUT/best.yaml``, for
+        ``run --config_files``).
 
     Raises:
         UserError: no budget, settings or a space that do not fit, a folder that holds another study, or no trial that
@@ -289,11 +291,18 @@ class _Search:
             finally:
                 spend()
                 self.trained += 1
+            self._note_pop(prepared)
         if self.metric.lower() not in result["valid"]:
             raise UserError(f"model={self.wanted.model}: its training does not validate, so it cannot be tuned.")
         trial.set_user_attr("epochs", result["epochs"])
         trial.set_user_attr("best_epoch", result["best_epoch"] + 1)
         return result["valid"][self.metric.lower()]
+
+    def _note_pop(self, prepared: Prepared) -> None:
+        """What Pop has on the validation split, once a study: it is the same for every setting."""
+        reference = prepared.trainer.reference
+        if reference is not None and _POP not in self.study.user_attrs:
+            self.study.set_user_attr(_POP, reference.valid.metrics[self.metric.lower()])
 
     def _repeat(self, trial: Trial, twin: FrozenTrial) -> None:
         """A setting that was drawn before is not trained again: the same seed gives the same result."""
@@ -405,7 +414,9 @@ class _Search:
         seconds, file = seconds_of(self._all()), self.folder / "best.yaml"
         elsewhere = f"; {running} still running in other processes" if running else ""
         spent = f"{cost_of(self._all())} of training and validation{elsewhere}"
-        self.log.info(f"best: {self.metric} {best.value:.4f}, trial {best.number + 1}: {file} ({spent})")
+        pop = self.study.user_attrs.get(_POP)
+        beside = "" if pop is None else f" (Pop {pop:.4f})"
+        self.log.info(f"best: {self.metric} {best.value:.4f}{beside}, trial {best.number + 1}: {file} ({spent})")
         return {
             "model": self.wanted.model,
             "dataset": self.wanted.dataset,
@@ -413,6 +424,7 @@ class _Search:
             "study": self.study.study_name,
             "metric": self.metric,
             "value": best.value,
+            "pop": pop,
             "trial": best.number + 1,
             "settings": settings_of(best),
             "trials": len(counted) - running,

@@ -101,6 +101,8 @@ def test_a_study_is_resumed_and_its_best_setting_runs(
     assert "epoch 1 evaluating" in first and "valid result" not in Path("out/tune.log").read_text(encoding="utf-8")
 
     result = run(config_files=["out/best.yaml"])
+    assert f" (Pop {result['pop']['valid']['ndcg@10']:.4f}), trial " in lines[4] and lines[4].startswith("best: ")
+    assert f" (Pop {result['pop']['valid']['ndcg@10']:.4f}), trial " in lines[8]
     best = max(table(), key=lambda row: float(row["NDCG@10"]))
     assert result["valid"]["ndcg@10"] == float(best["NDCG@10"]) and result["best_epoch"] + 1 == int(best["best_epoch"])
     assert checkpoint.stat().st_size > 0
@@ -155,7 +157,8 @@ class Planted:
         self.clock = 0.0
 
     def prepare(self, resolved: Any, config: Any) -> Any:
-        return SimpleNamespace(config=config, trainer=SimpleNamespace(saved_model_file=f"{len(self.trained)}.pth"))
+        trainer = SimpleNamespace(saved_model_file=f"{len(self.trained)}.pth", reference=None)
+        return SimpleNamespace(config=config, trainer=trainer)
 
     def train(self, prepared: Any, after_validation: Callable[[int, float], None]) -> dict[str, Any]:
         settings = {key: prepared.config[key] for key in ("learning_rate", "dropout", "num_layers")}
