@@ -203,8 +203,8 @@ def test_items_that_cannot_be_recommended_are_no_part_of_a_list() -> None:
     assert collected["rec.items"].tolist() == [[2, 3, 1], [3, 2, 0], [3, 0, 0]]
     assert "rec.items" not in collector.data_struct
     assert collected["lists.items"] == 2  # in lists of two: 2, 3 and 3, 2 and 3
-    collector.eval_batch_collect(torch.tensor([[low, 1.0, low, 2.0]]), None, torch.tensor([0]), torch.tensor([3]))
-    assert collector.get_data_struct()["lists.items"] == 2  # of the second evaluation alone
+    collector.eval_batch_collect(torch.tensor([[low, low, low, 2.0]]), None, torch.tensor([0]), torch.tensor([3]))
+    assert collector.get_data_struct()["lists.items"] == 1  # of the second evaluation alone
 
 
 @pytest.fixture
