@@ -69,8 +69,9 @@ def accuracy_warning(model: str, metric: str, figure: float, of_pop: float, foun
         return None
     return (
         f"{model} is not clearly above Pop, which recommends the most popular items to everyone: {metric} is "
-        f"{figure:.4f} on the validation split and Pop's {of_pop:.4f} (difference {found.difference:+.4f}, 95 % "
-        f"interval {found.low:+.4f} to {found.high:+.4f}, {found.users} users). {_advice(model)}"
+        f"{figure:.4f} on the validation split and Pop's {of_pop:.4f} (mean difference over "
+        f"{found.users} users {found.difference:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}). "
+        f"{_advice(model)}"
     )
 
 
