@@ -67,11 +67,12 @@ def accuracy_warning(model: str, metric: str, figure: float, of_pop: float, foun
     """
     if found.is_clear:
         return None
+    doubt = ", or the users may be too few to tell" if found.difference > 0 else ""
     return (
         f"{model} is not clearly above Pop, which recommends the most popular items to everyone: {metric} is "
         f"{figure:.4f} on the validation split and Pop's {of_pop:.4f} (mean difference over "
         f"{found.users} users {found.difference:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}). "
-        f"{_advice(model)}"
+        f"{_advice(model, doubt)}"
     )
 
 
@@ -93,7 +94,7 @@ def coverage_warning(model: str, k: int, listed: int, taken: int, items: int) ->
     )
 
 
-def _advice(model: str) -> str:
+def _advice(model: str, doubt: str = "") -> str:
     """One sentence; there is no better model to send a user of the last one to."""
     beside = "" if model == "WindowSASRec" else ", and compare it with WindowSASRec on the same data"
-    return f"It may have collapsed: look at the losses and diagnostics in its log, try other settings{beside}."
+    return f"It may have collapsed{doubt}: look at the losses and diagnostics in its log, try other settings{beside}."

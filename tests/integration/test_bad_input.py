@@ -80,7 +80,8 @@ def test_identifiers_that_look_like_nothing_are_kept(caplog: pytest.LogCaptureFi
     words = {"i0": "NA", "i1": "null", "i2": "None", "i3": "nan"}
     write(["\t".join(words.get(field, field) for field in row.split("\t")) for row in rows()])
     log = log_of(caplog, "--examples=25")
-    assert f"{ITEMS} items, {USERS * EVENTS} interactions" in log and "WARNING" not in log
+    assert f"{ITEMS} items, {USERS * EVENTS} interactions" in log
+    assert "WARNING" not in log.partition("epoch 0 training")[0]  # 12 users are too few to be above Pop
     assert any(f". {word}\n" in log for word in words.values())
 
 

@@ -133,7 +133,7 @@ def test_a_model_that_scores_all_items_alike_has_collapsed(chain: Path, monkeypa
 
 
 def test_a_diffusion_model_that_cannot_learn_says_so_at_the_end(chain: Path, caplog: pytest.LogCaptureFixture) -> None:
-    absurd = {"learning_rate": 1.0, "embedding_size": 8, "num_layers": 1, "num_heads": 1, "sampling_steps": 1}
+    absurd = {"learning_rate": 1e-9, "embedding_size": 8, "num_layers": 1, "num_heads": 1, "sampling_steps": 1}
     result = run(
         "DiffDiv",
         "chain",

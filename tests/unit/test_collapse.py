@@ -70,6 +70,9 @@ def test_warnings_say_what_was_seen_and_what_to_do() -> None:
     assert text is not None and text.startswith("DiffDiv is not clearly above Pop")
     for part in ("ndcg@10 is 0.1667", "Pop's 0.1667", "+0.0000", "3 users", "diagnostics", "WindowSASRec"):
         assert part in text, part
+    assert "too few" not in text
+    text = accuracy_warning("DiffDiv", "hit@10", 0.5, 0.0, margin(of_users(1, 0), of_users(0, 0)))
+    assert text is not None and "or the users may be too few to tell: look at" in text
     text = coverage_warning("WindowSASRec", 10, 19, 180, 400)
     assert text is not None
     assert "hold 19 of the 400 items" in text and "180 different ones" in text
