@@ -19,6 +19,7 @@ from recbole.data.dataset import SequentialDataset
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
+from recbole_diffusion.data.dataset import with_atomic_files
 from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
 
 
@@ -55,7 +56,7 @@ def main() -> None:
     for kind, bucket in (("ours", True), ("RecBole's", False)):
         user = {"data_path": arguments.data_path, "bucket_by_length": bucket}
         config = Config(resolved.model_class, arguments.dataset, user, resolved.ours)
-        dataset = create_dataset(config) if bucket else SequentialDataset(config)
+        dataset = create_dataset(config) if bucket else with_atomic_files(SequentialDataset)(config)
         loaders[kind] = prepare_loaders(config, dataset, "prefixes", registry.takes_short_batches(resolved)).train
     model = resolved.model_class(config, loaders["ours"].dataset).to(config["device"])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

@@ -45,13 +45,14 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
     from recbole_diffusion import registry
     from recbole_diffusion.config import Config
     from recbole_diffusion.data import loaders
+    from recbole_diffusion.data.dataset import with_atomic_files
 
     imported = _peak()
     resolved = registry.get_model("SASRec")
     user = {"data_path": str(folder), "MAX_ITEM_LIST_LENGTH": LENGTH, "train_batch_size": 2048}
     config = Config(resolved.model_class, "synthetic", user, resolved.ours)
     start = time.perf_counter()
-    dataset = loaders.create_dataset(config) if kind == "ours" else SequentialDataset(config)
+    dataset = loaders.create_dataset(config) if kind == "ours" else with_atomic_files(SequentialDataset)(config)
     made = loaders.prepare_loaders(config, dataset, "prefixes", trim=True)
     batches = iter(made.train)
     next(batches)

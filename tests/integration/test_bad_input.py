@@ -76,6 +76,17 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(caplog: pytest.LogCapt
     assert f"shop: {USERS} users, {ITEMS} items, {USERS * EVENTS} interactions" in log_of(caplog)
 
 
+def test_the_encoding_is_that_of_every_file(caplog: pytest.LogCaptureFixture, refused: Command) -> None:
+    write(rows("é{}"), encoding="latin-1")
+    titles = [f"é{number}\tTitré {number}" for number in range(ITEMS)]
+    write(titles, "item_id:token\tname:token", "item", encoding="latin-1")
+    assert refused() == (
+        "data/shop/shop.inter is not text in the encoding utf-8. Set encoding to the file's own, e.g. "
+        "--encoding=latin-1 or --encoding=utf-16."
+    )
+    assert "  1. Titré " in log_of(caplog, "--encoding=latin-1", "--title_field=name", "--examples=1")
+
+
 def test_identifiers_that_look_like_nothing_are_kept(caplog: pytest.LogCaptureFixture) -> None:
     words = {"i0": "NA", "i1": "null", "i2": "None", "i3": "nan"}
     write(["\t".join(words.get(field, field) for field in row.split("\t")) for row in rows()])
