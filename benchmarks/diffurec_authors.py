@@ -261,7 +261,8 @@ def compare_ranking(arguments: argparse.Namespace, theirs: Theirs | None) -> dic
         side = Ours(arguments.data_path, arguments.dataset, **changed)
         ours[f"ours {precision}, sampling_steps={steps}"] = side
         if arguments.checkpoint is not None:
-            side.trainer.resume_checkpoint(arguments.checkpoint)
+            weights = checkpoint.load(arguments.checkpoint)["state_dict"]
+            side.model.load_state_dict(weights)  # whatever precision and steps it was trained with
     seconds: dict[str, list[float]] = {name: [] for name in ours}
     if theirs is not None:
         seconds["theirs"] = []

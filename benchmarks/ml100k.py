@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from results_file import append_rows, read_rows
 
-from recbole_diffusion import registry
+from recbole_diffusion import checkpoint, registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.quick_start import prepare, run
 
@@ -166,7 +166,8 @@ def retest(result: dict[str, Any], **settings: Any) -> dict[str, float]:
     config = Config(resolved.model_class, "ml-100k", user, resolved.ours, result["preset"])
     _, loaders, _, trainer = prepare(resolved, config)
     trainer.eval_collector.data_collect(loaders.train)
-    metrics = trainer.evaluate(loaders.test, model_file=result["checkpoint"])
+    trainer._restore(checkpoint.load(result["checkpoint"]))  # whether or not it was trained with the history masked
+    metrics = trainer.evaluate(loaders.test, load_best_model=False)
     return {name: float(value) for name, value in metrics.items()}
 
 

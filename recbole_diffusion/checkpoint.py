@@ -1,21 +1,23 @@
-"""Checkpoints of plain data and tensors, written whole or not at all."""
+"""Checkpoints of plain data and tensors, written whole or not at all, and bound to the settings and data of a run."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import scipy.sparse
 import torch
 
+from recbole_diffusion.roles import RECBOLE_SOURCES, described, differences, that_bind
 from recbole_diffusion.settings import UserError
 
-FORMAT = 1
+FORMAT = 2  # 1 had neither users nor fields
 _KIND = "__kind__"
 
 
@@ -59,9 +61,93 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     except Exception as error:  # whatever a damaged or foreign file raises
         reason = str(error).splitlines()[0]
         raise UserError(f"{str(path)!r} is not a checkpoint that can be read safely: {reason}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{str(path)!r} is not a checkpoint of this version (format {FORMAT}).")
+    found = state.get("format") if isinstance(state, dict) else None
+    if found != FORMAT:
+        which = "" if found is None else f" (its format is {found})"
+        raise UserError(f"{str(path)!r} is not a checkpoint of this version, whose format is {FORMAT}{which}.")
     return state
+
+
+class Vocabulary(NamedTuple):
+    """What the ids of a model stand for: the tokens of items and users, and a hash of those of every other field."""
+
+    items: list[str]
+    users: list[str]
+    fields: dict[str, str]
+
+    @classmethod
+    def of(cls, dataset: Any) -> Vocabulary:
+        """That of a RecBole data set."""
+        tokens = {str(field): [str(token) for token in of_field] for field, of_field in dataset.field2id_token.items()}
+        items, users = (tokens.pop(field, []) for field in (dataset.iid_field, dataset.uid_field))
+        return cls(items, users, {field: _hash(of_field) for field, of_field in sorted(tokens.items())})
+
+    @classmethod
+    def read(cls, state: Mapping[str, Any]) -> Vocabulary:
+        """That of a checkpoint."""
+        return cls(*(state[name] for name in cls._fields))
+
+
+def _hash(tokens: list[str]) -> str:
+    return hashlib.sha256("\0".join(tokens).encode()).hexdigest()
+
+
+def check(
+    state: Mapping[str, Any], where: str, vocabulary: Vocabulary, config: Mapping[str, Any], resume: bool
+) -> None:
+    """Refuse a checkpoint that was made with other settings or from other data than a model here.
+
+    Args:
+        state: from :func:`load`.
+        where: how the message calls it.
+        vocabulary, config: those of the model it is for.
+        resume: to go on with its training; else settings of generation and measuring may differ.
+
+    Raises:
+        UserError: with the settings, or the first item or user, that differ.
+    """
+    there, here = that_bind(state["config"], resume), plain(that_bind(config, resume))
+    if there.get("model") != here["model"]:
+        raise UserError(f"{where}: is of {there.get('model')} and not of {here['model']}.")
+    other = differences(there, here)
+    if other:
+        raise UserError(f"{where}: was made with {described(other)}. Set what its run had.")
+    check_vocabulary(Vocabulary.read(state), where, vocabulary)
+
+
+def check_vocabulary(there: Vocabulary, where: str, here: Vocabulary) -> None:
+    """Refuse a checkpoint whose ids stand for other items, users or values than here.
+
+    Raises:
+        UserError: with the first that differs, or their counts.
+    """
+    for kind, known, wanted in (("item", there.items, here.items), ("user", there.users, here.users)):
+        if len(known) != len(wanted):  # the first is padding
+            raise UserError(f"{where}: was made from {len(known) - 1} {kind}s and not {len(wanted) - 1}.")
+        for index, (token, other) in enumerate(zip(known, wanted, strict=True)):
+            if token != other:
+                raise UserError(
+                    f"{where}: was made from other data: its {kind} {index} is {token!r} and not {other!r}."
+                )
+    for field in sorted(there.fields.keys() & here.fields.keys()):  # others may have been loaded
+        if there.fields[field] != here.fields[field]:
+            raise UserError(f"{where}: was made from other data: the values of {field!r} differ.")
+
+
+def check_sources(config: Any, vocabulary: Vocabulary) -> None:
+    """Refuse files that RecBole's models start from (``pre_model_path``, ...): they take the weights as they are.
+
+    Raises:
+        UserError: a file that is no checkpoint of ours, or of other items or users.
+    """
+    for key in RECBOLE_SOURCES:
+        if config[key]:
+            where = f"{key}={config[key]!r}"
+            try:
+                state = load(config[key])
+            except UserError as error:
+                raise UserError(f"{key}: {error}") from error
+            check_vocabulary(Vocabulary.read(state), where, vocabulary)
 
 
 def plain(value: Any) -> Any:

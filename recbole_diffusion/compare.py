@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from recbole_diffusion import registry, report, runner
-from recbole_diffusion.checkpoint import plain
 from recbole_diffusion.config import PATHS, Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
+from recbole_diffusion.quick_start import settings_of
 from recbole_diffusion.settings import UserError, check_name, did_you_mean, load_settings
 from recbole_diffusion.space import shipped_space
 from recbole_diffusion.tuned import Best, read_best, study_title
@@ -31,8 +32,9 @@ _NAMED_OTHERWISE = {
 # The models of a data set must agree on these, or their numbers are not of one task.
 _PROTOCOL = (
     "eval_args", "mask_history", "metrics", "topk", "test_neg_sample_args", "benchmark_filename",
-    "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "valid_metric",
-    "category_field", "tail_ratio", "mmr_candidates",
+    "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter",
+    "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "valid_metric",
+    "metric_decimal_place", "category_field", "tail_ratio", "mmr_candidates",
 )  # fmt: skip
 
 
@@ -156,11 +158,10 @@ def _plan(
                 where = config["data_path"]
                 hashes[where] = hashes.get(where) or dataset_hash(config)
                 folder = out / "runs" / dataset / entry.label.replace(":", "-")
-                settings = _as_read_back(plain(runner.that_count(config.final_config_dict)))
                 runs.append(
                     Run(
-                        dataset, entry.model, entry.preset, seed, generation, curve, own, settings, best.cost,
-                        hashes[where], str(folder),
+                        dataset, entry.model, entry.preset, seed, generation, curve, own, settings_of(config),
+                        best.cost, hashes[where], str(config["device"]), torch.get_num_threads(), str(folder),
                     )
                 )  # fmt: skip
         _check_protocol([run for run in runs if run.dataset == dataset])
@@ -251,8 +252,3 @@ def _metric(metric: str | None, runs: Sequence[Run]) -> str:
             )
     assert metric is not None
     return metric.lower()
-
-
-def _as_read_back(value: Any) -> Any:
-    """``value`` as JSON gives it back, so that a setting equals the one in a file."""
-    return json.loads(json.dumps(value))

@@ -7,6 +7,7 @@ RecBole reads a missing key as None, takes an unknown one in silence, evaluates 
 from __future__ import annotations
 
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_diffusion import compat
+from recbole_diffusion import compat, roles
 from recbole_diffusion.protocol import check_protocol
 from recbole_diffusion.settings import (
     Settings,
     TypedSettings,
     UserError,
     YamlLoader,
+    check_finite,
     check_name,
     did_you_mean,
     properties_file,
@@ -36,23 +38,9 @@ from recbole_diffusion.settings import (
 )
 
 # Settings that name files or folders, for those who make a run in another folder than the user's.
-PATHS = ("data_path", "checkpoint_dir", "pretrained_item_table", "pre_model_path")
-# Where a run is made and what it shows changes no result.
-NO_RESULT = (
-    "device", "gpu_id", "use_gpu", "worker", "local_rank", "single_spec", "data_path", "checkpoint_dir",
-    "show_progress", "state", "log_wandb", "wandb_project", "title_field",
-)  # fmt: skip
-# Keys that RecBole looks up but lists in none of its YAML files.
-_RECBOLE_UNLISTED = {
-    "reg_weight",
-    "worker",
-    "shuffle",
-    "transform",
-    "discretization",
-    "config_file",
-}
-# RecBole would unpickle whatever file these name; a pickle runs code when it is opened.
-_PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+PATHS = ("data_path", "checkpoint_dir", *roles.SOURCES)
+# What a model of RecBole's looks up, though none of RecBole's YAML files lists it.
+_UNLISTED = {"HRM": ("reg_weight",)}
 # RecBole's sequential models that learn from the label of each row.
 _LABELLED = ("DIEN", "DIN")
 _EVAL_ARGS = ("split", "group_by", "order", "mode")
@@ -71,7 +59,8 @@ class RunSettings(TypedSettings):
     eval_batch_size: int = setting(low=1)
     eval_step: int = setting(low=1)
     stopping_step: int = setting(low=0)
-    learner: str = setting(choices=("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"))
+    # RecBole's sparse_adam takes sparse gradients only, which no model has.
+    learner: str = setting(choices=("adam", "adamw", "sgd", "adagrad", "rmsprop"))
     learning_rate: float = setting(above=0)
     weight_decay: float = setting(low=0)
     worker: int = setting(low=0)
@@ -80,6 +69,11 @@ class RunSettings(TypedSettings):
     mask_history: bool = setting()
     reproducibility: bool = setting()
     show_progress: bool = setting()
+    state: str = setting(choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+    log_wandb: bool = setting()
+    use_gpu: bool = setting()
+    loss_decimal_place: int = setting(low=1)
+    metric_decimal_place: int = setting(low=1)
     shuffle: bool = setting()
     precision: str = setting(choices=("fp32", "bf16"))
     bucket_by_length: bool = setting()
@@ -110,6 +104,7 @@ class Config(RecBoleConfig):
         check_name("dataset", dataset)
         self._ours = ours
         self._preset = preset
+        check_finite(settings)
         settings = {key: str(value) if key in PATHS and value is not None else value for key, value in settings.items()}
         try:
             super().__init__(model=model_class, dataset=dataset, config_dict=settings)
@@ -126,6 +121,10 @@ class Config(RecBoleConfig):
         RunSettings.from_config(self)
         if self["precision"] == "bf16" and model_class.type != ModelType.SEQUENTIAL:
             raise UserError(f"precision=bf16: only sequential models train in it; {model_class.__name__} is none.")
+        if self["log_wandb"] and find_spec("wandb") is None:
+            raise UserError("log_wandb=True: needs the package wandb. Install it (pip install wandb), or set False.")
+        if "wandb_project" in settings and not self["log_wandb"]:
+            raise UserError(f"wandb_project={self['wandb_project']!r}: is read only with log_wandb=True.")
         if self["mmr_weight"] is not None:
             self._check_re_ranking()
         self._check_valid_metric()
@@ -170,7 +169,7 @@ class Config(RecBoleConfig):
             raise UserError(f"preset={self._preset}: {model} has no such preset. Allowed: {', '.join(allowed)}.")
         if self._preset == "paper":
             self.internal_config_dict.update(read_properties("paper", file))
-        self._check_keys()
+        self._check_keys(model_class)
         self._derive_repeatable(model_class)
 
     def _load_named_fields(self) -> None:
@@ -196,19 +195,17 @@ class Config(RecBoleConfig):
         # Sequential models insist on repeatable; their evaluation loader says which items to mask.
         self.internal_config_dict["repeatable"] = model_class.type == ModelType.SEQUENTIAL or not mask_history
 
-    def _check_keys(self) -> None:
-        known = set(self.internal_config_dict) | _RECBOLE_UNLISTED | {"model", "dataset"}
+    def _check_keys(self, model_class: Any) -> None:
+        known = {*self.internal_config_dict, *_UNLISTED.get(self.model, ()), "model", "dataset"}
         known.update(key for keys in self.parameters.values() for key in keys)
-        for key in self.external_config_dict:
-            if key not in known:
+        for key, value in self.external_config_dict.items():
+            reason = roles.DERIVED.get(key)
+            if reason is None and value not in (None, False, self.internal_config_dict.get(key)):
+                reason = roles.REFUSED.get(key) or self._why_unread(key, model_class)
+            if reason is not None:
+                raise UserError(f"{key}={value!r}: cannot be set; {reason}.")
+            if key not in known and key not in roles.REFUSED:
                 raise UserError(f"unknown setting {key!r}.{did_you_mean(key, known)}")
-        if "repeatable" in self.external_config_dict:
-            raise UserError("repeatable is not set by hand here: use mask_history (True or False).")
-        for key in _PICKLES:
-            if self.external_config_dict.get(key):
-                raise UserError(
-                    f"{key}={self.external_config_dict[key]!r}: pickled data sets and loaders are not supported."
-                )
         for name, allowed in (("eval_args", _EVAL_ARGS), ("train_neg_sample_args", _NEGATIVE_ARGS)):
             value = self.external_config_dict.get(name)
             for key in value if isinstance(value, dict) else ():
@@ -220,6 +217,13 @@ class Config(RecBoleConfig):
                 f"train_neg_sample_args={value}: {self.model} draws no negative rows, they would be trained on as if "
                 "they were real. Only ~ (none) is allowed."
             )
+
+    def _why_unread(self, key: str, model_class: Any) -> str | None:
+        """Why this model would ignore a setting that it knows; None if it does not."""
+        if key in roles.OF_KNOWLEDGE and model_class.type != ModelType.KNOWLEDGE:
+            return "only models of knowledge graphs read it"
+        readers = roles.READ_BY.get(key, ())
+        return f"only {' and '.join(readers)} read it" if readers and self.model not in readers else None
 
     def _init_device(self) -> None:
         if not self.final_config_dict["use_gpu"]:
@@ -241,6 +245,7 @@ class Config(RecBoleConfig):
         clip = self.final_config_dict["clip_grad_norm"]
         if clip is not None and not isinstance(clip, dict):
             raise UserError(f"clip_grad_norm={clip!r}: must be ~ or arguments such as {{max_norm: 5}}.")
+        self.final_config_dict["state"] = str(self.final_config_dict["state"]).upper()
         self.final_config_dict["valid_metric"] = str(self.final_config_dict["valid_metric"])
         check_protocol(self.final_config_dict, self.final_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL)
         super()._set_default_parameters()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +23,7 @@ def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
         sequential: whether the model is a sequential one.
 
     Raises:
-        UserError: ``eval_args``, ``benchmark_filename`` or ``log_wandb`` cannot be followed.
+        UserError: ``eval_args`` or ``benchmark_filename`` cannot be followed.
     """
     args = settings["eval_args"]
     if isinstance(args, dict):  # RecBole refuses all else
@@ -36,8 +35,6 @@ def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
                 raise UserError(f"eval_args split {split}: TIME_FIELD cannot be one of numerical_features with it.")
     if settings.get("benchmark_filename") is not None:
         _check_files(settings["benchmark_filename"])
-    if settings.get("log_wandb") and importlib.util.find_spec("wandb") is None:
-        raise UserError("log_wandb=True: needs the package wandb. Install it (pip install wandb), or set False.")
 
 
 def _check_modes(modes: Any, metrics: Any) -> None:

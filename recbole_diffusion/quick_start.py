@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,18 +12,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from recbole.data.dataset import Dataset
-from recbole.utils import init_logger, init_seed
+from recbole.utils import init_seed
 
 from recbole_diffusion import registry
+from recbole_diffusion.checkpoint import Vocabulary, check_sources, plain
 from recbole_diffusion.config import Config
 from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
 from recbole_diffusion.evaluation.collapse import accuracy_warning, coverage_warning, margin
 from recbole_diffusion.evaluation.reference import reference_for
 from recbole_diffusion.recommend import example_recommendations, item_titles
+from recbole_diffusion.roles import GENERATION, that_count
+from recbole_diffusion.runlog import run_log
 from recbole_diffusion.settings import Settings, UserError, load_settings
 from recbole_diffusion.trainer import versions
-
-_GENERATION = ("sampler", "sampling_steps", "valid_sampling_steps", "eval_seed")
 
 
 def run(
@@ -46,22 +48,27 @@ def run(
         test_model: what to do on the test split, once the model is trained; default: :func:`best_epoch_metrics`.
 
     Returns:
-        ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (a diffusion
-        model's sampler, steps and seed), ``valid`` and ``test`` (metric to value),
-        ``pop`` (Pop's ``valid`` and ``test`` on the same splits; None for Pop itself and for metrics of single
-        predictions), ``warnings`` (what tells that the model has collapsed, a text each),
-        ``best_epoch``, ``epochs``, ``train_seconds``, ``test_seconds``, ``parameters``, ``checkpoint``, ``history``
-        (one entry a validation) and ``versions``.
+        ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (the settings of
+        generation), ``settings`` (all that can change a result, as plain data), ``valid`` and ``test`` (metric to
+        value), ``pop`` (Pop's ``valid`` and ``test`` on the same splits; None for Pop itself and for metrics of single
+        predictions), ``warnings`` (what tells that the model has collapsed, a text each), ``best_epoch``, ``epochs``,
+        ``train_seconds``, ``test_seconds``, ``parameters``, ``checkpoint``, ``history`` (one entry a validation) and
+        ``versions``.
 
     Raises:
         UserError: a setting, model or data set that does not exist or does not fit.
     """
     wanted = request(model, dataset, load_settings(config_files, settings), preset)
-    resolved, config = wanted.resolved, wanted.config()
-    # RecBole looks for these and then makes them: two runs that start together would collide.
-    for folder in (Path("log", config["model"]), Path(config["checkpoint_dir"])):
-        folder.mkdir(parents=True, exist_ok=True)
-    init_logger(config)
+    config = wanted.config()
+    with run_log(config):
+        return _run(wanted, config, examples, test_model or best_epoch_metrics)
+
+
+def _run(
+    wanted: Request, config: Config, examples: int, test_model: Callable[[Prepared], Mapping[str, float]]
+) -> dict[str, Any]:
+    """:func:`run` of a configuration, while its log is open."""
+    resolved, settings = wanted.resolved, settings_of(config)
     logger = getLogger()
     logger.info(f"{wanted.model}: {'ours' if resolved.ours else 'RecBole'} ({class_path(resolved.model_class)})")
     logger.info(config)
@@ -72,7 +79,7 @@ def run(
 
     trained = train(prepared)
     start = time.perf_counter()
-    test = (test_model or best_epoch_metrics)(prepared)
+    test = test_model(prepared)
     test_seconds = time.perf_counter() - start
     test = {name: float(value) for name, value in (test or {}).items()}
     logger.info(f"valid: {_line(trained['valid'])}")
@@ -95,7 +102,8 @@ def run(
         "seed": config["seed"],
         "preset": wanted.preset,
         "mask_history": config["mask_history"],
-        "generation": {key: config[key] for key in _GENERATION if key in config},
+        "generation": {key: config[key] for key in GENERATION if key in config},
+        "settings": settings,
         **trained,
         "test": test,
         "test_seconds": test_seconds,
@@ -103,6 +111,11 @@ def run(
         "warnings": warnings,
         "versions": versions(),
     }
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The settings that can change a result, as the plain data that a JSON file gives back."""
+    return json.loads(json.dumps(plain(that_count(config.final_config_dict))))
 
 
 class Request(NamedTuple):
@@ -162,14 +175,18 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
         UserError: settings, model and data set do not fit together.
     """
     init_seed(config["seed"], config["reproducibility"])
+    # RecBole looks for it and then makes it: two runs that start together would collide.
+    Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
     dataset = create_dataset(config)
+    vocabulary = Vocabulary.of(dataset)
+    check_sources(config, vocabulary)
     with _as_user_error(f"{config['model']} on {config['dataset']}"):
         rows, short = registry.training_rows(resolved, config), registry.takes_short_batches(resolved)
         loaders = prepare_loaders(config, dataset, rows, short)
         init_seed(config["seed"], config["reproducibility"])
         model = resolved.model_class(config, loaders.train._dataset).to(config["device"])
     trainer = registry.get_trainer(resolved)(config, model)
-    trainer.vocabulary = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    trainer.vocabulary = vocabulary
     trainer.reference = reference_for(trainer, loaders)
     return Prepared(dataset, loaders, model, trainer)
 

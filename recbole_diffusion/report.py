@@ -12,7 +12,7 @@ from typing import Any
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from recbole_diffusion import figures, popularity, tables
+from recbole_diffusion import figures, tables
 from recbole_diffusion.checkpoint import whole_file
 from recbole_diffusion.figures import Figure
 from recbole_diffusion.settings import UserError
@@ -72,20 +72,20 @@ def check_png() -> None:
 
 
 def write_png(folder: Path, drawn: Mapping[str, Sequence[Figure]]) -> None:
-    """Every figure as ``DATASET-NAME.png``.
+    """Every figure as ``DATASET-NAME.png``; pictures of theirs that are not drawn any more go, others stay.
 
     Raises:
         UserError: the browser that kaleido draws with is missing.
     """
     folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
     made = {folder / f"{dataset}-{one.name}.png": one.figure for dataset, found in drawn.items() for one in found}
     heights = [figure.layout.height for figure in made.values()]
     try:
         plotly.io.write_images(list(made.values()), list(made), height=heights, **_PNG)
     except Exception as error:  # there are many ways for a browser to be missing or not to start
         raise UserError(f"--png: needs Chrome or Chromium: {' '.join(str(error).split())}") from error
+    for old in {folder / f"{dataset}-{name}.png" for dataset in drawn for name in figures.NAMES} - made.keys():
+        old.unlink(missing_ok=True)
 
 
 def _page(
@@ -99,10 +99,7 @@ def _page(
     body = ["<h1>Comparison of recommenders</h1>"]
     for number, (dataset, own) in enumerate(tables.by_dataset(rows).items()):
         body.append(f"<h2>{html.escape(dataset)}</h2>")
-        if tables.splits_differ(own):
-            body.append(_paragraphs(tables.SPLITS_DIFFER))
-        if own[0]["pop_differs"]:
-            body.append(_paragraphs(popularity.POP_DIFFERS))
+        body += [_paragraphs(text) for text in tables.warnings(own)]
         for table in tables.shown_tables(own, baseline, metric, shown):
             body.append(_table(table))
         for figure in drawn[dataset]:

@@ -13,19 +13,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 import recbole_diffusion
 from recbole_diffusion import report
-from recbole_diffusion.config import NO_RESULT
 from recbole_diffusion.evaluation.users import smaller_is_better
 from recbole_diffusion.progress import duration
+from recbole_diffusion.roles import described, differences, that_count
 from recbole_diffusion.settings import UserError
 from recbole_diffusion.tables import Record, metric_names
-from recbole_diffusion.worker import Run
+from recbole_diffusion.worker import SHARED, Run
 
 _STOP_SECONDS = 30
 
@@ -98,28 +97,22 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
     return len(failed)
 
 
-def that_count(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that can change a result."""
-    return {key: value for key, value in settings.items() if key not in NO_RESULT}
-
-
 def finished(run: Run) -> Record | None:
     """The result of a run that was made before, or None.
 
     Raises:
-        UserError: it was made with other settings or data.
+        UserError: it was made with other settings or data, on another kind of device or with other threads.
     """
     if not run.is_finished:
         return None
     file = run.file(".json")
     record = json.loads(file.read_text(encoding="utf-8"))
-    facts = ("eval_seeds", "curve_steps", "data_sha256")
-    had = {**that_count(record["settings"]), **{name: record.get(name) for name in facts}}
-    wanted = {**run.resolved, **{name: getattr(run, name) for name in facts}}
-    other = [key for key in sorted(had.keys() | wanted.keys()) if had.get(key) != wanted.get(key)]
+    had = {**that_count(record["settings"]), **{name: record.get(name) for name in SHARED}}
+    wanted = {**run.resolved, **{name: getattr(run, name) for name in SHARED}}
+    other = differences(had, wanted)
     if other:
-        differences = ", ".join(f"{key}={had.get(key)!r} and not {wanted.get(key)!r}" for key in other)
-        raise UserError(f"{file}: was made with {differences}. Take another --out, or remove that file.")
+        hint = " OMP_NUM_THREADS sets the threads." if "threads" in other else ""
+        raise UserError(f"{file}: was made with {described(other)}.{hint} Take another --out, or remove that file.")
     record["tuning"] = run.tuning  # a search may have found the default, or have gone on without a better one
     return record
 

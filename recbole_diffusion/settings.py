@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -125,6 +126,26 @@ def read_properties(*parts: str) -> Settings:
     return _read_mapping(file.read_text(encoding="utf-8"), "/".join(("properties", *parts))) if file else {}
 
 
+def check_finite(settings: Mapping[str, Any]) -> None:
+    """Refuse numbers that are not finite, in lists and dictionaries too: no setting means anything with them.
+
+    Raises:
+        UserError: with the setting that has one.
+    """
+    for key, value in settings.items():
+        if not _all_finite(value):
+            raise UserError(f"{key}={value!r}: must be finite, neither inf nor nan.")
+
+
+def _all_finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        # The infinity norm is a norm: clip_grad_norm={max_norm: 5, norm_type: .inf}.
+        return all(_all_finite(item) for key, item in value.items() if key != "norm_type")
+    if isinstance(value, list | tuple):
+        return all(_all_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 # --------------------------------------------------------------------------------------------------------------
 # Typed settings
 
@@ -168,7 +189,7 @@ class TypedSettings:
         if value is None and rule["optional"]:
             return None
         types = cls._kinds[kind]
-        right_type = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+        right_type = isinstance(value, types) and (bool in types or not isinstance(value, bool)) and _all_finite(value)
         in_range = right_type and (
             (rule["choices"] is None or value in rule["choices"])
             and (rule["low"] is None or value >= rule["low"])
@@ -179,7 +200,8 @@ class TypedSettings:
         if in_range:
             return float(value) if kind == "float" else value
         hint = did_you_mean(str(value), rule["choices"]) if rule["choices"] else ""
-        raise UserError(f"{field.name}={value!r}: must be {_describe(kind, rule)}.{hint}")
+        finite = "" if _all_finite(value) else " and finite"
+        raise UserError(f"{field.name}={value!r}: must be {_describe(kind, rule)}{finite}.{hint}")
 
 
 def _describe(kind: str, rule: Mapping[str, Any]) -> str:

@@ -23,10 +23,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from recbole_diffusion import checkpoint
-from recbole_diffusion.config import NO_RESULT, Config
+from recbole_diffusion.config import Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.quick_start import Request
+from recbole_diffusion.roles import NO_RESULT
 from recbole_diffusion.settings import Settings, UserError
 from recbole_diffusion.space import Choice, Range, Space
 from recbole_diffusion.tuned import INTERRUPTED, WAITING

@@ -12,9 +12,9 @@ import pandas as pd
 
 from recbole_diffusion import popularity, worker
 from recbole_diffusion.checkpoint import whole_file
-from recbole_diffusion.config import NO_RESULT
 from recbole_diffusion.evaluation.statistics import holm, paired_test
 from recbole_diffusion.evaluation.users import of_lists
+from recbole_diffusion.roles import GENERATION, NO_RESULT
 from recbole_diffusion.values import by_label, user_means
 from recbole_diffusion.worker import Run
 
@@ -39,6 +39,10 @@ SPLITS_DIFFER = """\
 sequential and for general models, and ranks another catalogue where a model reads an .item file. For the former leave
 them out: `--user_inter_num_interval='[4,inf)'`.
 """
+MACHINES_DIFFER = """\
+**Not all runs are of one machine.** Device, CPU, threads and versions change a trained model a little: a small
+difference between models that do not share them may be theirs.
+"""
 # What a number rests on: columns of results.csv, and how results.md calls them.
 _STAMP = {
     "data_sha256": "data set, SHA-256",
@@ -51,8 +55,9 @@ _STAMP = {
     "category_field": "category_field",
     "mmr_weight": "mmr_weight",
     "MAX_ITEM_LIST_LENGTH": "MAX_ITEM_LIST_LENGTH",
-    "sampler": "sampler",
-    "sampling_steps": "sampling_steps",
+    "bucket_by_length": "bucket_by_length",
+    "precision": "precision",
+    **{key: key for key in GENERATION if key != "eval_seed"},
     "eval_seeds": "generation seeds",
     "seeds": "training seeds",
     "tuning": "tuning, on the validation split",
@@ -62,7 +67,9 @@ _STAMP = {
     "cpu": "CPU",
     "threads": "threads",
 }
-
+# Of these, what should be the same for all models.
+_MACHINE = ("versions", "device", "cpu", "threads")
+_BETWEEN_RUNS = " | "  # values that the runs of one model do not share
 
 # Settings that are told by other entries, or are of no interest to a reader.
 _SHOWN_ELSEWHERE = ("seed", "eval_seed", "metrics", "topk", *NO_RESULT, *_STAMP)
@@ -133,7 +140,7 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
         row["splits_differ"] = splits_differ
         facts = [{**result, **{k: result["settings"].get(k) for k in _STAMP if k not in result}} for result in results]
         for name in _STAMP:
-            row[name] = " | ".join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
+            row[name] = _BETWEEN_RUNS.join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
         row["seeds"] = ", ".join(str(run.seed) for run in own)
         given = {key: value for key, value in own[0].settings.items() if key not in _SHOWN_ELSEWHERE}
         row["set"] = _text(given)
@@ -188,10 +195,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], baseline: str, metric: str, show
     for dataset, own in by_dataset(rows).items():
         parts.append(f"## {dataset}\n")
         parts.append("\n".join(f"- {line}" for line in protocol(own)) + "\n")
-        if splits_differ(own):
-            parts.append(SPLITS_DIFFER)
-        if own[0]["pop_differs"]:
-            parts.append(popularity.POP_DIFFERS)
+        parts += warnings(own)
         for table in shown_tables(own, baseline, metric, shown):
             lines = [table.header, ["---"] * len(table.header), *table.lines]
             text = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
@@ -212,9 +216,16 @@ def tested_metrics(row: Mapping[str, Any]) -> list[str]:
     return [key[5:-5] for key in row if key.startswith("test_") and key.endswith("_mean")]
 
 
-def splits_differ(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether models of one data set were tested on different rows."""
-    return any(row["splits_differ"] for row in rows)
+def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What stands above the tables of one data set whose models do not compare as they should."""
+    made = [row for row in rows if not popularity.is_reference(row)]
+    machines = any(row[name] != made[0][name] or _BETWEEN_RUNS in row[name] for row in made for name in _MACHINE)
+    differ = {
+        SPLITS_DIFFER: any(row["splits_differ"] for row in rows),
+        popularity.POP_DIFFERS: rows[0]["pop_differs"],
+        MACHINES_DIFFER: machines,
+    }
+    return [text for text, holds in differ.items() if holds]
 
 
 def shown_tables(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import platform
-import secrets
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,9 +19,11 @@ import torch
 from recbole.trainer import Trainer
 
 from recbole_diffusion import checkpoint
+from recbole_diffusion.checkpoint import Vocabulary
 from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.evaluation.reference import Candidates, Reference
 from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
+from recbole_diffusion.runlog import tensorboard_named, unique_name
 from recbole_diffusion.settings import UserError
 
 _SKIPPED_SETTINGS = ("device",)
@@ -28,7 +31,63 @@ _DIAGNOSED_ROWS = 512
 
 
 class Diverged(UserError):
-    """The training loss is not a number any more."""
+    """The training loss, or a weight, is not a finite number any more."""
+
+
+class FiniteLosses(Trainer):
+    """RecBole's training loop that stops at the first loss that is inf or nan, and says which.
+
+    RecBole's trainers of other kinds call the loop with losses of their own, so this comes last but for RecBole's.
+    """
+
+    saved_epoch: int | None  # of the checkpoint
+    saved_model_file: str
+
+    def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
+        loss_func = loss_func or self.model.calculate_loss
+        numbers = itertools.count(1)
+
+        def checked(interaction: Any) -> Any:
+            losses = loss_func(interaction)
+            self._check_losses(losses, f"epoch {epoch_idx}, batch {next(numbers)} of {len(train_data)}")
+            return losses
+
+        losses = super()._train_epoch(train_data, epoch_idx, checked, show_progress)
+        for name, weight in self.model.named_parameters():
+            if not torch.isfinite(weight).all():  # by the last step: its loss was finite, and the next is not computed
+                raise self._diverged(f"epoch {epoch_idx}", f"the weight {name} is not finite after it")
+        return losses
+
+    def _check_losses(self, losses: Any, where: str) -> None:
+        terms = losses if isinstance(losses, tuple) else (losses,)
+        total = _number(sum(terms))
+        if math.isfinite(total):
+            return
+        if len(terms) > 1:
+            for name, term in zip(loss_names(self.model, terms), terms, strict=True):
+                if not math.isfinite(_number(term)):
+                    raise self._diverged(where, f"the term {name!r} of the training loss is {_number(term)}")
+        raise self._diverged(where, f"the training loss is {total}")
+
+    def _diverged(self, where: str, what: str) -> Diverged:
+        kept = (
+            "No checkpoint was written before."
+            if self.saved_epoch is None
+            else f"The best epoch before, {self.saved_epoch}, is in {self.saved_model_file}."
+        )
+        return Diverged(f"{where}: {what}; learning_rate={self.learning_rate:g} may be too large. {kept}")
+
+
+def loss_names(model: Any, terms: tuple[Any, ...]) -> tuple[str, ...]:
+    """What the terms of a model's loss are called: its ``loss_names``, or their places."""
+    names = getattr(model, "loss_names", None) or ()
+    if len(names) == len(terms):
+        return tuple(names)
+    return ("loss",) if len(terms) == 1 else tuple(f"loss {place}" for place in range(1, len(terms) + 1))
+
+
+def _number(term: Any) -> float:
+    return term.detach().item() if isinstance(term, torch.Tensor) else float(term)
 
 
 class Validation(NamedTuple):
@@ -47,20 +106,23 @@ class Validation(NamedTuple):
 class SafeCheckpoints(Trainer):
     """RecBole's trainer with checkpoints that load with ``weights_only=True``, a collector that does not crash.
 
-    A checkpoint holds ``config`` (the settings), ``vocabulary`` (item tokens in the order of their ids), ``versions``,
-    the epoch and the states of model and optimiser: RecBole's own keys where it has them, so that its models that start
-    from a checkpoint can read it.
+    A checkpoint holds ``config`` (the settings), the parts of ``vocabulary`` (``items`` and ``users``: their tokens in
+    the order of their ids), ``versions``, the epoch and the states of model and optimiser: RecBole's own keys where it
+    has them, so that its models that start from a checkpoint can read it. It loads only where settings and data are
+    what they were (:func:`recbole_diffusion.checkpoint.check`).
     """
 
-    vocabulary: list[str] | None = None
+    vocabulary: Vocabulary  # of the data set, once it is known
     reference: Reference | None = None  # Pop, on the same splits
-    eval_step: int
-    saved_epoch: int
+    saved_epoch: int | None = None
     saved_validation: Validation | None = None  # of the epoch that the checkpoint has
     _validation: Validation | None = None  # the last one
+    eval_step: int
 
     def __init__(self, config: Any, model: Any) -> None:
-        super().__init__(config, model)
+        name = unique_name(config["model"], config["dataset"], config["preset"], f"seed{config['seed']}")
+        with tensorboard_named(name):
+            super().__init__(config, model)
         self.eval_collector = SafeCollector(config)
         self.evaluator = UserEvaluator(config)
         self.candidates: dict[Any, Candidates] = {}  # those of the last evaluation of each loader
@@ -69,9 +131,6 @@ class SafeCheckpoints(Trainer):
         self.evaluate_seconds = 0.0  # of the last evaluation, without reading the checkpoint
         # RecBole caps it before its trainers of one epoch say so.
         self.eval_step = min(self.eval_step, self.epochs)
-        # The last part keeps runs that start in one second apart.
-        parts = (config["model"], config["dataset"], config["preset"], f"seed{config['seed']}")
-        name = "-".join([*parts, time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(3)])
         self.saved_model_file = str(Path(self.checkpoint_dir) / f"{name}.pth")
 
     def _state(self, epoch: int) -> dict[str, Any]:
@@ -79,7 +138,6 @@ class SafeCheckpoints(Trainer):
         settings = checkpoint.plain(
             {
                 "config": config,
-                "vocabulary": self.vocabulary,
                 "versions": versions(),
                 "epoch": epoch,
                 "cur_step": self.cur_step,
@@ -89,6 +147,7 @@ class SafeCheckpoints(Trainer):
         # Modules among the other parameters are in the state dictionary already.
         others = {k: v for k, v in self.model.other_parameter().items() if not isinstance(v, torch.nn.Module)}
         return settings | {
+            **self.vocabulary._asdict(),
             "state_dict": self.model.state_dict(),
             "other_parameter": checkpoint.pack(others),
             "optimizer": self.optimizer.state_dict(),
@@ -106,14 +165,25 @@ class SafeCheckpoints(Trainer):
         self.saved_model_file = saved_model_file
 
     def resume_checkpoint(self, resume_file: str) -> None:
-        state = checkpoint.load(resume_file, self.device)
+        state = self._load(resume_file, resume=True)
         self.saved_model_file = str(resume_file)
         self._restore(state)
+        self.saved_epoch = state["epoch"]
         self.start_epoch = state["epoch"] + 1
         self.cur_step = state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.logger.info(f"Resuming from {resume_file} at epoch {self.start_epoch}")
+
+    def _load(self, path: str | Path, resume: bool = False) -> dict[str, Any]:
+        """A checkpoint of this model's settings and data.
+
+        Raises:
+            UserError: it is of others, or none.
+        """
+        state = checkpoint.load(path, self.device)
+        checkpoint.check(state, str(path), self.vocabulary, self.config.final_config_dict, resume)
+        return state
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["state_dict"])
@@ -124,7 +194,7 @@ class SafeCheckpoints(Trainer):
     ) -> Any:
         if eval_data and load_best_model:
             path = model_file or self.saved_model_file
-            self._restore(checkpoint.load(path, self.device))
+            self._restore(self._load(path))
             self.logger.info(f"Evaluating {path}")
         if eval_data:
             self.candidates[eval_data] = Candidates.of(eval_data)
@@ -132,10 +202,6 @@ class SafeCheckpoints(Trainer):
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         self.evaluate_seconds = time.perf_counter() - start
         return result
-
-    def _check_nan(self, loss: torch.Tensor) -> None:
-        if torch.isnan(loss):
-            raise Diverged(f"the training loss is nan; learning_rate={self.learning_rate:g} may be too large.")
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
         if self.config["precision"] == "bf16":
@@ -171,7 +237,7 @@ class SafeCheckpoints(Trainer):
         return Validation(self.candidates[valid_data], accuracy, values, listed)
 
 
-class DiffusionTrainer(SafeCheckpoints):
+class DiffusionTrainer(SafeCheckpoints, FiniteLosses):
     """The trainer of our models.
 
     A model's ``calculate_loss`` may return several terms; they are logged under ``model.loss_names``, as means over
@@ -186,17 +252,16 @@ class DiffusionTrainer(SafeCheckpoints):
         terms = total if isinstance(total, tuple) else (total,)
         return tuple(term / len(train_data) for term in terms)
 
-    def _loss_names(self, losses: tuple[float, ...]) -> tuple[str, ...]:
-        return getattr(self.model, "loss_names", None) or ("loss",) * len(losses)
-
     def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
-        terms = ", ".join(f"{name}: {value:.4f}" for name, value in zip(self._loss_names(losses), losses, strict=True))
+        form = f".{self.config['loss_decimal_place']}f"
+        names = loss_names(self.model, losses)
+        terms = ", ".join(f"{name}: {value:{form}}" for name, value in zip(names, losses, strict=True))
         return f"epoch {epoch_idx} training [{e_time - s_time:.2f}s, {terms}]"
 
     def _add_train_loss_to_tensorboard(self, epoch_idx: int, losses: Any, tag: str = "Loss/Train") -> None:
-        for name, value in zip(self._loss_names(losses), losses, strict=True):
+        self._last_losses = dict(zip(loss_names(self.model, losses), losses, strict=True))
+        for name, value in self._last_losses.items():
             self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
-        self._last_losses = dict(zip(self._loss_names(losses), losses, strict=True))
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         with self.model.validation() if hasattr(self.model, "validation") else nullcontext():
@@ -215,8 +280,12 @@ class DiffusionTrainer(SafeCheckpoints):
 
 @functools.cache
 def with_safe_checkpoints(trainer_class: type[Trainer]) -> type[Trainer]:
-    """RecBole's ``trainer_class`` with our checkpoints and collector."""
-    return type(trainer_class.__name__, (SafeCheckpoints, trainer_class), {})
+    """RecBole's ``trainer_class`` with our checkpoints and collector, and losses that are checked."""
+    # Of RecBole's plain Trainer FiniteLosses is one already.
+    bases = (
+        (SafeCheckpoints, FiniteLosses) if trainer_class is Trainer else (SafeCheckpoints, trainer_class, FiniteLosses)
+    )
+    return type(trainer_class.__name__, bases, {})
 
 
 def versions() -> dict[str, str]:

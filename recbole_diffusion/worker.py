@@ -22,9 +22,12 @@ from filelock import FileLock
 from recbole_diffusion.checkpoint import whole_file
 from recbole_diffusion.data.fingerprint import describe_split
 from recbole_diffusion.evaluation.users import ranked_users
-from recbole_diffusion.quick_start import Prepared, run
+from recbole_diffusion.quick_start import Prepared, request, run, settings_of
+from recbole_diffusion.roles import described, differences
 from recbole_diffusion.settings import UserError
 
+# What a finished run must have in common with one that is wanted, beside the settings.
+SHARED = ("eval_seeds", "curve_steps", "data_sha256", "device", "threads")
 POP_VALUES = "pop_"  # before a metric: Pop's values of the users, beside the model's
 
 
@@ -35,7 +38,7 @@ class Run:
     ``settings`` are the user's, ``resolved`` every setting that can change a result, as plain data; ``eval_seeds`` are
     the generation seeds to test with, none for a model that draws no noise to generate; ``curve_steps`` the numbers of
     steps of generation to validate in, once it is trained; ``tuning`` is what the search for the settings cost, to be
-    shown; ``folder`` is an absolute path.
+    shown; ``device`` and ``threads`` are those of the process that plans, ``folder`` is an absolute path.
     """
 
     dataset: str
@@ -48,6 +51,8 @@ class Run:
     resolved: dict[str, Any]
     tuning: str
     data_sha256: str
+    device: str
+    threads: int
     folder: str
 
     @property
@@ -78,7 +83,11 @@ def execute(task: Run) -> None:
 
     The ``.npz`` holds ``users``, the user token of each ranked row in sorted order, and for each metric that has values
     of single users an array [generation seeds or 1, rows], and one of Pop on the same rows, ``pop_METRIC`` [1, rows].
+
+    Raises:
+        UserError: settings, device or threads are not what was planned, or do not fit.
     """
+    _check_planned(task)
     facts: dict[str, Any] = {}
     values: dict[str, np.ndarray] = {}
 
@@ -88,7 +97,6 @@ def execute(task: Run) -> None:
         facts["steps_curve"] = _steps_curve(prepared, task.curve_steps)
         facts["rank_seconds"] = [evaluation.seconds for evaluation in evaluations]
         facts["tests"] = [evaluation.metrics for evaluation in evaluations]
-        facts["device"] = str(prepared.trainer.device)
         facts.update(describe_split(prepared.dataset, prepared.loaders))
         tokens = prepared.dataset.field2id_token[prepared.dataset.uid_field].astype(str)
         users = tokens[ranked_users(prepared.loaders.test)]
@@ -107,12 +115,8 @@ def execute(task: Run) -> None:
     record = {
         **result,
         **facts,
-        "settings": task.resolved,
-        "eval_seeds": task.eval_seeds,
-        "curve_steps": task.curve_steps,
+        **{name: getattr(task, name) for name in SHARED},
         "tuning": task.tuning,
-        "data_sha256": task.data_sha256,
-        "threads": torch.get_num_threads(),
         "cpu": _cpu_name(),
         "seconds": time.time() - psutil.Process().create_time(),  # imports included
     }
@@ -120,6 +124,16 @@ def execute(task: Run) -> None:
         np.savez_compressed(file, allow_pickle=False, **values)
     with whole_file(task.file(".json")) as file:
         file.write(json.dumps(record, indent=1).encode())
+
+
+def _check_planned(task: Run) -> None:
+    """Refuse to make a run that would not be the one that is asked for, before it is trained."""
+    config = request(task.model, task.dataset, dict(task.settings), task.preset).config()
+    planned = {**task.resolved, "device": task.device, "threads": task.threads}
+    here = {**settings_of(config), "device": str(config["device"]), "threads": torch.get_num_threads()}
+    other = differences(here, planned)
+    if other:
+        raise UserError(f"{task.name}: this process has {described(other)} as planned.")
 
 
 @dataclasses.dataclass(frozen=True)

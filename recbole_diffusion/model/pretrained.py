@@ -26,12 +26,12 @@ def load_item_table(path: str, tokens: list[str], dim: int) -> Tensor:
         UserError: the file cannot be read, has no item table, a table of another width, or not all of the items.
     """
     state = checkpoint.load(path)
-    if _TABLE not in state["state_dict"] or not state["vocabulary"]:
+    if _TABLE not in state["state_dict"]:
         raise UserError(f"pretrained_item_table={path!r}: the {state['config'].get('model')} in it has no item table.")
     table = state["state_dict"][_TABLE]
     if table.shape[1] != dim:
         raise UserError(f"pretrained_item_table={path!r}: its width is {table.shape[1]}, embedding_size is {dim}.")
-    row = {token: index for index, token in enumerate(state["vocabulary"])}
+    row = {token: index for index, token in enumerate(state["items"])}
     missing = [token for token in tokens if token not in row]
     if missing:
         raise UserError(

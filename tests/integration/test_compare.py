@@ -366,8 +366,10 @@ def test_where_a_run_was_made_does_not_matter(random_data: Path, started: list[s
     record = json.loads(file.read_text())
     record["settings"]["gpu_id"] = "3"  # as an earlier version kept it
     file.write_text(json.dumps(record))
-    assert comparison(random_data, "Pop", seeds=[0], settings={"gpu_id": "1", "worker": 1}) == 0
+    assert comparison(random_data, "Pop", seeds=[0], settings={"gpu_id": "1", "eval_batch_size": 64}) == 0
     assert started == ["Pop/0"]
+    with pytest.raises(UserError, match="worker=0 and not 1"):  # it draws other negatives
+        comparison(random_data, "Pop", seeds=[0], settings={"worker": 1})
 
 
 def test_a_run_that_failed_here_and_then_succeeded_elsewhere(

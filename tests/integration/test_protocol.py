@@ -48,7 +48,7 @@ def test_the_test_result_is_of_the_test_split_under_the_best_epochs_weights(
     after_validation = set((valid_rows + 1).tolist())
     assert after_validation <= set(test_rows.tolist()) and not after_validation & set(valid_rows.tolist())
     state = checkpoint.load(result["checkpoint"])
-    assert state["vocabulary"][0] == "[PAD]" and len(state["vocabulary"]) == 31
+    assert state["items"][0] == "[PAD]" and len(state["items"]) == 31
 
 
 def test_a_run_does_not_depend_on_what_was_drawn_before_it(random_data: Path) -> None:

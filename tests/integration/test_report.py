@@ -62,7 +62,7 @@ def comparison(folder: Path, models: list[str], seeds: int = 3, constant: bool =
             resolved = {"metrics": METRICS, "valid_metric": "NDCG@10"}
             run = Run(
                 "ml-100k", model, preset or "default", seed, [0] if diffusion else [], curve, {}, resolved, "", "0f",
-                str(folder / "runs" / name.replace(":", "-")),
+                "cpu", 1, str(folder / "runs" / name.replace(":", "-")),
             )  # fmt: skip
             values = rng.choice([0, 0, 0, 0.3, 0.5, 1], size=(1, USERS)) * (not constant)
             Path(run.folder).mkdir(parents=True, exist_ok=True)

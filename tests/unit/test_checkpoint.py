@@ -92,10 +92,9 @@ def test_two_runs_in_one_second_write_two_files(build: Callable[..., Built]) -> 
 
 def test_pretrained_item_table_goes_by_token_and_is_scaled(build: Callable[..., Built]) -> None:
     source = build("WindowSASRec", hidden_size=16, inner_size=32)
-    source.trainer.vocabulary = [str(t) for t in source.loaders.train.dataset.field2id_token["item_id"]]
     source.trainer._save_checkpoint(0, verbose=False)
     path = source.trainer.saved_model_file
-    tokens = source.trainer.vocabulary
+    tokens = source.trainer.vocabulary.items
     table = load_item_table(path, [tokens[0], *reversed(tokens[1:])], 16)
     torch.testing.assert_close(table[1:].flip(0), source.model.item_embedding.weight[1:].detach().cpu())
     assert (table[0] == 0).all()

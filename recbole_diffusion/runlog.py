@@ -1,0 +1,90 @@
+"""The log of a run: on the console and in a file of its own, for as long as the run lasts."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from colorlog import ColoredFormatter
+from recbole.utils.logger import log_colors_config
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class _Plain(logging.Formatter):
+    """Without the colours that RecBole writes into its messages."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _COLOUR.sub("", super().format(record))
+
+
+def unique_name(*parts: Any) -> str:
+    """``parts``, the time and a token, joined by hyphens: runs that start in one second differ."""
+    return "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(3)])
+
+
+@contextmanager
+def run_log(config: Any) -> Iterator[Path]:
+    """What is logged meanwhile goes to ``log/MODEL/``, and to the console unless the program has a log of its own.
+
+    RecBole logs to the root logger, whose level is that of ``config["state"]`` meanwhile. Handlers that are there
+    already are given no more than before; level and handlers are what they were at the end, also after an error.
+    """
+    root = logging.getLogger()
+    level, others = root.level, list(root.handlers)
+    path = Path("log", config["model"], f"{unique_name(config['model'], config['dataset'])}.log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(_Plain("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
+    own: list[logging.Handler] = [file]
+    if not others:
+        own.append(_console())
+
+    def as_before(record: logging.LogRecord) -> bool:
+        return record.levelno >= level
+
+    with ExitStack() as undo:
+        for handler in own:
+            handler.setLevel(config["state"])
+            root.addHandler(handler)
+            undo.callback(handler.close)
+            undo.callback(root.removeHandler, handler)
+        for handler in others:
+            handler.addFilter(as_before)
+            undo.callback(handler.removeFilter, as_before)
+        undo.callback(root.setLevel, level)
+        root.setLevel(config["state"])
+        yield path
+
+
+def _console() -> logging.StreamHandler:
+    console = logging.StreamHandler()
+    form, date = "%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"
+    coloured = getattr(console.stream, "isatty", bool)()
+    console.setFormatter(
+        ColoredFormatter(f"%(log_color)s{form}", date, log_colors=log_colors_config) if coloured else _Plain(form, date)
+    )
+    return console
+
+
+@contextmanager
+def tensorboard_named(name: str) -> Iterator[None]:
+    """RecBole's trainers built meanwhile write their curves to ``log_tensorboard/NAME``.
+
+    RecBole names the folder after the first handler with a file, up to the first dot: the user's own, or that of a data
+    set with a dot in its name, would be shared by all runs.
+    """
+    root = logging.getLogger()
+    handler = logging.NullHandler()
+    handler.__dict__["baseFilename"] = name.replace(".", "_")
+    root.handlers.insert(0, handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
