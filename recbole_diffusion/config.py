@@ -200,7 +200,7 @@ class Config(RecBoleConfig):
         known.update(key for keys in self.parameters.values() for key in keys)
         for key, value in self.external_config_dict.items():
             reason = roles.DERIVED.get(key)
-            if reason is None and value not in (None, False, self.internal_config_dict.get(key)):
+            if reason is None and not (value is False or value == self.internal_config_dict.get(key)):
                 reason = roles.REFUSED.get(key) or self._why_unread(key, model_class)
             if reason is not None:
                 raise UserError(f"{key}={value!r}: cannot be set; {reason}.")

@@ -73,7 +73,9 @@ READ_BY = {
     "require_pow": ("LightGCN", "SimpleX"),
 }
 # What only RecBole's models of knowledge graphs read.
-OF_KNOWLEDGE = ("kg_reverse_r", "entity_kg_num_interval", "relation_kg_num_interval")
+OF_KNOWLEDGE = (
+    "kg_reverse_r", "entity_kg_num_interval", "relation_kg_num_interval", "alias_of_entity_id", "alias_of_relation_id",
+)  # fmt: skip
 
 
 def that_count(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,3 +115,138 @@ def test_pretrained_item_table_goes_by_token_and_is_scaled(build: Callable[..., 
         load_item_table(path, tokens, 8)
     with pytest.raises(UserError, match="1 items are not in it, the first is 'new'"):
         load_item_table(path, [*tokens, "new"], 16)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# What a checkpoint is bound to
+
+_DREAMREC = {"embedding_size": 8, "num_layers": 1, "num_heads": 1, "timesteps": 20}
+
+
+def _trained(build: Callable[..., Built], model: str = "DreamRec", **settings: Any) -> tuple[str, dict[str, float]]:
+    """A checkpoint, and the test metrics of its run."""
+    built = build(model, **{**(_DREAMREC if model == "DreamRec" else {}), "epochs": 1, "eval_step": 1, **settings})
+    built.trainer.fit(built.loaders.train, built.loaders.valid)
+    return built.trainer.saved_model_file, built.trainer.evaluate(built.loaders.test)
+
+
+def _evaluated(built: Built, path: str) -> dict[str, float]:
+    built.trainer.eval_collector.data_collect(built.loaders.train)
+    return built.trainer.evaluate(built.loaders.test, model_file=path)
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "message"),
+    [
+        ("DreamRec", {"mask_history": True}, r"was made with mask_history=False and not True\. Set what its run had"),
+        ("DreamRec", {"MAX_ITEM_LIST_LENGTH": 9}, r"was made with MAX_ITEM_LIST_LENGTH=10 and not 9\."),
+        ("DreamRec", {"noise_schedule": "cosine"}, r"was made with noise_schedule='linear' and not 'cosine'\."),
+        ("DreamRec", {"rm_dup_inter": "last"}, r"was made with rm_dup_inter=None and not 'last'\."),
+        (
+            "DreamRec",
+            {"embedding_size": 16, "dropout": 0.5},
+            r"dropout=0\.3 and not 0\.5, embedding_size=8 and not 16\.",
+        ),
+        ("DreamRec", {"eval_args": {"mode": "uni10"}}, r"was made with eval_args=.*'full'.* and not .*'uni10'"),
+        (
+            "SASRec",
+            {"hidden_size": 32, "mask_history": True},
+            r"hidden_size=64 and not 32, mask_history=False and not T",
+        ),
+        ("Pop", {"mask_history": True}, r"was made with mask_history=False and not True"),
+    ],
+)
+def test_a_checkpoint_of_other_settings_is_refused(
+    build: Callable[..., Built], model: str, change: dict[str, Any], message: str
+) -> None:
+    path, _ = _trained(build, model)
+    other = build(model, **{**(_DREAMREC if model == "DreamRec" else {}), "epochs": 1, "eval_step": 1, **change})
+    for load in (lambda: _evaluated(other, path), lambda: other.trainer.resume_checkpoint(path)):
+        with pytest.raises(UserError, match=message) as raised:
+            load()
+        assert str(raised.value).startswith(path) and "\n" not in str(raised.value)
+
+
+def test_generation_and_measuring_may_differ_where_a_model_is_only_used(build: Callable[..., Built]) -> None:
+    path, result = _trained(build, sampling_steps=1)
+    free = {
+        "sampling_steps": 4, "sampler": "ddpm", "eval_seed": 5, "guidance_strength": 1.0, "variance": "none",
+        "eval_batch_size": 16, "topk": [5, 10], "metrics": ["NDCG"], "epochs": 9, "stopping_step": 1,
+    }  # fmt: skip
+    other = build("DreamRec", **_DREAMREC, **free)
+    used = _evaluated(other, path)
+    assert set(used) == {"ndcg@5", "ndcg@10"} and used["ndcg@10"] != result["ndcg@10"]
+    with pytest.raises(
+        UserError, match=r"was made with eval_seed=2024 and not 5, guidance_strength=0\.0 and not 1\.0, "
+    ):
+        other.trainer.resume_checkpoint(path)
+    same = build("DreamRec", **_DREAMREC, sampling_steps=1, epochs=3, eval_step=1)
+    same.trainer.resume_checkpoint(path)
+    same.trainer.fit(same.loaders.train, same.loaders.valid)
+    assert list(same.trainer.train_loss_dict) == [1, 2]
+
+
+def test_another_models_checkpoint_is_one_line(build: Callable[..., Built]) -> None:
+    path, _ = _trained(build, "SASRec")
+    with pytest.raises(UserError, match=r": is of SASRec and not of WindowSASRec\.$"):
+        _evaluated(build("WindowSASRec"), path)
+
+
+def test_many_differences_are_cut_short(build: Callable[..., Built]) -> None:
+    state = checkpoint.load(_trained(build)[0])
+    config = {**state["config"], **{f"key{n}": 1 for n in range(20)}}
+    with pytest.raises(UserError, match=r"key0=None and not 1, .*, 12 more\."):
+        checkpoint.check(state, "x.pth", checkpoint.Vocabulary.read(state), config, resume=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\ti7\t", "\ti99\t", r"was made from other data: its item \d+ is 'i7' and not 'i99'"),
+        ("u3\t", "u99\t", r"was made from other data: its user 4 is 'u3' and not 'u99'"),
+        ("\ti7\t", "\ti8\t", r"was made from 30 items and not 29"),
+        ("u3\t", "u2\t", r"was made from 40 users and not 39"),
+    ],
+)
+@pytest.mark.parametrize("model", ["DreamRec", "BPR"])
+def test_a_checkpoint_of_other_items_or_users_is_refused(
+    build: Callable[..., Built], random_data: Path, tmp_path: Path, model: str, old: str, new: str, message: str
+) -> None:
+    path, _ = _trained(build, model)
+    shutil.copytree(random_data / "random", tmp_path / "other" / "random")
+    file = tmp_path / "other" / "random" / "random.inter"
+    file.write_text(file.read_text().replace(old, new))
+    settings = {**(_DREAMREC if model == "DreamRec" else {}), "epochs": 1, "eval_step": 1}
+    other = build(model, data_path=str(tmp_path / "other"), **settings)
+    with pytest.raises(UserError, match=message):
+        _evaluated(other, path)
+
+
+def test_values_of_other_columns_are_compared_too() -> None:
+    made = checkpoint.Vocabulary(["[PAD]", "i1"], ["[PAD]", "u1"], {"class": "aa", "only there": "bb"})
+    checkpoint.check_vocabulary(made, "x.pth", made._replace(fields={"class": "aa", "only here": "cc"}))
+    with pytest.raises(UserError, match=r"x\.pth: was made from other data: the values of 'class' differ"):
+        checkpoint.check_vocabulary(made, "x.pth", made._replace(fields={"class": "ab"}))
+
+
+def test_an_older_checkpoint_is_one_clear_error(build: Callable[..., Built]) -> None:
+    path, _ = _trained(build, "Pop")
+    state = torch.load(path, weights_only=True)
+    old = {key: value for key, value in state.items() if key not in ("items", "users", "fields")}
+    torch.save({**old, "format": 1}, path)
+    with pytest.raises(UserError, match=r"is not a checkpoint of this version, whose format is 2 \(its format is 1\)"):
+        _evaluated(build("Pop"), path)
+
+
+def test_what_recboles_models_start_from_is_of_the_same_items_and_users(
+    build: Callable[..., Built], random_data: Path, tmp_path: Path
+) -> None:
+    path, _ = _trained(build, "NeuMF", mlp_train=False)
+    files = {"use_pretrain": True, "mf_pretrain_path": path, "mlp_pretrain_path": "nowhere.pth"}
+    with pytest.raises(UserError, match=r"^mlp_pretrain_path: there is no checkpoint 'nowhere\.pth'"):
+        build("NeuMF", **files)
+    shutil.copytree(random_data / "random", tmp_path / "other" / "random")
+    file = tmp_path / "other" / "random" / "random.inter"
+    file.write_text(file.read_text().replace("\ti7\t", "\ti99\t"))
+    with pytest.raises(UserError, match=r"mf_pretrain_path='.*': was made from other data: its item \d+ is 'i7' and n"):
+        build("NeuMF", data_path=str(tmp_path / "other"), **files)

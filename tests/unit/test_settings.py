@@ -95,7 +95,34 @@ def test_the_paper_preset_is_between_the_models_yaml_and_the_user() -> None:
         ("DreamRec", {"metrics": ["Nonsense"]}, r"no metric named 'Nonsense'"),
         ("DreamRec", {"train_neg_sample_args": {"distribution": "uniform"}}, r"train_neg_sample_args=.*Only ~"),
         ("DreamRec", {"eval_args": {"splt": {"LS": "valid_and_test"}}}, r"eval_args: unknown key 'splt'"),
-        ("DreamRec", {"save_dataset": True}, r"save_dataset=True"),
+        ("DreamRec", {"save_dataset": True}, r"save_dataset=True: cannot be set; pickled data sets"),
+        ("SASRec", {"enable_amp": True}, r"enable_amp=True: cannot be set; use precision=bf16"),
+        ("SASRec", {"enable_scaler": True}, r"enable_scaler=True: cannot be set; use precision=bf16"),
+        ("SASRec", {"POSITION_FIELD": "place"}, r"POSITION_FIELD='place': cannot be set; no model reads it"),
+        ("SASRec", {"nproc": 2}, r"nproc=2: cannot be set; a run is one process on one device"),
+        ("SASRec", {"local_rank": 0}, r"local_rank=0: cannot be set"),
+        ("SASRec", {"device": "cuda"}, r"device='cuda': cannot be set; use gpu_id, or use_gpu=False"),
+        (
+            "SASRec",
+            {"valid_metric_bigger": False},
+            r"valid_metric_bigger=False: cannot be set; it follows from valid_m",
+        ),
+        ("SASRec", {"preload_weight": {"item_id": "v"}}, r"preload_weight=.*: cannot be set; only GRU4RecKG and KSR"),
+        ("SASRec", {"require_pow": True}, r"require_pow=True: cannot be set; only LightGCN and SimpleX read it"),
+        ("SASRec", {"reg_weight": 0.1}, r"unknown setting 'reg_weight'"),
+        (
+            "SASRec",
+            {"kg_reverse_r": True},
+            r"kg_reverse_r=True: cannot be set; only models of knowledge graphs read it",
+        ),
+        ("SASRec", {"wandb_project": "mine"}, r"wandb_project='mine': is read only with log_wandb=True"),
+        ("SASRec", {"log_wandb": True}, r"log_wandb=True: needs wandb, which is not installed"),
+        ("SASRec", {"state": "loud"}, r"state='LOUD': must be one of DEBUG, INFO"),
+        ("SASRec", {"learner": "sparse_adam"}, r"learner='sparse_adam': must be one of adam, adamw, sgd"),
+        ("SASRec", {"learning_rate": float("inf")}, r"learning_rate=inf: must be finite"),
+        ("SASRec", {"hidden_dropout_prob": float("nan")}, r"hidden_dropout_prob=nan: must be finite"),
+        ("SASRec", {"clip_grad_norm": {"max_norm": float("inf")}}, r"clip_grad_norm=.*: must be finite"),
+        ("NAIS", {"reg_weights": [1e-7, float("nan")]}, r"reg_weights=.*nan.*: must be finite"),
     ],
 )
 def test_mistakes_are_named(model: str, user: dict[str, Any], message: str) -> None:
@@ -187,6 +214,15 @@ class _Example(TypedSettings):
     kind: str = setting(choices=("plain", "fancy"))
 
 
+def test_what_asks_for_nothing_is_no_mistake() -> None:
+    shipped = {"save_dataset": False, "enable_amp": False, "preload_weight": None, "POSITION_FIELD": "position_id"}
+    config = _config("SASRec", **shipped, state="debug", clip_grad_norm={"max_norm": 5, "norm_type": float("inf")})
+    assert config["state"] == "DEBUG"
+    assert _config("LightGCN", require_pow=True, reg_weight=0.1)["require_pow"] is True
+    assert _config("HRM", reg_weight=0.1)["reg_weight"] == 0.1
+    assert _config("CFKG", kg_reverse_r=True)["kg_reverse_r"] is True
+
+
 def test_typed_settings_read_convert_and_refuse() -> None:
     example = _Example.from_config({"size": 3, "rate": 1, "kind": "plain"})
     assert example == _Example(3, 1.0, "plain") and type(example.rate) is float
@@ -195,5 +231,8 @@ def test_typed_settings_read_convert_and_refuse() -> None:
         _Example.from_config({"kind": "plain"})
     with pytest.raises(UserError, match=r"rate=0: must be a number > 0 or ~"):
         _Example.from_config({"size": 3, "rate": 0, "kind": "plain"})
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match=r"rate=(nan|inf): must be a number > 0 or ~ and finite"):
+            _Example.from_config({"size": 3, "rate": value, "kind": "plain"})
     with pytest.raises(UserError, match=r"kind='fance': must be one of plain, fancy. Did you mean 'fancy'"):
         _Example.from_config({"size": 3, "kind": "fance"})

@@ -1,0 +1,92 @@
+"""What each setting does: nothing that is accepted is ignored, and what is said to change no result changes none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import recbole
+import torch
+from recbole.config import Config as RecBoleConfig
+from recbole.utils.argument_list import (
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
+
+from recbole_diffusion import roles, settings
+from recbole_diffusion.quick_start import run
+
+# Read where something else asks for it.
+CONDITIONAL = {
+    "gpu_id": "chooses the device, before any model is built",
+    "use_gpu": "chooses the device, before any model is built",
+    "wandb_project": "refused without log_wandb",
+    **{key: f"refused for models but {' and '.join(models)}" for key, models in roles.READ_BY.items()},
+    **dict.fromkeys(roles.OF_KNOWLEDGE, "refused for models without a knowledge graph"),
+    "RATING_FIELD": "names a column, which DMF reads",
+    "HEAD_ENTITY_ID_FIELD": "names a column of a knowledge graph",
+    "TAIL_ENTITY_ID_FIELD": "names a column of a knowledge graph",
+    "RELATION_ID_FIELD": "names a column of a knowledge graph",
+    "ENTITY_ID_FIELD": "names a column of a knowledge graph",
+    "seq_len": "of columns that hold sequences",
+}
+
+
+def _known() -> set[str]:
+    """Every setting that RecBole lists, and ours that all models have."""
+    root = Path(recbole.__file__).parent / "properties"
+    files = [root / "overall.yaml", root / "dataset" / "sample.yaml", *(root / "quick_start_config").glob("*.yaml")]
+    listed = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
+    return {
+        *(key for keys in listed for key in keys),
+        *(key for file in files for key in settings.load_settings([file])),
+        *settings.read_properties("overall.yaml"),
+    }
+
+
+def test_every_known_setting_is_read_or_refused(random_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[str] = set()
+    by_name, by_attribute = RecBoleConfig.__getitem__, RecBoleConfig.__getattr__
+
+    def item(self: RecBoleConfig, key: str) -> Any:
+        read.add(key)
+        return by_name(self, key)
+
+    def attribute(self: RecBoleConfig, key: str) -> Any:
+        read.add(key)
+        return by_attribute(self, key)
+
+    monkeypatch.setattr(RecBoleConfig, "__getitem__", item)
+    monkeypatch.setattr(RecBoleConfig, "__getattr__", attribute)
+    small = {"data_path": str(random_data), "epochs": 1, "MAX_ITEM_LIST_LENGTH": 10}
+    for model, own in (("DreamRec", {"embedding_size": 8}), ("BPR", {})):
+        run(model, "random", settings={**small, **own}, examples=2)
+    ignored = _known() - read - roles.REFUSED.keys() - roles.DERIVED.keys() - CONDITIONAL.keys()
+    assert not ignored
+
+
+def test_what_changes_no_result_changes_none(random_data: Path) -> None:
+    """For ``eval_batch_size`` of a model that draws no noise."""
+    small = {"data_path": str(random_data), "epochs": 2, "MAX_ITEM_LIST_LENGTH": 10, "hidden_size": 16}
+    changed = {
+        "eval_batch_size": 7, "checkpoint_dir": "elsewhere", "show_progress": True, "state": "ERROR",
+        "loss_decimal_place": 2, "use_gpu": torch.cuda.is_available(),
+    }  # fmt: skip
+    assert set(changed) <= roles.NO_RESULT
+    results = [run("SASRec", "random", settings={**small, **own}) for own in ({}, changed)]
+    for result in results:
+        for entry in result["history"]:
+            del entry["train_seconds"], entry["valid_seconds"]
+    for part in ("history", "test", "settings"):
+        assert results[0][part] == results[1][part], part
+    weights = [torch.load(result["checkpoint"], weights_only=True)["state_dict"] for result in results]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_workers_draw_other_negatives_so_their_number_counts(random_data: Path) -> None:
+    small = {"data_path": str(random_data), "epochs": 1}
+    losses = [run("BPR", "random", settings={**small, "worker": count})["history"][0]["train_loss"] for count in (0, 1)]
+    assert losses[0] != losses[1] and "worker" in roles.that_count({"worker": 1})

@@ -1,0 +1,111 @@
+"""The log of a run: a file of its own, and nothing of the program's own logging is changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Built
+from recbole.utils import get_tensorboard
+
+from recbole_diffusion import runlog
+from recbole_diffusion.quick_start import run
+from recbole_diffusion.runlog import run_log
+from recbole_diffusion.settings import UserError
+
+
+@contextmanager
+def bare_root() -> Iterator[logging.Logger]:
+    """The root logger of a program that sets up no logging. No fixture: pytest adds handlers of its own after those."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)
+    try:
+        yield root
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+class _Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def _config(dataset: str = "random", state: str = "INFO") -> dict[str, Any]:
+    return {"model": "Pop", "dataset": dataset, "state": state}
+
+
+def test_each_run_of_a_process_has_its_own_log(random_data: Path) -> None:
+    small = {"data_path": str(random_data), "epochs": 1}
+    with bare_root() as root:
+        for seed in (3, 4):
+            run("Pop", "random", settings={**small, "seed": seed})
+            assert root.handlers == [] and root.level == logging.WARNING
+    logs = sorted(Path("log/Pop").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert len(logs) == 2
+    for seed, file in zip((3, 4), logs, strict=True):
+        text = file.read_text(encoding="utf-8")
+        assert text.count("Pop: RecBole (") == 1 == text.count("test:  hit@5") and f"seed = {seed}\n" in text
+        assert "\x1b" not in text
+    assert len(list(Path("log_tensorboard").iterdir())) == 2
+
+
+def test_handlers_and_level_are_what_they_were_also_after_an_error() -> None:
+    own = _Kept()
+    with bare_root() as root:
+        root.addHandler(own)
+        with pytest.raises(UserError, match="stop"), run_log(_config()) as path:
+            root.info("of the run")
+            root.warning("of both")
+            (inside,) = (handler for handler in root.handlers if handler is not own)
+            raise UserError("stop")
+        assert root.handlers == [own] and root.level == logging.WARNING and own.filters == []
+        root.warning("after")
+    assert own.messages == ["of both", "after"]  # no more than without the run
+    assert isinstance(inside, logging.FileHandler) and inside.stream is None  # closed
+    text = path.read_text(encoding="utf-8")
+    assert "INFO  of the run" in text and "WARNING  of both" in text and "after" not in text
+
+
+def test_the_console_shows_a_run_only_where_nothing_else_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with bare_root() as root:
+        for settings, shown in (({}, True), ({"state": "ERROR"}, False)):
+            with run_log(_config(**settings)):
+                root.info("\x1b[1;35mof the run\x1b[0m")
+            assert ("INFO  of the run\n" in capsys.readouterr().err) is shown
+        root.addHandler(_Kept())
+        with run_log(_config()):
+            root.info("of the run")
+        assert capsys.readouterr().err == ""
+
+
+def test_runs_of_one_second_share_no_file(build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runlog.time, "strftime", lambda *_: "20260101-000000")
+    paths = []
+    with bare_root() as root:
+        root.addHandler(logging.FileHandler("user.log"))  # RecBole would name the curves after it
+        for _ in range(2):
+            with run_log(_config("films.v2")) as path:
+                trainer = build("Pop").trainer
+            paths += [path, Path(trainer.saved_model_file), Path(trainer.tensorboard.log_dir)]
+            trainer.tensorboard.close()
+        assert [handler.baseFilename for handler in root.handlers] == [str(Path("user.log").absolute())]
+        root.handlers[0].close()
+    assert len(set(paths)) == 6
+
+
+def test_curves_of_a_name_with_dots_have_a_folder_of_their_own() -> None:
+    with runlog.tensorboard_named("Pop-films.v2-1"):
+        writer = get_tensorboard(logging.getLogger())
+    writer.close()
+    assert Path(writer.log_dir) == Path("log_tensorboard/Pop-films_v2-1")
