@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from conftest import Built
 from filelock import FileLock
 from markov import write_atomic
 
-from recbole_diffusion import compare, runner, tables
+from recbole_diffusion import checkpoint, compare, roles, runner, tables
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.data.fingerprint import dataset_hash, describe_split
 from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, ranked_users
@@ -372,6 +373,82 @@ def test_where_a_run_was_made_does_not_matter(random_data: Path, started: list[s
         comparison(random_data, "Pop", seeds=[0], settings={"worker": 1})
 
 
+def test_a_finished_run_of_other_threads_or_device_is_refused(random_data: Path, started: list[str]) -> None:
+    assert comparison(random_data, "Pop", seeds=[0]) == 0
+    file = Path("out/runs/random/Pop/seed0.json")
+    whole = file.read_text()
+    threads = json.loads(whole)["threads"]
+    for key, value, message in (
+        ("threads", threads + 1, rf"was made with threads={threads + 1} and not {threads}\. OMP_NUM_THREADS sets"),
+        ("device", "tpu", r"was made with device='tpu' and not '(cpu|cuda)'\. Take another --out, or remove that file"),
+    ):
+        file.write_text(json.dumps({**json.loads(whole), key: value}))
+        with pytest.raises(UserError, match=message):
+            comparison(random_data, "Pop", seeds=[0])
+    assert started == ["Pop/0"]
+
+
+@pytest.fixture
+def planned(random_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """The run that a comparison of one model plans, which is not made."""
+
+    def plan(model: str, **settings: Any) -> Run:
+        runs: list[Run] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "make", lambda planned, *_: runs.extend(planned) or 0)
+            comparison(random_data, model, seeds=[0], settings=settings)
+        Path(runs[0].folder).mkdir(parents=True)
+        return runs[0]
+
+    return plan
+
+
+def test_what_is_recorded_is_what_the_run_had(planned: Callable[..., Run]) -> None:
+    task = planned("DreamRec", embedding_size=8, sampling_steps=2, eval_args={"mode": "uni10"})
+    execute(task)
+    record = json.loads(task.file(".json").read_text())
+    saved = checkpoint.load(record["checkpoint"])["config"]
+    assert record["settings"] == json.loads(json.dumps(roles.that_count(saved)))  # of the trained model itself
+    assert record["settings"]["eval_args"]["mode"] == {"valid": "uni10", "test": "uni10"}
+    assert record["settings"]["embedding_size"] == 8 and "data_path" not in record["settings"]
+    assert record["generation"]["sampling_steps"] == 2 and record["generation"]["guidance_strength"] == 0.0
+    assert runner.finished(task) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threads": 99}, r"^random-Pop-default-seed0: this process has threads=\d+ and not 99 as planned"),
+        ({"device": "cuda:7"}, r"this process has device='\w+' and not 'cuda:7' as planned"),
+        ({"resolved": {"epochs": 77}}, r"this process has epochs=1 and not 77 as planned"),
+        ({"resolved": {"new": 1}}, r"this process has new=None and not 1 as planned"),
+    ],
+)
+def test_a_process_that_would_make_another_run_than_was_planned_makes_none(
+    planned: Callable[..., Run], change: dict[str, Any], message: str
+) -> None:
+    task = planned("Pop")
+    if "resolved" in change:
+        change = {"resolved": {**task.resolved, **change["resolved"]}}
+    with pytest.raises(UserError, match=message):
+        execute(dataclasses.replace(task, **change))
+    assert list(Path(task.folder).iterdir()) == [] and not Path("saved").exists()
+
+
+def test_settings_of_single_models_are_shown_in_the_protocol(random_data: Path, started: list[str]) -> None:
+    settings = {"DreamRec.embedding_size": 8, "DreamRec.guidance_strength": 1.0, "WindowSASRec.bucket_by_length": False}
+    assert comparison(random_data, "DreamRec", "WindowSASRec", seeds=[0], settings=settings) == 0
+    text = Path("out/results.md").read_text()
+    for line in (
+        "bucket_by_length: True (DreamRec); False (WindowSASRec)",
+        "precision: fp32",
+        "guidance_strength: 1.0 (DreamRec)",
+        "eta: 0.0 (DreamRec)",
+    ):
+        assert f"- {line}\n" in text, line
+    assert "Not all runs are of one machine" not in text
+
+
 def test_a_run_that_failed_here_and_then_succeeded_elsewhere(
     random_data: Path, started: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -426,6 +503,8 @@ def test_settings_of_one_model_and_of_one_preset(random_data: Path, monkeypatch:
         (["--curve_steps=1"], "curve_steps=[1]: none of --models generates in so many steps"),
         (["--curve_steps=0,1"], "curve_steps=[0, 1]: must be 1 or more"),
         (["--Pop.mask_history=True"], "mask_history on random is False for BPR and True for Pop"),
+        (["--Pop.metric_decimal_place=3"], "metric_decimal_place on random is 4 for BPR and 3 for Pop"),
+        (["--Pop.ITEM_ID_FIELD=film"], "ITEM_ID_FIELD on random is 'item_id' for BPR and 'film' for Pop"),
         (["--BPR.data_path=elsewhere"], "elsewhere/random"),
         (["--config_files=latin.yaml"], "config_files: 'latin.yaml' cannot be read as UTF-8 text"),
         (

@@ -425,6 +425,40 @@ def test_figures_become_pictures(tmp_path: Path) -> None:
             assert picture.width == 2200 and len(picture.convert("RGB").getcolors(1 << 24)) > 50, file
 
 
+def test_only_pictures_of_the_comparison_are_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plotly.io.write_images", lambda made, paths, **_: [path.write_text("new") for path in paths])
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    for name in ("holiday", "ml-100k-notes", "ml-1m-cost", "ml-100k-cost", "ml-100k-curves"):
+        (folder / f"{name}.png").write_text("old")
+    records = comparison(tmp_path, ["Pop"])  # of one epoch: it has no curves
+    report.write(tmp_path, list(records), records, "Pop", "ndcg@10", png=True)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "holiday.png": "old", "ml-100k-notes.png": "old", "ml-1m-cost.png": "old",
+        "ml-100k-cost.png": "new", "ml-100k-diversity.png": "new",
+    }  # fmt: skip
+    assert set(drawn(comparison(tmp_path, MODELS))) == set(figures.NAMES)
+
+
+@pytest.mark.parametrize("fact", ["threads", "device", "cpu", "versions"])
+def test_runs_of_different_machines_are_said_to_be(tmp_path: Path, fact: str) -> None:
+    records = comparison(tmp_path, ["Pop", "DiffDiv"], seeds=2)
+
+    def shown() -> tuple[str, str]:
+        report.write(tmp_path, list(records), records, "Pop", "ndcg@10")
+        return (tmp_path / "results.md").read_text(encoding="utf-8"), (tmp_path / "report.html").read_text("utf-8")
+
+    for record in records.values():
+        record[fact] = "one"
+    assert not any("Not all runs are of one machine" in text for text in shown())
+    list(records.values())[-1][fact] = "two"
+    for text in shown():
+        assert "Not all runs are of one machine" in text and "one (Pop); one | two (DiffDiv)" in text
+    for run, record in records.items():
+        record[fact] = f"machine {run.seed}"  # the same for all models, but not for their runs
+    assert all("Not all runs are of one machine" in text and "machine 0 | machine 1" in text for text in shown())
+
+
 def test_pictures_without_a_browser_are_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_browser(*_: Any, **__: Any) -> None:
         raise RuntimeError("Kaleido requires Google\nChrome to be installed.")
