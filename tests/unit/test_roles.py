@@ -18,6 +18,7 @@ from recbole.utils.argument_list import (
 )
 
 from recbole_diffusion import roles, settings
+from recbole_diffusion.config import RunSettings
 from recbole_diffusion.quick_start import run
 
 # Read where something else asks for it.
@@ -25,6 +26,9 @@ CONDITIONAL = {
     "gpu_id": "chooses the device, before any model is built",
     "use_gpu": "chooses the device, before any model is built",
     "wandb_project": "refused without log_wandb",
+    "category_field": "describes the data, for metrics of categories and re-ranking",
+    "tail_ratio": "of TailPercentage; the same for all models of a comparison",
+    "mmr_candidates": "of re-ranking; the same for all models of a comparison",
     **{key: f"refused for models but {' and '.join(models)}" for key, models in roles.READ_BY.items()},
     **dict.fromkeys(roles.OF_KNOWLEDGE, "refused for models without a knowledge graph"),
     "RATING_FIELD": "names a column, which DMF reads",
@@ -60,6 +64,7 @@ def test_every_known_setting_is_read_or_refused(random_data: Path, monkeypatch: 
         read.add(key)
         return by_attribute(self, key)
 
+    monkeypatch.setattr(RunSettings, "from_config", lambda config: None)  # to check a value is not to use it
     monkeypatch.setattr(RecBoleConfig, "__getitem__", item)
     monkeypatch.setattr(RecBoleConfig, "__getattr__", attribute)
     small = {"data_path": str(random_data), "epochs": 1, "MAX_ITEM_LIST_LENGTH": 10}
