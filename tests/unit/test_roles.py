@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import recbole
 import torch
+from conftest import Built
 from recbole.config import Config as RecBoleConfig
 from recbole.utils.argument_list import (
     dataset_arguments,
@@ -101,3 +103,9 @@ def test_workers_draw_other_negatives_so_their_number_counts(random_data: Path) 
     small = {"data_path": str(random_data), "epochs": 1}
     losses = [run("BPR", "random", settings={**small, "worker": count})["history"][0]["train_loss"] for count in (0, 1)]
     assert losses[0] != losses[1] and "worker" in roles.that_count({"worker": 1})
+
+
+def test_losses_are_shown_with_as_many_decimals_as_are_asked_for(build: Callable[..., Built]) -> None:
+    trainer = build("DreamRec", embedding_size=8, loss_decimal_place=2).trainer
+    trainer.model.loss_names = ("mse", "ce")
+    assert trainer._generate_train_loss_output(3, 0.0, 1.0, (0.12345, 2.0)).endswith(", mse: 0.12, ce: 2.00]")
