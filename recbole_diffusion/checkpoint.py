@@ -111,7 +111,7 @@ def check(
         raise UserError(f"{where}: is of {there.get('model')} and not of {here['model']}.")
     other = differences(there, here)
     if other:
-        raise UserError(f"{where}: was made with {described(other)}. Set what its run had.")
+        raise UserError(f"{where}: was made with {described(other)}. Set each as its run had it.")
     check_vocabulary(Vocabulary.read(state), where, vocabulary)
 
 

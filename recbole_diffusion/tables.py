@@ -67,8 +67,7 @@ _STAMP = {
     "cpu": "CPU",
     "threads": "threads",
 }
-# Of these, what should be the same for all models.
-_MACHINE = ("versions", "device", "cpu", "threads")
+_MACHINE = ("versions", "device", "cpu", "threads")  # of these, what should be the same for all models
 _BETWEEN_RUNS = " | "  # values that the runs of one model do not share
 
 # Settings that are told by other entries, or are of no interest to a reader.

@@ -138,7 +138,11 @@ def _evaluated(built: Built, path: str) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("model", "change", "message"),
     [
-        ("DreamRec", {"mask_history": True}, r"was made with mask_history=False and not True\. Set what its run had"),
+        (
+            "DreamRec",
+            {"mask_history": True},
+            r"was made with mask_history=False and not True\. Set each as its run had it",
+        ),
         ("DreamRec", {"MAX_ITEM_LIST_LENGTH": 9}, r"was made with MAX_ITEM_LIST_LENGTH=10 and not 9\."),
         ("DreamRec", {"noise_schedule": "cosine"}, r"was made with noise_schedule='linear' and not 'cosine'\."),
         ("DreamRec", {"rm_dup_inter": "last"}, r"was made with rm_dup_inter=None and not 'last'\."),
