@@ -1,7 +1,8 @@
 """What RecBole 1.2.1 needs on today's numpy, pandas, scipy and torch.
 
 One function a problem; :func:`apply` runs them all. Each can run twice, and does nothing once RecBole has mended its
-problem. Methods with a wrong expression inside are compiled again from their own source with that expression replaced.
+problem: its docstring says by which sign it knows. A RecBole that has neither the problem nor that sign is refused.
+Methods with a wrong expression inside are compiled again from their own source with that expression replaced.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import recbole
 import torch
 from recbole.config import Config
 from recbole.data.dataset.dataset import Dataset
@@ -51,22 +53,43 @@ _DOK_UPDATE_FILES = (
     "model/knowledge_aware_recommender/mcclk.py",
 )
 _SINE_FILE = "model/sequential_recommender/sine.py"
+_TRAINER_FILE = "trainer/trainer.py"
+_TORCH_AMP = SimpleNamespace(
+    GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.amp.autocast, "cuda")
+)
+
+
+class CannotMend(ImportError):
+    """RecBole's code is neither what a mend here was written for nor mended."""
 
 
 def apply() -> None:
-    """Mend RecBole in this process; safe to call again."""
-    numpy_aliases()
-    dok_matrix_update()
-    lengths_of_sequences()
-    missing_values()
-    writable_columns()
-    sort_of_tensors()
-    anomaly_detection()
-    download_in_one_process()
-    mixed_precision()
-    popularity_counts()
-    popularity_ties()
-    metrics_of_all_lists()
+    """Mend RecBole in this process; safe to call again.
+
+    Raises:
+        CannotMend: this RecBole is not the one that a mend was written for; the message names both.
+    """
+    for mend in (
+        numpy_aliases,
+        dok_matrix_update,
+        lengths_of_sequences,
+        missing_values,
+        writable_columns,
+        sort_of_tensors,
+        anomaly_detection,
+        download_in_one_process,
+        mixed_precision,
+        popularity_counts,
+        popularity_ties,
+        metrics_of_all_lists,
+    ):
+        try:
+            mend()
+        except CannotMend as error:
+            raise CannotMend(
+                f"recbole_diffusion.compat.{mend.__name__} does not fit RecBole {recbole.__version__}: {error} "
+                "Install recbole==1.2.1."
+            ) from error
 
 
 def numpy_aliases() -> None:
@@ -74,14 +97,19 @@ def numpy_aliases() -> None:
 
     ``Config.compatibility_settings`` (config/configurator.py) sets names such as ``np.float`` for the metrics, the
     data set and the layers, but from ``np.float_`` and others that numpy 2 has removed (RecBole pull request 2203).
-    Goes once that method is gone or names none of them.
+    Goes with that method: without it RecBole itself needs no such name.
     """
     setter = getattr(Config, "compatibility_settings", None)
-    used = re.findall(r"\bnp\.(\w+)", inspect.getsource(setter)) if setter else []
-    for name in used:
-        # vars(), because hasattr() makes numpy 1.26 warn about the names it has dropped.
-        if name in _NUMPY_ALIASES and name not in vars(np):
-            setattr(np, name, _NUMPY_ALIASES[name])
+    if setter is None:
+        return
+    used = re.findall(r"\bnp\.(\w+)", inspect.getsource(setter))
+    # vars(), because hasattr() makes numpy 1.26 warn about the names it has dropped.
+    missing = [name for name in used if name not in vars(np)]
+    unknown = [name for name in missing if name not in _NUMPY_ALIASES]
+    if unknown or not used:
+        raise CannotMend(f"Config.compatibility_settings uses {', '.join(unknown) or 'no name'} of numpy.")
+    for name in missing:
+        setattr(np, name, _NUMPY_ALIASES[name])
 
 
 def dok_matrix_update() -> None:
@@ -89,8 +117,11 @@ def dok_matrix_update() -> None:
 
     Seven graph models (``_DOK_UPDATE_FILES``) fill their adjacency matrix with it. Goes once none of them does.
     """
-    if not hasattr(dok_matrix, "_update") and _any_file_has("._update(", *_DOK_UPDATE_FILES):
-        dok_matrix._update = lambda self, data: self._dict.update(data)
+    if hasattr(dok_matrix, "_update") or not _any_file_has("._update(", *_DOK_UPDATE_FILES):
+        return
+    if not hasattr(dok_matrix((1, 1)), "_dict"):
+        raise CannotMend("scipy's dok_matrix has no _dict, which its _update filled.")
+    dok_matrix._update = lambda self, data: self._dict.update(data)
 
 
 def lengths_of_sequences() -> None:
@@ -172,12 +203,14 @@ def download_in_one_process() -> None:
 def mixed_precision() -> None:
     """Point RecBole's trainers (trainer/trainer.py) to torch.amp: torch 2.4 and newer warn of torch.cuda.amp.
 
-    The same classes for the same device, under the module's own name ``amp``. Goes once that is not torch.cuda.amp.
+    The same classes for the same device, under the module's own name ``amp``. Goes once the file has no torch.cuda.amp.
     """
-    if getattr(recbole_trainer, "amp", None) is torch.cuda.amp and hasattr(torch.amp, "GradScaler"):
-        recbole_trainer.amp = SimpleNamespace(
-            GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.amp.autocast, "cuda")
-        )
+    amp = getattr(recbole_trainer, "amp", None)
+    if amp is _TORCH_AMP or not _any_file_has("torch.cuda.amp", _TRAINER_FILE):
+        return
+    if amp is not torch.cuda.amp:
+        raise CannotMend(f"{_TRAINER_FILE} uses torch.cuda.amp under another name than amp.")
+    recbole_trainer.amp = _TORCH_AMP
 
 
 def popularity_counts() -> None:
@@ -211,37 +244,52 @@ def metrics_of_all_lists() -> None:
     most of a minute for 20,000 users of 12,000 items. ``ItemCoverage``, ``GiniIndex`` and ``ShannonEntropy`` count the
     padding item, which here fills up short lists. Goes method by method with those lines.
     """
-    of_items = {
-        "np.unique(item_matrix)": "np.unique(item_matrix[item_matrix > 0])",
+    counts = {
         "Counter(item_matrix.flatten())": "Counter(item_matrix[item_matrix > 0])",
         "total_num = item_matrix.shape[0] * item_matrix.shape[1]": "total_num = np.count_nonzero(item_matrix)",
     }
-    _replace_in_source(ItemCoverage, "get_coverage", of_items)
-    _replace_in_source(GiniIndex, "get_gini", of_items)
-    _replace_in_source(ShannonEntropy, "get_entropy", {**of_items, "return result / len(item_count)": "return result"})
+    unique = {"np.unique(item_matrix)": "np.unique(item_matrix[item_matrix > 0])"}
+    _replace_in_source(ItemCoverage, "get_coverage", unique)
+    _replace_in_source(GiniIndex, "get_gini", counts)
+    _replace_in_source(
+        ShannonEntropy, "get_entropy", {**counts, "return result / len(item_count)\n": "return result\n"}
+    )
     line = "\n        value = np.zeros_like(item_matrix)\n"
     _replace_in_source(TailPercentage, "get_tail", {line: f"\n        tail_items = set(tail_items){line}"})
 
 
 def _any_file_has(text: str, *paths: str) -> bool:
     """Whether one of RecBole's files holds ``text``; reads them, because importing may be what is to be avoided."""
-    files = (resources.files("recbole").joinpath(path) for path in paths)
-    return any(text in file.read_text(encoding="utf-8") for file in files if file.is_file())
+    files = [resources.files("recbole").joinpath(path) for path in paths]
+    gone = [path for path, file in zip(paths, files, strict=True) if not file.is_file()]
+    if gone:
+        raise CannotMend(f"it has no file {gone[0]}.")
+    return any(text in file.read_text(encoding="utf-8") for file in files)
 
 
 def _replace_in_source(owner: type, name: str, replacements: Mapping[str, str]) -> None:
     """Compile the method ``owner.name`` again with each old text replaced by the new.
 
-    Does nothing where no old text is found; the new one keeps RecBole's as ``original``.
+    Where all new texts are there and no old one is left, it is mended and stays. The compiled one keeps RecBole's as
+    ``original``.
 
     Raises:
+        CannotMend: there is no such method, or it holds neither an old text nor its new one.
         TypeError: the method needs a closure, e.g. for ``super()``, which compiling it alone would lose.
     """
     method: Any = vars(owner).get(name)
     if method is None:
-        return
-    source = patched = inspect.getsource(method)
+        raise CannotMend(f"there is no {owner.__name__}.{name}.")
+    try:
+        source = patched = inspect.getsource(method)
+    except OSError as error:
+        raise CannotMend(f"the source of {owner.__name__}.{name} cannot be read ({error}).") from error
     for old, new in replacements.items():
+        if old not in patched and new not in patched:
+            raise CannotMend(
+                f"{owner.__name__}.{name} holds neither the text to mend, {old.strip()!r}, nor its mended form, "
+                f"{new.strip()!r}."
+            )
         if old not in new or new not in patched:  # a new text that holds the old one goes in once
             patched = patched.replace(old, new)
     if patched == source:

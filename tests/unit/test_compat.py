@@ -366,11 +366,64 @@ class Sample:
         return super().__repr__()
 
 
-def test_replacing_absent_text_does_nothing() -> None:
+def test_replacing_leaves_mended_text_alone() -> None:
     before = Sample.double
-    compat._replace_in_source(Sample, "double", {"number * 3": "number * 4"})
-    compat._replace_in_source(Sample, "no_such_method", {"number": "n"})
-    assert Sample.double is before and not hasattr(Sample, "no_such_method")
+    compat._replace_in_source(Sample, "double", {"number * 3": "number * 2"})
+    assert Sample.double is before
+
+
+def test_replacing_refuses_what_is_neither_old_nor_mended() -> None:
+    with pytest.raises(compat.CannotMend, match=r"Sample\.double holds neither .*'number \* 3'.*'number \* 4'"):
+        compat._replace_in_source(Sample, "double", {"number * 2": "number + number", "number * 3": "number * 4"})
+    with pytest.raises(compat.CannotMend, match=r"there is no Sample\.no_such_method"):
+        compat._replace_in_source(Sample, "no_such_method", {"number": "n"})
+    without_source = {}
+    exec("class Built:\n    def double(self): pass", without_source)
+    with pytest.raises(compat.CannotMend, match=r"the source of Built\.double cannot be read"):
+        compat._replace_in_source(without_source["Built"], "double", {"a": "b"})
+
+
+@pytest.mark.parametrize(("owner", "name"), REPLACED)
+def test_another_text_of_a_recbole_method_is_refused(owner: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    undo(monkeypatch, name)
+    changed = vars(owner)[name]
+
+    def getsource(method: Any) -> str:
+        return "    def changed(self): ..." if method is changed else inspect.getsource(method)
+
+    monkeypatch.setattr(compat, "inspect", SimpleNamespace(getsource=getsource))
+    with pytest.raises(
+        ImportError, match=rf"compat\.\w+ does not fit RecBole 1\.2\.1: {owner.__name__}\.{name} holds neither"
+    ):
+        compat.apply()
+    assert vars(owner)[name] is changed
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [("np.float128ths = np.float_", "float128ths of numpy"), ("setattr(numpy, 'float', float)", "no name of numpy")],
+)
+def test_other_aliases_of_numpy_are_refused(monkeypatch: pytest.MonkeyPatch, body: str, message: str) -> None:
+    monkeypatch.setattr(compat.inspect, "getsource", lambda method: f"def compatibility_settings(self):\n    {body}")
+    with pytest.raises(compat.CannotMend, match=message):
+        compat.numpy_aliases()
+
+
+def test_another_dok_matrix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat, "dok_matrix", lambda shape: SimpleNamespace())
+    with pytest.raises(compat.CannotMend, match="dok_matrix has no _dict"):
+        compat.dok_matrix_update()
+
+
+def test_a_file_of_recbole_that_is_gone_is_refused() -> None:
+    with pytest.raises(compat.CannotMend, match=r"it has no file model/gone\.py"):
+        compat._any_file_has("nn.Module", "model/layers.py", "model/gone.py")
+
+
+def test_mixed_precision_by_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(recbole_trainer, "amp")
+    with pytest.raises(compat.CannotMend, match=r"trainer/trainer\.py uses torch\.cuda\.amp under another name"):
+        compat.mixed_precision()
 
 
 def test_tracebacks_show_the_replaced_line() -> None:
@@ -387,7 +440,7 @@ def test_replacing_refuses_a_closure() -> None:
 
 def test_mends_go_away_once_recbole_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """With their source check failing: no alias, no ``_update``, no import, no replaced ``amp``."""
-    monkeypatch.setattr(compat, "Config", SimpleNamespace())
+    monkeypatch.setattr(compat, "Config", SimpleNamespace())  # without compatibility_settings
     monkeypatch.setattr(compat, "_any_file_has", lambda text, *paths: False)
     monkeypatch.setattr(compat, "importlib", SimpleNamespace(import_module=pytest.fail))
     monkeypatch.setattr(recbole_trainer, "amp", torch.amp)
