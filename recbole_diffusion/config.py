@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import recbole
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator.register import metric_information
@@ -22,7 +23,7 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_diffusion import compat, roles
+from recbole_diffusion import compat, recbole_settings, roles
 from recbole_diffusion.protocol import check_protocol
 from recbole_diffusion.settings import (
     Settings,
@@ -32,6 +33,7 @@ from recbole_diffusion.settings import (
     check_finite,
     check_name,
     did_you_mean,
+    load_settings,
     properties_file,
     read_properties,
     setting,
@@ -171,6 +173,17 @@ class Config(RecBoleConfig):
             self.internal_config_dict.update(read_properties("paper", file))
         self._check_keys(model_class)
         self._derive_repeatable(model_class)
+        if not self._ours:
+            self._check_model_of_recbole(model)
+
+    def _check_model_of_recbole(self, model: str) -> None:
+        """Hold the model's settings to types, limits and stages, and load the item columns that they name."""
+        user = self.external_config_dict
+        defaults = load_settings([Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"])
+        recbole_settings.check_types(defaults, {**self.internal_config_dict, **user})
+        recbole_settings.check_stage(model, self.internal_config_dict, user)
+        if "load_col" not in user:
+            recbole_settings.load_item_columns(self.internal_config_dict, user)
 
     def _load_named_fields(self) -> None:
         """RecBole loads user_id and item_id only where it does not know the data set: load what the user calls them,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,9 @@ from recbole_diffusion.config import Config
 from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
 from recbole_diffusion.evaluation.collapse import accuracy_warning, coverage_warning, margin
 from recbole_diffusion.evaluation.reference import reference_for
+from recbole_diffusion.recbole_settings import check_data
 from recbole_diffusion.recommend import example_recommendations, item_titles
+from recbole_diffusion.refusals import setting_up, using
 from recbole_diffusion.roles import GENERATION, that_count
 from recbole_diffusion.runlog import run_log
 from recbole_diffusion.settings import Settings, UserError, load_settings
@@ -79,10 +80,11 @@ def _run(
 
     trained = train(prepared)
     start = time.perf_counter()
-    test = test_model(prepared)
+    with using(prepared.model):
+        test = test_model(prepared)
     test_seconds = time.perf_counter() - start
     test = {name: float(value) for name, value in (test or {}).items()}
-    logger.info(f"valid: {_line(trained['valid'])}")
+    logger.info(f"valid: {_line(trained['valid']) or 'not measured'}")
     logger.info(f"test:  {_line(test)}   (mask_history={config['mask_history']})")
     pop = _pop_beside(prepared, trained["valid"], test)
     for split, of_pop in (pop or {}).items():
@@ -91,7 +93,9 @@ def _run(
     warnings = signs_of_collapse(wanted.model, prepared)
     if examples:
         rerank = prepared.trainer.eval_collector.rerank
-        for line in example_recommendations(prepared.model, prepared.loaders, titles, config, examples, rerank):
+        with using(prepared.model):
+            lines = example_recommendations(prepared.model, prepared.loaders, titles, config, examples, rerank)
+        for line in lines:
             logger.info(line)
     for text in warnings:
         logger.warning(text)
@@ -148,7 +152,7 @@ def request(model: str | None, dataset: str | None, user: Settings, preset: str 
     model, dataset = _name("model", model, user), _name("dataset", dataset, user)
     of_file = user.pop("preset", "default")
     preset = preset or of_file
-    with _as_user_error(f"model={model}"):
+    with setting_up(f"model={model}", ours=True):
         resolved = registry.get_model(model)
     return Request(model, dataset, preset, resolved, user)
 
@@ -177,15 +181,17 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
     init_seed(config["seed"], config["reproducibility"])
     # RecBole looks for it and then makes it: two runs that start together would collide.
     Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
-    dataset = create_dataset(config)
-    vocabulary = Vocabulary.of(dataset)
-    check_sources(config, vocabulary)
-    with _as_user_error(f"{config['model']} on {config['dataset']}"):
+    with setting_up(f"{config['model']} on {config['dataset']}", resolved.ours):
+        dataset = create_dataset(config)
+        if not resolved.ours:
+            check_data(config, dataset)
+        vocabulary = Vocabulary.of(dataset)
+        check_sources(config, vocabulary)
         rows, short = registry.training_rows(resolved, config), registry.takes_short_batches(resolved)
         loaders = prepare_loaders(config, dataset, rows, short)
         init_seed(config["seed"], config["reproducibility"])
         model = resolved.model_class(config, loaders.train._dataset).to(config["device"])
-    trainer = registry.get_trainer(resolved)(config, model)
+        trainer = registry.get_trainer(resolved)(config, model)
     trainer.vocabulary = vocabulary
     trainer.reference = reference_for(trainer, loaders)
     return Prepared(dataset, loaders, model, trainer)
@@ -205,13 +211,14 @@ def train(prepared: Prepared, after_validation: Callable[[int, float], None] | N
     loaders, trainer = prepared.loaders, prepared.trainer
     start = time.perf_counter()
     try:
-        _, valid = trainer.fit(
-            loaders.train,
-            loaders.valid,
-            saved=True,
-            show_progress=trainer.config["show_progress"],
-            callback_fn=after_validation,
-        )
+        with using(prepared.model):
+            _, valid = trainer.fit(
+                loaders.train,
+                loaders.valid,
+                saved=True,
+                show_progress=trainer.config["show_progress"],
+                callback_fn=after_validation,
+            )
     finally:
         trainer.tensorboard.close()  # it holds a file and a thread
     return {
@@ -264,19 +271,6 @@ def _name(key: str, given: str | None, user: Settings) -> str:
     if not isinstance(name, str):
         raise UserError(f"{key}={name!r}: must be a text; write it in quotation marks.")
     return name
-
-
-@contextmanager
-def _as_user_error(what: str) -> Iterator[None]:
-    """What RecBole and its models refuse while they are set up, as one line; the traceback goes to the debug log."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (ValueError, KeyError, NotImplementedError, AssertionError, ImportError) as error:
-        getLogger().debug("refused", exc_info=True)
-        name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise UserError(f"{what}: {name}{error}") from error
 
 
 def _line(metrics: Mapping[str, float]) -> str:

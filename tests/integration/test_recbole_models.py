@@ -1,13 +1,17 @@
-"""RecBole's models of other kinds than the sequential and general ones."""
+"""RecBole's own models by our command: they run, or say in one line why not."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from markov import write_atomic
 
+from recbole_diffusion.__main__ import main
+from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.quick_start import run
 from recbole_diffusion.settings import UserError
 from recbole_diffusion.trainer import Diverged
@@ -25,6 +29,93 @@ def graph_data(tmp_path: Path) -> Path:
     header = "head_id:token\trelation_id:token\ttail_id:token"
     file.with_suffix(".kg").write_text("\n".join([header, *triples]) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def item_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data set ``shop``: 30 users, 20 items with a class, a brand and a price."""
+    rng = np.random.default_rng(5)
+    folder = write_atomic(tmp_path_factory.mktemp("shop"), "shop", [rng.permutation(20)[:8] + 1 for _ in range(30)])
+    rows = [f"i{item}\tc{item % 4} c{item % 3}\tb{item % 5}\t{item / 2}" for item in range(1, 21)]
+    header = "item_id:token\tclass:token_seq\tbrand:token\tprice:float"
+    (folder / "shop" / "shop.item").write_text("\n".join([header, *rows]) + "\n")
+    return folder
+
+
+def _command(folder: Path, model: str, *arguments: str) -> list[str]:
+    return ["run", f"--model={model}", "--dataset=shop", f"--data_path={folder}", "--topk=[5]", "--valid_metric=NDCG@5",
+            "--MAX_ITEM_LIST_LENGTH=10", *arguments]  # fmt: skip
+
+
+def test_a_model_of_item_columns_loads_them_by_itself(item_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"data_path": str(item_data), "topk": [5], "valid_metric": "NDCG@5", "epochs": 1}
+    with caplog.at_level("INFO"):
+        assert run("GRU4RecF", "shop", settings=settings)["valid"]["ndcg@5"] > 0
+    assert "selected_features=['class']: read from shop.item" in caplog.text
+    features = {"selected_features": ["class", "brand", "price"], "numerical_features": ["price"]}
+    assert run("SASRecF", "shop", settings={**settings, **features})["valid"]["ndcg@5"] > 0
+
+
+def test_a_model_of_stages_trains_them_in_turn(item_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = ["--train_stage=pretrain", "--pretrain_epochs=1"]
+    assert main(_command(item_data, "S3Rec", *first)) == 0
+    (saved,) = Path("saved").glob("S3Rec-shop-*.pth")
+    with caplog.at_level("INFO"):
+        assert (
+            main(_command(item_data, "S3Rec", "--train_stage=finetune", f"--pre_model_path={saved}", "--epochs=1")) == 0
+        )
+    assert f"Load pretrained model from {saved}" in caplog.text and "valid: hit@5" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("S3Rec", [], "train_stage is not given: S3Rec trains in stages"),
+        ("FDSA", ["--selected_features=[colour]"], "column 'colour' of shop.item is not there, or load_col="),
+        ("FDSA", ["--load_col={inter: [user_id, item_id, timestamp]}"], "column 'class' of shop.item is not there"),
+        (
+            "FDSA",
+            ["--selected_features=[class, price]"],
+            "'price' of shop.item is of type float: name it in numerical_",
+        ),
+        ("S3Rec", ["--train_stage=pretrain", "--item_attribute=price"], "is of type float: must be token or token_seq"),
+        ("GRU4RecCPR", [], "reranker_CAN_NUM=100: must be from 1 to 21, the items of 'shop' and the padding"),
+        ("SASRecCPR", ["--reranker_CAN_NUM=10,x"], "reranker_CAN_NUM='10,x': must be from 1 to 21"),
+        ("RaCT", ["--train_stage=actor_pretrain"], "metrics_k=100: must be from 1 to 21"),
+        ("SASRec", ["--hidden_size=abc"], "hidden_size='abc': must be a whole number >= 1"),
+        ("SASRec", ["--hidden_size=63"], "SASRec on shop: The hidden size (63) is not a multiple of the number of"),
+        ("GRU4Rec", ["--loss_type=X"], "GRU4Rec on shop: NotImplementedError: Make sure 'loss_type' in ['BPR', 'CE']!"),
+        ("BPR", [f"--embedding_size={10**15}"], "BPR on shop: there is not enough memory. Smaller sizes need less"),
+        ("DreamRec", [f"--embedding_size={10**15}", "--num_heads=1"], "DreamRec on shop: there is not enough memory"),
+        ("KSR", [], "shop.ent] not found"),
+        ("DGCF", [], "DGCF failed in RecBole's code at dgcf.py:51: ValueError: Sample larger than population"),
+    ],
+)
+def test_a_model_that_cannot_run_says_so_in_one_line(
+    item_data: Path, model: str, arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_command(item_data, model, *arguments)) == 2
+    printed = capfd.readouterr().err
+    errors = [line for line in printed.splitlines() if line.startswith("recbole-diffusion: error:")]
+    assert len(errors) == 1 and message in errors[0]
+    assert "Traceback" not in printed
+
+
+@pytest.mark.skipif(find_spec("faiss") is not None, reason="faiss is installed")
+def test_a_package_that_is_not_installed_is_named(item_data: Path) -> None:
+    with pytest.raises(UserError, match=r"NCL .*it needs the package 'faiss', which is not"):
+        run("NCL", "shop", settings={"data_path": str(item_data), "topk": [5], "valid_metric": "NDCG@5"})
+
+
+@pytest.mark.parametrize("place", ["__init__", "collate_fn"])
+def test_what_is_wrong_in_this_package_is_not_blamed_on_recbole(
+    item_data: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope: dict[str, Any] = {"__name__": PrefixDataLoader.__module__}
+    exec("def fail(*_, **__):\n    raise KeyError('ours')", scope)
+    monkeypatch.setattr(PrefixDataLoader, place, scope["fail"])
+    with pytest.raises(KeyError, match="ours"):
+        run("GRU4Rec", "shop", settings={"data_path": str(item_data), "topk": [5], "valid_metric": "NDCG@5"})
 
 
 def test_a_knowledge_graph_model_trains_and_is_measured(graph_data: Path) -> None:

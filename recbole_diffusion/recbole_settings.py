@@ -1,0 +1,144 @@
+"""Settings of RecBole's own models, which RecBole does not check: types, limits, and what must go together."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole.data.dataset import Dataset
+from recbole.utils import FeatureType
+
+from recbole_diffusion.settings import Settings, TypedSettings, UserError, setting
+
+# Name, kind and limits of a number, the first that fits; else it keeps the type it has in RecBole's YAML file.
+_LIMITS: tuple[tuple[str, str, dict[str, float]], ...] = (
+    (
+        r"(.*_)?(sizes?|size_list|layers?|heads|factors|dims?|dimension|channels|kernels|strides|hops?)",
+        "int",
+        {"low": 1},
+    ),
+    (r"k|kfac|rank|num_\w+|\w+_num|dims_\w+|steps?|m_step|save_step|pretrain_epochs", "int", {"low": 1}),
+    (r"(.*_)?weights?(_\d)?|.*_reg|reg_loss_ratio|lambda\d|shrink", "float", {"low": 0}),
+    (r".*_ratio|.*_probs?|(.*_)?dropout(_rate)?|drop_\w+", "float", {"low": 0, "high": 1}),
+    (r"(.*_)?(temperature|temp|tau)|layer_norm_eps", "float", {"above": 0}),
+)
+_KINDS = {bool: "bool", int: "int", float: "float", str: "str"}
+# Those that RecBole reads as a list in a text too, or as a file.
+_FREE = ("reranker_CAN_NUM", "pre_model_path")
+_AT_MOST_ITEMS = ("reranker_CAN_NUM", "metrics_k")
+_FIRST_STAGES = ("pretrain", "actor_pretrain")
+# Those that name columns of the .item file.
+_ITEM_COLUMNS = ("selected_features", "item_attribute")
+
+
+def check_types(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Hold ``values`` to the types of a model's ``defaults`` and to the limits that their names have.
+
+    Raises:
+        UserError: a value, or an element of a list, is of another type or out of range.
+    """
+    for key, default in defaults.items():
+        if key in _FREE or not key.isidentifier():
+            continue
+        elements, sample = [values[key]], default
+        if isinstance(default, list):
+            if not isinstance(values[key], list):
+                raise UserError(f"{key}={values[key]!r}: must be a list, such as {default}.")
+            elements, sample = values[key], default[0] if default else None
+        if type(sample) not in _KINDS:
+            continue
+        rule = _rule(key, sample)
+        for element in elements:
+            rule.from_config({key: element})
+
+
+def _rule(key: str, sample: Any) -> type[TypedSettings]:
+    """The one setting ``key`` as typed settings."""
+    kind = _KINDS[type(sample)]
+    limits: dict[str, Any] = {}
+    if kind in ("int", "float"):
+        kind, limits = next((rule[1:] for rule in _LIMITS if re.fullmatch(rule[0], key)), (kind, limits))
+    return dataclasses.make_dataclass("Rule", [(key, kind, setting(**limits))], bases=(TypedSettings,), frozen=True)
+
+
+def item_columns(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The settings that name columns of the .item file, with their columns."""
+    named = {key: settings[key] for key in _ITEM_COLUMNS if settings.get(key)}
+    return {key: list(value) if isinstance(value, list) else [value] for key, value in named.items()}
+
+
+def load_item_columns(defaults: Settings, user: Mapping[str, Any]) -> None:
+    """Let the default ``load_col`` have the item columns that other settings name; RecBole loads none by itself."""
+    settings = {**defaults, **user}
+    for columns in item_columns(settings).values():
+        loaded = defaults["load_col"].setdefault("item", [settings["ITEM_ID_FIELD"]])
+        loaded += [column for column in columns if column not in loaded]
+
+
+def check_stage(model: str, defaults: Settings, user: Mapping[str, Any]) -> None:
+    """Models that train in stages (S3Rec, RaCT) begin with hundreds of epochs that ``epochs`` does not count.
+
+    Where the user does not say how often it is saved, the last epoch of a stage is.
+
+    Raises:
+        UserError: the user did not say which stage, or it cannot be done.
+    """
+    settings = {**defaults, **user}
+    stage = settings.get("train_stage")
+    if stage is None:
+        return
+    if "train_stage" not in user:
+        raise UserError(
+            f"train_stage is not given: {model} trains in stages. First --train_stage={stage} --pretrain_epochs=N, "
+            "which saves a checkpoint; at last --train_stage=finetune --pre_model_path=FILE."
+        )
+    unread = ["pretrain_epochs", "save_step"] if stage == "finetune" else ["epochs"]
+    for key in [*unread, *(["pre_model_path"] if stage in _FIRST_STAGES else [])]:
+        if key in user:
+            raise UserError(f"{key}={user[key]!r}: train_stage={stage} does not use it.")
+    epochs, step, path = settings["pretrain_epochs"], settings["save_step"], str(settings["pre_model_path"])
+    if stage != "finetune" and epochs % step:
+        if "save_step" in user:
+            raise UserError(f"pretrain_epochs={epochs}: its last epoch is saved only if save_step={step} divides it.")
+        defaults["save_step"] = epochs
+    if stage not in _FIRST_STAGES and not Path(path).is_file():
+        raise UserError(
+            f"pre_model_path={path!r}: train_stage={stage} starts from a checkpoint; there is no such file."
+        )
+
+
+def check_data(config: Any, dataset: Dataset) -> None:
+    """Hold a RecBole model's settings to the data set; the log says which item columns it takes.
+
+    Raises:
+        UserError: a column that the model needs is not there, or the catalogue is too small for a setting.
+    """
+    for key, columns in item_columns(config.final_config_dict).items():
+        for column in columns:
+            _check_column(config, dataset, key, column)
+        getLogger().info(f"{key}={config[key]}: read from {config['dataset']}.item, whose items join the catalogue")
+    for key in _AT_MOST_ITEMS:
+        counts = [] if config[key] is None else str(config[key]).split(",")
+        if not all(count.strip().isdigit() and 1 <= int(count) <= dataset.item_num for count in counts):
+            raise UserError(
+                f"{key}={config[key]!r}: must be from 1 to {dataset.item_num}, the items of {config['dataset']!r} and "
+                "the padding."
+            )
+
+
+def _check_column(config: Any, dataset: Dataset, key: str, column: str) -> None:
+    """Whether ``column``, named by the setting ``key``, is loaded, and of a type that the model reads."""
+    where = f"{key}={config[key]!r}: column {column!r} of {config['dataset']}.item"
+    if dataset.item_feat is None or column not in dataset.item_feat:
+        raise UserError(f"{where} is not there, or load_col={config['load_col']} leaves it out.")
+    kind = dataset.field2type[column]
+    if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ):
+        return
+    if key != "selected_features":
+        raise UserError(f"{where} is of type {kind.value}: must be token or token_seq.")
+    if column not in config["numerical_features"]:  # RecBole leaves it out without a word, or fails
+        raise UserError(f"{where} is of type {kind.value}: name it in numerical_features too.")
