@@ -182,8 +182,7 @@ class Config(RecBoleConfig):
         defaults = load_settings([Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"])
         recbole_settings.check_types(defaults, {**self.internal_config_dict, **user})
         recbole_settings.check_stage(model, self.internal_config_dict, user)
-        if "load_col" not in user:
-            recbole_settings.load_item_columns(self.internal_config_dict, user)
+        recbole_settings.load_item_columns(self.internal_config_dict, user)
 
     def _load_named_fields(self) -> None:
         """RecBole loads user_id and item_id only where it does not know the data set: load what the user calls them,

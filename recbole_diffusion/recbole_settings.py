@@ -72,9 +72,11 @@ def item_columns(settings: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def load_item_columns(defaults: Settings, user: Mapping[str, Any]) -> None:
-    """Let the default ``load_col`` have the item columns that other settings name; RecBole loads none by itself."""
+    """Let the defaults load the item columns that other settings name, which RecBole does for ml-100k only."""
     settings = {**defaults, **user}
     for columns in item_columns(settings).values():
+        # An item that the file lacks keeps its interactions, or the data would not be those of other models.
+        defaults["filter_inter_by_user_or_item"] = False
         loaded = defaults["load_col"].setdefault("item", [settings["ITEM_ID_FIELD"]])
         loaded += [column for column in columns if column not in loaded]
 

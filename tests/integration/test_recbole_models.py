@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from markov import write_atomic
 
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.data.prefixes import PrefixDataLoader
-from recbole_diffusion.quick_start import run
+from recbole_diffusion.quick_start import prepare, request, run
 from recbole_diffusion.settings import UserError
 from recbole_diffusion.trainer import Diverged
 
@@ -54,6 +55,20 @@ def test_a_model_of_item_columns_loads_them_by_itself(item_data: Path, caplog: p
     assert "selected_features=['class']: read from shop.item" in caplog.text
     features = {"selected_features": ["class", "brand", "price"], "numerical_features": ["price"]}
     assert run("SASRecF", "shop", settings={**settings, **features})["valid"]["ndcg@5"] > 0
+
+
+def test_an_item_without_a_row_in_the_item_file_keeps_its_interactions(item_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "part" / "shop"
+    shutil.copytree(item_data / "shop", folder)
+    rows = (folder / "shop.item").read_text().splitlines()
+    (folder / "shop.item").write_text("\n".join([*rows[:-1], "new\tc1\tb1\t2"]) + "\n")
+    settings = {"data_path": str(folder.parent), "topk": [5], "valid_metric": "NDCG@5"}
+    datasets = {}
+    for model in ("FDSA", "SASRec"):
+        wanted = request(model, "shop", settings, None)
+        datasets[model] = prepare(wanted.resolved, wanted.config()).dataset
+    assert datasets["FDSA"].inter_num == datasets["SASRec"].inter_num
+    assert {"new", "i20"} <= set(datasets["FDSA"].field2id_token["item_id"])
 
 
 def test_a_model_of_stages_trains_them_in_turn(item_data: Path, caplog: pytest.LogCaptureFixture) -> None:
