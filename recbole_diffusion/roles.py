@@ -23,7 +23,7 @@ COURSE = (
     *SOURCES, "freeze_epochs", "epochs", "eval_step", "stopping_step", "pretrain_epochs", "save_step", "worker",
 )  # fmt: skip
 # Changes no result but for rounding.
-SPEED = ("eval_batch_size",)
+SPEED = ("eval_batch_size", "max_cells")
 # Where a run is made. Device and threads change weights a little: a run records them beside its settings.
 PLACE = ("device", "gpu_id", "use_gpu", "local_rank", "single_spec", "data_path", "checkpoint_dir")
 # What a run shows.
