@@ -190,8 +190,9 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
 
 def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samplers: tuple) -> Loaders:
     """RecBole's own loaders, with negatives that are never the user's own items."""
-    if config["cut_points"] is not None:
-        raise UserError(f"cut_points={config['cut_points']}: only sequential models have histories to cut.")
+    for name in ("cut_points", "window_stride"):
+        if config[name] is not None:
+            raise UserError(f"{name}={config[name]}: only sequential models have histories to cut.")
     negatives = config["train_neg_sample_args"]
     if negatives["distribution"] != "none":
         # What evaluation leaves in the ranking must not decide what training may draw: never the user's own items.
@@ -215,6 +216,8 @@ def _check_rows(config: RecBoleConfig, train_on: str, whole: bool) -> None:
         raise UserError(f"mask_history=True: {config['model']} on {config['dataset']} keeps no whole histories.")
     if config["transform"] is not None and train_on == "windows":
         raise UserError(f"transform={config['transform']}: changes single histories; train_on=windows has none.")
+    if config["window_stride"] is not None and train_on != "windows":
+        raise UserError(f"window_stride={config['window_stride']}: cuts windows; train_on={train_on} has none. Set ~.")
     if config["cut_points"] is not None and (train_on != "prefixes" or not whole):
         why = f"train_on={train_on}" if whole else "a data set without whole sequences"
         raise UserError(f"cut_points={config['cut_points']}: draws among prefixes; {why} has none to draw. Set ~.")

@@ -139,16 +139,27 @@ def test_cut_windows_by_hand() -> None:
     assert first.tolist() == [1, 4, 7] and targets.tolist() == [2, 2, 1] and context.tolist() == [0, 0, 0]
 
 
-def test_window_stride_longer_than_a_window_is_refused(build: Callable[..., Built]) -> None:
-    with pytest.raises(UserError, match="window_stride=11: must be from 1 to MAX_ITEM_LIST_LENGTH=10"):
-        build("DreamRec", window_stride=11)
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("DreamRec", {"window_stride": 11}, "window_stride=11: must be from 1 to MAX_ITEM_LIST_LENGTH=10"),
+        ("DreamRec", {"window_stride": 5, "train_on": "prefixes"}, "window_stride=5: cuts windows; train_on=prefixes"),
+        ("SASRec", {"window_stride": 5}, "window_stride=5: cuts windows; train_on=prefixes"),
+        ("BPR", {"window_stride": 5}, "window_stride=5: only sequential models"),
+    ],
+)
+def test_window_strides_that_cut_nothing_are_refused(
+    build: Callable[..., Built], model: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build(model, **settings)
 
 
 @pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "ADIGRec"])
 def test_loss_on_windows_is_the_mean_over_prefixes(build: Callable[..., Built], model: str) -> None:
     small = {"embedding_size": 16, "dropout": 0.0, "MAX_ITEM_LIST_LENGTH": 25, "train_batch_size": 1000}
-    small |= {"bucket_by_length": False, "window_stride": 25}
-    windows = build(model, train_on="windows", shuffle=False, **small)
+    small["bucket_by_length"] = False
+    windows = build(model, train_on="windows", shuffle=False, window_stride=25, **small)
     prefixes = build(model, train_on="prefixes", **small)
     prefixes.model.load_state_dict(windows.model.state_dict())
     dataset = prefixes.loaders.train.dataset

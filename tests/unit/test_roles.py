@@ -38,7 +38,7 @@ CONDITIONAL = {
     "TAIL_ENTITY_ID_FIELD": "names a column of a knowledge graph",
     "RELATION_ID_FIELD": "names a column of a knowledge graph",
     "ENTITY_ID_FIELD": "names a column of a knowledge graph",
-    "seq_len": "of columns that hold sequences",
+    **dict.fromkeys(("seq_len", "seq_separator"), "of columns that hold sequences"),
 }
 
 

@@ -116,7 +116,7 @@ def test_the_paper_preset_is_between_the_models_yaml_and_the_user() -> None:
             r"kg_reverse_r=True: cannot be set; only models of knowledge graphs read it",
         ),
         ("SASRec", {"wandb_project": "mine"}, r"wandb_project='mine': is read only with log_wandb=True"),
-        ("SASRec", {"log_wandb": True}, r"log_wandb=True: needs wandb, which is not installed"),
+        ("SASRec", {"log_wandb": True}, r"log_wandb=True: needs the package wandb"),
         ("SASRec", {"state": "loud"}, r"state='LOUD': must be one of DEBUG, INFO"),
         ("SASRec", {"learner": "sparse_adam"}, r"learner='sparse_adam': must be one of adam, adamw, sgd"),
         ("SASRec", {"learning_rate": float("inf")}, r"learning_rate=inf: must be finite"),
