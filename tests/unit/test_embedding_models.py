@@ -442,3 +442,19 @@ def test_adigrecs_ablations_change_what_they_name(build: Callable[..., Built], s
     else:
         batch = build("ADIGRec", num_interests=3, **SMALL).loaders.valid.dataset[[0, 1]]
         assert (model.guidance(model.last_state(batch))[..., 8:] == 0).all()
+
+
+def test_diagnosis_looks_at_as_many_rows_as_distances_to_all_items_may_be_held(
+    build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[torch.Size] = []
+    distances = torch.cdist
+
+    def recording(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        shapes.append(distances(a, b).shape)
+        return distances(a, b)
+
+    monkeypatch.setattr(torch, "cdist", recording)
+    built = build("DiffDiv", num_channels=4, latent_size=8, max_cells=260, **SMALL)
+    built.model.eval().diagnose(built.loaders.valid.dataset[list(range(5))])
+    assert set(shapes) == {torch.Size([2 * 4, 30])}  # of 30 items: at most 260 distances
