@@ -24,7 +24,7 @@ from recbole_diffusion.config import Config
 from recbole_diffusion.quick_start import Prepared, prepare
 
 KINDS: dict[str, dict[str, Any]] = {
-    "windows": {"train_on": "windows", "train_batch_size": 16, "window_stride": 50},
+    "windows": {"train_on": "windows", "train_batch_size": 16, "window_overlap": 0.0},
     "prefixes": {"train_on": "prefixes", "train_batch_size": 512},
 }
 VALIDATIONS = 4

@@ -80,7 +80,7 @@ class RunSettings(TypedSettings):
     precision: str = setting(choices=("fp32", "bf16"))
     bucket_by_length: bool = setting()
     cut_points: int | None = setting(low=1, optional=True)
-    window_stride: int | None = setting(low=1, optional=True)
+    window_overlap: float = setting(low=0, below=1)
     category_field: str | None = setting(optional=True)
     tail_ratio: float = setting(above=0)
     mmr_weight: float | None = setting(low=0, high=1, optional=True)

@@ -190,8 +190,8 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
 
 def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samplers: tuple) -> Loaders:
     """RecBole's own loaders, with negatives that are never the user's own items."""
-    for name in ("cut_points", "window_stride"):
-        if config[name] is not None:
+    for name in ("cut_points", "window_overlap"):
+        if config.external_config_dict.get(name) is not None:
             raise UserError(f"{name}={config[name]}: only sequential models have histories to cut.")
     negatives = config["train_neg_sample_args"]
     if negatives["distribution"] != "none":
@@ -216,8 +216,8 @@ def _check_rows(config: RecBoleConfig, train_on: str, whole: bool) -> None:
         raise UserError(f"mask_history=True: {config['model']} on {config['dataset']} keeps no whole histories.")
     if config["transform"] is not None and train_on == "windows":
         raise UserError(f"transform={config['transform']}: changes single histories; train_on=windows has none.")
-    if config["window_stride"] is not None and train_on != "windows":
-        raise UserError(f"window_stride={config['window_stride']}: cuts windows; train_on={train_on} has none. Set ~.")
+    if "window_overlap" in config.external_config_dict and train_on != "windows":
+        raise UserError(f"window_overlap={config['window_overlap']}: is of windows; train_on={train_on} has none.")
     if config["cut_points"] is not None and (train_on != "prefixes" or not whole):
         why = f"train_on={train_on}" if whole else "a data set without whole sequences"
         raise UserError(f"cut_points={config['cut_points']}: draws among prefixes; {why} has none to draw. Set ~.")

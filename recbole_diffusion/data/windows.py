@@ -13,7 +13,6 @@ from torch import Tensor
 
 from recbole_diffusion.data.batches import BatchSampler
 from recbole_diffusion.data.sequences import LazySequentialDataset
-from recbole_diffusion.settings import UserError
 
 
 class Windows(NamedTuple):
@@ -50,20 +49,6 @@ def cut_windows(target_rows: Tensor, users: Tensor, length: int, stride: int) ->
     return Windows(first, targets, torch.minimum(earlier, length - targets))
 
 
-def window_stride(config: Any) -> int:
-    """Targets a window: the setting, or half of ``MAX_ITEM_LIST_LENGTH``, rounded up.
-
-    Raises:
-        UserError: more targets than a window has items.
-    """
-    length, stride = config["MAX_ITEM_LIST_LENGTH"], config["window_stride"]
-    if stride is None:
-        return -(-length // 2)
-    if stride > length:
-        raise UserError(f"window_stride={stride}: must be from 1 to MAX_ITEM_LIST_LENGTH={length}, or ~.")
-    return stride
-
-
 class WindowDataLoader(AbstractDataLoader):
     """Training batches of windows.
 
@@ -78,7 +63,8 @@ class WindowDataLoader(AbstractDataLoader):
         self.logger = getLogger()
         self.events = dataset.events
         users, length = self.events[dataset.uid_field], dataset.max_item_list_len
-        self.windows = cut_windows(dataset.target_rows, users, length, window_stride(config))
+        stride = length - int(length * config["window_overlap"])
+        self.windows = cut_windows(dataset.target_rows, users, length, stride)
         self.sample_size = len(self.windows.first)
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         if config["bucket_by_length"]:

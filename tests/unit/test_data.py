@@ -90,14 +90,14 @@ def test_lazy_data_set_holds_no_table(random_data: Path, build: Callable[..., Bu
     assert stored <= 8 * len(dataset.events)  # the table would be 2 x 10 values a target
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3, 4, None])
+@pytest.mark.parametrize(("overlap", "stride"), [(0.9, 1), (0.5, 2), (0.25, 3), (0.0, 4)])
 def test_windows_hold_every_target_once_after_what_came_before_it(
-    build: Callable[..., Built], stride: int | None
+    build: Callable[..., Built], overlap: float, stride: int
 ) -> None:
-    built = build("DreamRec", MAX_ITEM_LIST_LENGTH=4, train_batch_size=7, window_stride=stride)
+    built = build("DreamRec", MAX_ITEM_LIST_LENGTH=4, train_batch_size=7, window_overlap=overlap)
     dataset = built.loaders.train.dataset
     events = list(zip(dataset.events["user_id"].tolist(), dataset.events["item_id"].tolist(), strict=True))
-    least = 4 - (stride or 2) + 1
+    least = 4 - stride + 1
     seen = []
     for batch in built.loaders.train:
         items, targets, length = batch["item_id_list"], batch["target_list"], batch["item_length"]
@@ -106,7 +106,7 @@ def test_windows_hold_every_target_once_after_what_came_before_it(
             user, n = int(batch["user_id"][row]), int(length[row])
             assert (items[row, n:] == 0).all() and (targets[row, n:] == 0).all()
             places = torch.nonzero(targets[row]).squeeze(-1)
-            assert torch.equal(places, torch.arange(n - len(places), n)) and len(places) <= (stride or 2)
+            assert torch.equal(places, torch.arange(n - len(places), n)) and len(places) <= stride
             whole = torch.cat([items[row, :n], targets[row, n - 1 : n]])
             assert torch.equal(whole[1:][places], targets[row, places])
             own = [item for of_user, item in events if of_user == user]
@@ -142,13 +142,17 @@ def test_cut_windows_by_hand() -> None:
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        ("DreamRec", {"window_stride": 11}, "window_stride=11: must be from 1 to MAX_ITEM_LIST_LENGTH=10"),
-        ("DreamRec", {"window_stride": 5, "train_on": "prefixes"}, "window_stride=5: cuts windows; train_on=prefixes"),
-        ("SASRec", {"window_stride": 5}, "window_stride=5: cuts windows; train_on=prefixes"),
-        ("BPR", {"window_stride": 5}, "window_stride=5: only sequential models"),
+        ("DreamRec", {"window_overlap": 1.0}, "window_overlap=1.0: must be a number >= 0 and < 1"),
+        (
+            "DreamRec",
+            {"window_overlap": 0, "train_on": "prefixes"},
+            "window_overlap=0: is of windows; train_on=prefixes",
+        ),
+        ("SASRec", {"window_overlap": 0.5}, "window_overlap=0.5: is of windows; train_on=prefixes"),
+        ("BPR", {"window_overlap": 0.5}, "window_overlap=0.5: only sequential models"),
     ],
 )
-def test_window_strides_that_cut_nothing_are_refused(
+def test_an_overlap_of_no_windows_is_refused(
     build: Callable[..., Built], model: str, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -159,7 +163,7 @@ def test_window_strides_that_cut_nothing_are_refused(
 def test_loss_on_windows_is_the_mean_over_prefixes(build: Callable[..., Built], model: str) -> None:
     small = {"embedding_size": 16, "dropout": 0.0, "MAX_ITEM_LIST_LENGTH": 25, "train_batch_size": 1000}
     small["bucket_by_length"] = False
-    windows = build(model, train_on="windows", shuffle=False, window_stride=25, **small)
+    windows = build(model, train_on="windows", shuffle=False, window_overlap=0.0, **small)
     prefixes = build(model, train_on="prefixes", **small)
     prefixes.model.load_state_dict(windows.model.state_dict())
     dataset = prefixes.loaders.train.dataset

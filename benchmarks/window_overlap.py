@@ -1,11 +1,10 @@
-"""What the overlap of windows costs and brings: validation NDCG@10 and seconds an epoch by ``window_stride``.
+"""What the overlap of windows costs and brings: validation NDCG@10 and seconds an epoch by ``window_overlap``.
 
-    python benchmarks/window_stride.py --dataset=ml-100k --out=strides.jsonl [--data_path=DIR] [--models DreamRec ...]
-        [--strides 50 25 12] [--seeds 0 1] [--key=value ...]
+    python benchmarks/window_overlap.py --dataset=ml-100k --out=overlap.jsonl [--data_path=DIR] [--models DreamRec ...]
+        [--overlaps 0 0.5] [--seeds 0 1] [--key=value ...]
 
-A stride of ``MAX_ITEM_LIST_LENGTH`` (50) is no overlap. Trains by the model's own early stopping; other settings are
-passed on. Rows that ``--out`` has are not measured again; the table at the end has the means over seeds. The test split
-is not read.
+Trains by the model's own early stopping; other settings are passed on. Rows that ``--out`` has are not measured again;
+the table at the end has the means over seeds. The test split is not read.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from results_file import append_rows, read_rows
 from recbole_diffusion.quick_start import prepare, request, train
 from recbole_diffusion.settings import parse_value
 
-KEY = ("model", "dataset", "settings", "stride", "seed")
+KEY = ("model", "dataset", "settings", "overlap", "seed")
 
 
-def measure(model: str, dataset: str, stride: int, seed: int, user: dict[str, Any], settings: str) -> dict[str, Any]:
+def measure(model: str, dataset: str, overlap: float, seed: int, user: dict[str, Any], settings: str) -> dict[str, Any]:
     """One training, without its test."""
-    wanted = request(model, dataset, {**user, "window_stride": stride, "seed": seed}, preset=None)
+    wanted = request(model, dataset, {**user, "window_overlap": overlap, "seed": seed}, preset=None)
     result = train(prepare(wanted.resolved, wanted.config()))
     return {
-        **dict(zip(KEY, (model, dataset, settings, stride, seed), strict=True)),
+        **dict(zip(KEY, (model, dataset, settings, overlap, seed), strict=True)),
         "valid": result["valid"]["ndcg@10"],
         "best_epoch": result["best_epoch"],
         "epochs": result["epochs"],
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data_path")
     parser.add_argument("--models", nargs="+", default=["WindowSASRec", "DreamRec", "ADIGRec"])
-    parser.add_argument("--strides", nargs="+", type=int, default=[50, 25, 12])
+    parser.add_argument("--overlaps", nargs="+", type=float, default=[0.0, 0.5])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     arguments, rest = parser.parse_known_args()
     pairs = (argument.removeprefix("--").split("=", 1) for argument in rest)
@@ -56,20 +55,20 @@ def main() -> None:
     done = {tuple(row[name] for name in KEY) for row in read_rows(arguments.out)}
     for seed in arguments.seeds:
         for model in arguments.models:
-            for stride in arguments.strides:
-                if (model, arguments.dataset, settings, stride, seed) not in done:
-                    append_rows(arguments.out, measure(model, arguments.dataset, stride, seed, user, settings))
+            for overlap in arguments.overlaps:
+                if (model, arguments.dataset, settings, overlap, seed) not in done:
+                    append_rows(arguments.out, measure(model, arguments.dataset, overlap, seed, user, settings))
     rows = [
         row for row in read_rows(arguments.out) if (row["dataset"], row["settings"]) == (arguments.dataset, settings)
     ]
     for model in arguments.models:
-        for stride in arguments.strides:
-            own = [row for row in rows if (row["model"], row["stride"]) == (model, stride)]
+        for overlap in arguments.overlaps:
+            own = [row for row in rows if (row["model"], row["overlap"]) == (model, overlap)]
             valid, best, seconds = (
                 np.array([row[name] for row in own]) for name in ("valid", "best_epoch", "epoch_seconds")
             )
             print(
-                f"{model}, window_stride={stride}: validation NDCG@10 {valid.mean():.4f} ± {valid.std(ddof=1):.4f} "
+                f"{model}, window_overlap={overlap:g}: validation NDCG@10 {valid.mean():.4f} ± {valid.std(ddof=1):.4f} "
                 f"({len(own)} seeds), best epoch {best.mean():.0f}, {seconds.mean():.1f} s an epoch"
             )
 
