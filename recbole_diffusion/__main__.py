@@ -115,7 +115,9 @@ def _add_tune(verbs: Any) -> None:
     tune.add_argument(
         "--seconds", type=float, metavar="S", help="end with S seconds of training and validation, of all trials"
     )
-    tune.add_argument("--out", metavar="DIR", help="folder of results and logs; default: tune/MODEL-DATASET")
+    tune.add_argument(
+        "--out", type=_path, metavar="DIR", help="folder of results and logs; default: tune/MODEL-DATASET"
+    )
     tune.add_argument(
         "--storage", metavar="URL", help="database, or path of a journal file; default: OUT/study.journal"
     )
@@ -133,7 +135,9 @@ def _add_compare(verbs: Any) -> None:
     compare.add_argument("--models", type=_names, required=True, metavar="A,B", help="MODEL or MODEL:paper, ...")
     compare.add_argument("--datasets", type=_names, required=True, metavar="A,B", help="names of data sets")
     compare.add_argument("--seeds", type=_counts, default=[0], metavar="0,1", help="seeds of training; default: 0")
-    compare.add_argument("--out", required=True, metavar="DIR", help="folder for everything that is written")
+    compare.add_argument(
+        "--out", type=_path, required=True, metavar="DIR", help="folder for everything that is written"
+    )
     compare.add_argument(
         "--eval_seeds",
         type=_counts,
@@ -167,6 +171,12 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
     return int(text)
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def _names(text: str) -> list[str]:
@@ -204,7 +214,7 @@ def _settings(arguments: Sequence[str]) -> dict[str, Any]:
         try:
             parsed = parse_value(value, key)
         except yaml.YAMLError as error:
-            raise UserError(f"{key}={value!r}: not a YAML value ({error}).") from error
+            raise UserError(f"{key}={value!r}: not a YAML value ({' '.join(str(error).split())}).") from error
         if key in settings and settings[key] != parsed:
             raise UserError(f"{key} is given twice: {settings[key]!r} and {parsed!r}.")
         settings[key] = parsed

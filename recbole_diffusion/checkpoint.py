@@ -55,12 +55,14 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {str(path)!r}.")
+        raise UserError(f"there is no checkpoint {str(path)!r}{', only a folder' if path.is_dir() else ''}.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{str(path)!r} is not a checkpoint: the file is empty.")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # whatever a damaged or foreign file raises
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{str(path)!r} is not a checkpoint that can be read safely: {reason}") from error
+        reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise UserError(f"{str(path)!r} is not a checkpoint of this package, or is damaged ({reason}).") from error
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
         which = "" if found is None else f" (its format is {found})"

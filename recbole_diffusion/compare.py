@@ -33,7 +33,7 @@ _NAMED_OTHERWISE = {
 _PROTOCOL = (
     "eval_args", "mask_history", "metrics", "topk", "test_neg_sample_args", "benchmark_filename",
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter",
-    "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "valid_metric",
+    "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "valid_metric",
     "metric_decimal_place", "category_field", "tail_ratio", "mmr_candidates",
 )  # fmt: skip
 

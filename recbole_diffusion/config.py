@@ -106,6 +106,8 @@ class Config(RecBoleConfig):
         check_name("dataset", dataset)
         self._ours = ours
         self._preset = preset
+        folders = ("data_path", "checkpoint_dir")
+        settings = {key: value for key, value in settings.items() if key not in folders or value is not None}
         check_finite(settings)
         settings = {key: str(value) if key in PATHS and value is not None else value for key, value in settings.items()}
         try:
@@ -161,7 +163,7 @@ class Config(RecBoleConfig):
         self.internal_config_dict.update(read_properties("dataset", f"{dataset}.yaml"))
         if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
             self.internal_config_dict["eval_args"] = recbole_eval_args
-        self._load_named_fields()
+        self._load_named_fields(model_class.type == ModelType.SEQUENTIAL)
         if self._samples_negatives(model_class):
             self.internal_config_dict["train_neg_sample_args"] = negatives
         file = f"{model}.yaml" if self._ours else f"recbole.{model}.yaml"
@@ -184,12 +186,15 @@ class Config(RecBoleConfig):
         recbole_settings.check_stage(model, self.internal_config_dict, user)
         recbole_settings.load_item_columns(self.internal_config_dict, user)
 
-    def _load_named_fields(self) -> None:
-        """RecBole loads user_id and item_id only where it does not know the data set: load what the user calls them,
-        and the times."""
+    def _load_named_fields(self, sequential: bool) -> None:
+        """Load what the user calls users, items and times, and pre-split histories: of a data set that it does not know
+        RecBole loads user_id and item_id only."""
         columns = self.internal_config_dict["load_col"].get("inter")
-        for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
-            name = self.external_config_dict.get(key, self.internal_config_dict[key])
+        settings = {**self.internal_config_dict, **self.external_config_dict}
+        names = [settings[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
+        if sequential and settings.get("benchmark_filename") is not None:
+            names.append(f"{settings['ITEM_ID_FIELD']}{settings['LIST_SUFFIX']}")
+        for name in names:
             if isinstance(columns, list) and name not in columns:
                 columns.append(name)
 

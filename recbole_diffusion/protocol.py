@@ -88,10 +88,10 @@ def _check_split(args: Mapping[str, Any], sequential: bool) -> None:
 
 
 def _check_files(names: Any) -> None:
-    if not isinstance(names, list) or len(names) != 3:
+    if not isinstance(names, list) or len(names) != 3 or len(set(map(str, names))) < 3:
         raise UserError(
-            f"benchmark_filename={names!r}: must be the names of training, validation and test, e.g. [train, valid, "
-            "test] for NAME.train.inter, NAME.valid.inter and NAME.test.inter."
+            f"benchmark_filename={names!r}: must be three different names of training, validation and test, e.g. "
+            "[train, valid, test] for NAME.train.inter, NAME.valid.inter and NAME.test.inter."
         )
     for name in names:
         check_name("benchmark_filename", name)

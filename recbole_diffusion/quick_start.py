@@ -24,7 +24,7 @@ from recbole_diffusion.recommend import example_recommendations, item_titles
 from recbole_diffusion.refusals import setting_up, using
 from recbole_diffusion.roles import GENERATION, that_count
 from recbole_diffusion.runlog import run_log
-from recbole_diffusion.settings import Settings, UserError, load_settings
+from recbole_diffusion.settings import Settings, UserError, load_settings, make_folder
 from recbole_diffusion.trainer import versions
 
 
@@ -72,12 +72,10 @@ def _run(
     resolved, settings = wanted.resolved, settings_of(config)
     logger = getLogger()
     logger.info(f"{wanted.model}: {'ours' if resolved.ours else 'RecBole'} ({class_path(resolved.model_class)})")
-    logger.info(config)
     prepared = prepare(resolved, config)
-    logger.info(prepared.dataset)
-    logger.info(prepared.model)
     titles = item_titles(config, prepared.dataset) if examples else []
-
+    for part in (config, prepared.dataset, prepared.model):  # pages of text, which would hide what is refused before
+        logger.info(part)
     trained = train(prepared)
     start = time.perf_counter()
     with using(prepared.model):
@@ -180,7 +178,7 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
     """
     init_seed(config["seed"], config["reproducibility"])
     # RecBole looks for it and then makes it: two runs that start together would collide.
-    Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
+    make_folder("checkpoint_dir", config["checkpoint_dir"])
     with setting_up(f"{config['model']} on {config['dataset']}", resolved.ours):
         dataset = create_dataset(config)
         if not resolved.ours:

@@ -135,6 +135,8 @@ def check_data(config: Any, dataset: Dataset) -> None:
 def _check_column(config: Any, dataset: Dataset, key: str, column: str) -> None:
     """Whether ``column``, named by the setting ``key``, is loaded, and of a type that the model reads."""
     where = f"{key}={config[key]!r}: column {column!r} of {config['dataset']}.item"
+    if not Path(config["data_path"], f"{config['dataset']}.item").is_file():
+        raise UserError(f"{where} is needed; there is no such file in {config['data_path']}.")
     if dataset.item_feat is None or column not in dataset.item_feat:
         raise UserError(f"{where} is not there, or load_col={config['load_col']} leaves it out.")
     kind = dataset.field2type[column]

@@ -14,6 +14,8 @@ from typing import Any
 from colorlog import ColoredFormatter
 from recbole.utils.logger import log_colors_config
 
+from recbole_diffusion.settings import make_folder
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -39,7 +41,7 @@ def run_log(config: Any) -> Iterator[Path]:
     root = logging.getLogger()
     level, others = root.level, list(root.handlers)
     path = Path("log", config["model"], f"{unique_name(config['model'], config['dataset'])}.log")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder("the log", path.parent)
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(_Plain("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
     own: list[logging.Handler] = [file]

@@ -22,7 +22,7 @@ from recbole_diffusion import report
 from recbole_diffusion.evaluation.users import smaller_is_better
 from recbole_diffusion.progress import duration
 from recbole_diffusion.roles import described, differences, that_count
-from recbole_diffusion.settings import UserError
+from recbole_diffusion.settings import UserError, make_folder
 from recbole_diffusion.tables import Record, metric_names
 from recbole_diffusion.worker import SHARED, Run
 
@@ -149,7 +149,7 @@ def _claimed(run: Run, out: Path) -> Iterator[bool]:
 def _lock_file(out: Path, name: str) -> Path:
     """A file to lock; it is left where it is, since removing it would let two processes hold it."""
     folder = out / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder("out", folder)
     return folder / f"{name}.lock"
 
 

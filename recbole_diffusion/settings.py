@@ -47,6 +47,19 @@ def check_name(key: str, name: Any) -> None:
         )
 
 
+def make_folder(key: str, path: str | Path) -> Path:
+    """The folder ``path``, made where there is none.
+
+    Raises:
+        UserError: it cannot be made; ``key`` is what names it.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}={str(path)!r}: this folder cannot be made ({error.strerror}).") from error
+    return Path(path)
+
+
 # --------------------------------------------------------------------------------------------------------------
 # Reading YAML
 
@@ -74,9 +87,12 @@ YamlLoader.add_implicit_resolver(
 def parse_value(text: str, key: str = "") -> Any:
     """One command-line value as YAML: ``0.1``, ``true``, ``[5, 10]``, ``{LS: valid_and_test}``, ``~`` or ``None``.
 
-    RecBole's intervals (keys that end in ``_interval``), such as ``[4,inf)``, are text although they look like lists.
+    RecBole's intervals (keys that end in ``_interval``), such as ``[4,inf)``, are text although they look like lists,
+    and so is a separator that is not in quotation marks, such as ``,``.
     """
     if key.endswith("_interval") and text.startswith(("[", "(")):
+        return text
+    if key.endswith("_separator") and not text.startswith(("'", '"')):
         return text
     value = yaml.load(text, Loader=YamlLoader)
     return None if value == "None" else value

@@ -28,7 +28,7 @@ from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.quick_start import Request
 from recbole_diffusion.roles import NO_RESULT
-from recbole_diffusion.settings import Settings, UserError
+from recbole_diffusion.settings import Settings, UserError, make_folder
 from recbole_diffusion.space import Choice, Range, Space
 from recbole_diffusion.tuned import INTERRUPTED, WAITING
 
@@ -71,7 +71,7 @@ def claim(folder: Path, name: str, identity: dict[str, Any]) -> None:
                 f"{folder} holds another study: {_differences(there, identity)}. Set the same, or give another --out."
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder("out", folder)
     write_text(file, json.dumps({"study": name, **identity}, indent=1) + "\n")
 
 

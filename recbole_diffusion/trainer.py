@@ -214,6 +214,11 @@ class SafeCheckpoints(Trainer):
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         start = time.perf_counter()
         score, result = super()._valid_epoch(valid_data, show_progress)
+        if math.isnan(score):  # e.g. AUC where all labels are the same
+            raise UserError(
+                f"valid_metric={self.config['valid_metric']}: is nan on the validation split, so that no epoch can be "
+                "chosen by it."
+            )
         self._validation = self._facts_of_validation(valid_data, list(result))
         epoch = len(self.train_loss_dict) - 1 + self.start_epoch
         self.history.append(

@@ -176,6 +176,7 @@ class AtomicDataset(Dataset):
         """Number the tokens as RecBole does, in the order of the file; then sort the rows, if time orders them."""
         super()._remap_ID_all()
         self.interactions = len(self.inter_feat)
+        self._warn_of_what_is_odd()
         if self.benchmark_filename_list is not None or self.config["eval_args"]["order"] != "TO":
             return
         self.inter_feat = self.inter_feat.sort_values(self.time_field, kind="stable", ignore_index=True)
@@ -186,6 +187,21 @@ class AtomicDataset(Dataset):
         ties = np.count_nonzero(neighbours & (times[1:] == times[:-1]))
         order = "; their order is the file's" if ties else ""
         self.logger.info(f"{ties:,} of {neighbours.sum():,} neighbouring events of a user share a time{order}.")
+
+    def _warn_of_what_is_odd(self) -> None:
+        """Say what is read as it is, and is seldom meant: rows given twice, items that nobody has taken."""
+        columns = [name for name in (self.uid_field, self.iid_field, self.time_field) if name in self.inter_feat]
+        twice = 0 if self.benchmark_filename_list is not None else int(self.inter_feat.duplicated(columns).sum())
+        if twice:
+            self.logger.warning(
+                f"{twice:,} of {self.interactions:,} interactions repeat another's {', '.join(columns)}; each counts. "
+                "rm_dup_inter=first keeps the first of each user and item."
+            )
+        untaken = self.item_num - 1 - self.inter_feat[self.iid_field].nunique()
+        if self.item_feat is not None and untaken > 0 and self.benchmark_filename_list is None:
+            self.logger.warning(
+                f"{untaken:,} of {self.item_num - 1:,} items are in the .item file only; they join the catalogue."
+            )
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
         interaction = super()._dataframe_to_interaction(data)

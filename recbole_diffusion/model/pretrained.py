@@ -25,7 +25,10 @@ def load_item_table(path: str, tokens: list[str], dim: int) -> Tensor:
     Raises:
         UserError: the file cannot be read, has no item table, a table of another width, or not all of the items.
     """
-    state = checkpoint.load(path)
+    try:
+        state = checkpoint.load(path)
+    except UserError as error:
+        raise UserError(f"pretrained_item_table: {error}") from error
     if _TABLE not in state["state_dict"]:
         raise UserError(f"pretrained_item_table={path!r}: the {state['config'].get('model')} in it has no item table.")
     table = state["state_dict"][_TABLE]

@@ -44,7 +44,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Command:
         output = capsys.readouterr().err
         assert "Traceback" not in output and not list(Path().glob("saved/*.pth"))
         (error,) = [line for line in output.splitlines() if line.startswith("recbole-diffusion: error: ")]
-        assert output.splitlines()[-1] == error
+        assert output.splitlines()[-1] == error and len(output.splitlines()) < 12  # not below pages of settings
         return error.removeprefix("recbole-diffusion: error: ")
 
     return refused
@@ -156,8 +156,12 @@ def test_times_that_are_dates_or_missing_or_too_long_are_named(refused: Command)
             ["--eval_args={split: {TS: [8, 1, 1]}}", "--numerical_features=[timestamp]"],
             "TIME_FIELD cannot be one of numerical_features",
         ),
-        (["--benchmark_filename=[train, test]"], "benchmark_filename=['train', 'test']: must be the names of training"),
-        (["--benchmark_filename=[]"], "benchmark_filename=[]: must be the names"),
+        (
+            ["--benchmark_filename=[train, test]"],
+            "benchmark_filename=['train', 'test']: must be three different names of training",
+        ),
+        (["--benchmark_filename=[a, b, b]"], "benchmark_filename=['a', 'b', 'b']: must be three different names"),
+        (["--benchmark_filename=[]"], "benchmark_filename=[]: must be three different names"),
         (["--benchmark_filename=[a, b, ../c]"], "benchmark_filename='../c': must be a name"),
         (["--benchmark_filename=[a, b, c]"], "data/shop has no shop.a.inter and no shop.b.inter and no shop.c.inter."),
     ],
@@ -224,3 +228,72 @@ def test_names_in_files_are_names_too(capsys: pytest.CaptureFixture[str]) -> Non
         Path("name.yaml").write_text(f"dataset: {name or repr(name)}\nmodel: Pop\ndata_path: data\n")
         assert main(["run", "--config_files=name.yaml"]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_folders_that_cannot_be_made_are_named(refused: Command) -> None:
+    write(rows())
+    Path("saved").write_text("mine")
+    Path("taken").write_text("mine")
+    assert refused().startswith("checkpoint_dir='saved': this folder cannot be made (")
+    assert refused("--checkpoint_dir=taken/in").startswith("checkpoint_dir='taken/in': this folder cannot be made (")
+    for verb in ("compare", "tune"):
+        arguments = ["--datasets=shop"] if verb == "compare" else ["--dataset=shop"]
+        line = refused(*arguments, "--out=taken/in", verb=verb, model="DreamRec")
+        assert line.startswith("out=") and "taken/in" in line and "cannot be made (" in line
+    assert Path("saved").read_text() == Path("taken").read_text() == "mine"
+
+
+def test_a_log_that_cannot_be_made_is_named(refused: Command) -> None:
+    write(rows())
+    Path("log").write_text("mine")
+    assert refused().startswith("the log='log/SASRec': this folder cannot be made (")
+
+
+@pytest.mark.parametrize("verb", ["compare", "tune"])
+def test_an_empty_folder_for_results_is_not_the_current_one(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["--models=Pop", "--datasets=shop"] if verb == "compare" else ["--model=DreamRec", "--dataset=shop"]
+    with pytest.raises(SystemExit) as ended:
+        main([verb, *names, "--out="])
+    assert ended.value.code == 2 and "argument --out: it is empty" in capsys.readouterr().err
+
+
+def test_a_metric_that_is_not_defined_stops_the_training_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    write(rows(extra="1\t"), header="user_id:token\titem_id:token\tlabel:float\ttimestamp:float")
+    labelled = ["--eval_args={mode: labeled}", "--metrics=[AUC]", "--valid_metric=AUC"]
+    labelled.append("--load_col={inter: [user_id, item_id, label, timestamp]}")
+    assert main(["run", "--model=BPR", "--dataset=shop", "--data_path=data", "--epochs=1", *labelled]) == 2
+    assert "error: valid_metric=AUC: is nan on the validation split" in capsys.readouterr().err
+
+
+def test_a_separator_is_given_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    write([row.replace("\t", ",") for row in rows()], header=HEADER.replace("\t", ","))
+    assert f"{USERS * EVENTS} interactions" in log_of(caplog, "--field_separator=,", model="Pop")
+    assert f"{USERS * EVENTS} interactions" in log_of(caplog, '--field_separator=","', model="Pop")
+
+
+def test_rows_given_twice_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    write(rows())
+    assert "repeat another" not in log_of(caplog, model="Pop")
+    write([row for row in rows() for _ in range(2)])
+    count = USERS * EVENTS
+    assert f"{count} of {2 * count} interactions repeat another's user_id, item_id, timestamp" in log_of(
+        caplog, model="Pop"
+    )
+    assert "repeat another" not in log_of(caplog, "--rm_dup_inter=first", model="Pop")
+
+
+def test_items_that_nobody_has_taken_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    write(rows())
+    load = "--load_col={inter: [user_id, item_id, timestamp], item: [item_id, colour]}"
+    for extra in (0, 3):
+        write([f"i{i}\tred" for i in range(ITEMS + extra)], header="item_id:token\tcolour:token", suffix="item")
+        log = log_of(caplog, load, model="Pop")
+        assert ("3 of 28 items are in the .item file only" in log) is (extra > 0)
+
+
+def test_the_histories_of_pre_split_files_are_loaded(caplog: pytest.LogCaptureFixture) -> None:
+    lines = [f"u{user}\ti{item(user, 0)} i{item(user, 1)}\ti{item(user, 2)}" for user in range(USERS)]
+    for part in ("train", "valid", "test"):
+        write(lines, header="user_id:token\titem_id_list:token_seq\titem_id:token", suffix=f"{part}.inter")
+    log = log_of(caplog, "--benchmark_filename=[train, valid, test]", "--topk=[5, 10]", model="SASRec")
+    assert "test:  hit@5" in log

@@ -151,3 +151,10 @@ def test_bert4rec_is_spared_batches_that_have_nothing_to_predict(tmp_path: Path)
 def test_bf16_is_for_sequential_models(random_data: Path) -> None:
     with pytest.raises(UserError, match="precision=bf16: only sequential models train in it; LightGCN is none"):
         run("LightGCN", "random", settings={"data_path": str(random_data), "precision": "bf16"})
+
+
+def test_a_model_of_item_columns_on_data_without_them_names_the_file(
+    random_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--model=FDSA", "--dataset=random", f"--data_path={random_data}"]) == 2
+    assert "column 'class' of random.item is needed; there is no such file in" in capsys.readouterr().err

@@ -75,6 +75,11 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not Path("exploded").exists()
     with pytest.raises(UserError, match="there is no checkpoint"):
         checkpoint.load(tmp_path / "absent.pth")
+    with pytest.raises(UserError, match=r"there is no checkpoint .*, only a folder"):
+        checkpoint.load(tmp_path)
+    (tmp_path / "empty.pth").touch()
+    with pytest.raises(UserError, match=r"empty\.pth' is not a checkpoint: the file is empty"):
+        checkpoint.load(tmp_path / "empty.pth")
 
 
 def test_recbole_models_are_saved_safely_too(build: Callable[..., Built]) -> None:
