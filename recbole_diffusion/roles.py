@@ -89,9 +89,19 @@ def that_bind(settings: Mapping[str, Any], resume: bool = False) -> dict[str, An
     return {key: value for key, value in settings.items() if key not in free}
 
 
+class _Absent:
+    """The value of a setting that one side does not have. It is no other's: not that of a setting that is None."""
+
+    def __repr__(self) -> str:
+        return "(no such setting)"
+
+
+ABSENT = _Absent()
+
+
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """``setting -> (value there, value here)`` of those that differ; a missing one is None."""
-    pairs = {key: (there.get(key), here.get(key)) for key in sorted(there.keys() | here.keys())}
+    """``setting -> (value there, value here)`` of those that differ; a missing one is :data:`ABSENT`."""
+    pairs = {key: (there.get(key, ABSENT), here.get(key, ABSENT)) for key in sorted(there.keys() | here.keys())}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

@@ -24,7 +24,7 @@ from recbole_diffusion.progress import duration
 from recbole_diffusion.roles import described, differences, that_count
 from recbole_diffusion.settings import UserError, make_folder
 from recbole_diffusion.tables import Record, metric_names
-from recbole_diffusion.worker import SHARED, Run
+from recbole_diffusion.worker import RECORD_FORMAT, SHARED, Run
 
 _STOP_SECONDS = 30
 
@@ -101,13 +101,20 @@ def finished(run: Run) -> Record | None:
     """The result of a run that was made before, or None.
 
     Raises:
-        UserError: it was made with other settings or data, on another kind of device or with other threads.
+        UserError: it was made by a version whose numbers are others, with other settings or data, on another kind of
+            device or with other threads.
     """
     if not run.is_finished:
         return None
     file = run.file(".json")
     record = json.loads(file.read_text(encoding="utf-8"))
-    had = {**that_count(record["settings"]), **{name: record.get(name) for name in SHARED}}
+    made_by = record.get("format", 1)
+    if made_by != RECORD_FORMAT:
+        which = "an earlier" if made_by < RECORD_FORMAT else "a later"
+        raise UserError(
+            f"{file}: was made by {which} version, whose numbers do not compare: take another --out, or remove it."
+        )
+    had = {**that_count(record["settings"]), **{name: record[name] for name in SHARED}}
     wanted = {**run.resolved, **{name: getattr(run, name) for name in SHARED}}
     other = differences(had, wanted)
     if other:

@@ -26,6 +26,8 @@ from recbole_diffusion.quick_start import Prepared, request, run, settings_of
 from recbole_diffusion.roles import described, differences
 from recbole_diffusion.settings import UserError
 
+# Of the file of a finished run; one more whenever the same settings come to other numbers. The first had none.
+RECORD_FORMAT = 2
 # What a finished run must have in common with one that is wanted, beside the settings.
 SHARED = ("eval_seeds", "curve_steps", "data_sha256", "device", "threads")
 POP_VALUES = "pop_"  # before a metric: Pop's values of the users, beside the model's
@@ -113,6 +115,7 @@ def execute(task: Run) -> None:
 
     result = run(task.model, task.dataset, settings=task.settings, preset=task.preset, test_model=test_model)
     record = {
+        "format": RECORD_FORMAT,
         **result,
         **facts,
         **{name: getattr(task, name) for name in SHARED},

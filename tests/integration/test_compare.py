@@ -29,7 +29,7 @@ from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, r
 from recbole_diffusion.progress import duration
 from recbole_diffusion.settings import UserError
 from recbole_diffusion.tune import tune
-from recbole_diffusion.worker import Run, execute
+from recbole_diffusion.worker import RECORD_FORMAT, Run, execute
 
 METRICS = ["Hit", "NDCG", "MRR", "MAP", "Recall", "Precision", "EmbeddingILD", "Novelty", "AveragePopularity"]
 ALL_LISTS = ["GiniIndex", "ItemCoverage", "ShannonEntropy"]
@@ -367,7 +367,7 @@ def test_where_a_run_was_made_does_not_matter(random_data: Path, started: list[s
     record = json.loads(file.read_text())
     record["settings"]["gpu_id"] = "3"  # as an earlier version kept it
     file.write_text(json.dumps(record))
-    assert comparison(random_data, "Pop", seeds=[0], settings={"gpu_id": "1", "eval_batch_size": 64}) == 0
+    assert comparison(random_data, "Pop", seeds=[0], settings={"use_gpu": False, "eval_batch_size": 64}) == 0
     assert started == ["Pop/0"]
     with pytest.raises(UserError, match="worker=0 and not 1"):  # it draws other negatives
         comparison(random_data, "Pop", seeds=[0], settings={"worker": 1})
@@ -385,6 +385,38 @@ def test_a_finished_run_of_other_threads_or_device_is_refused(random_data: Path,
         file.write_text(json.dumps({**json.loads(whole), key: value}))
         with pytest.raises(UserError, match=message):
             comparison(random_data, "Pop", seeds=[0])
+    assert started == ["Pop/0"]
+
+
+@pytest.mark.parametrize(
+    ("made_by", "which"), [(None, "an earlier"), (RECORD_FORMAT - 1, "an earlier"), (RECORD_FORMAT + 1, "a later")]
+)
+def test_a_run_of_another_version_is_one_line(
+    random_data: Path, started: list[str], made_by: int | None, which: str
+) -> None:
+    assert comparison(random_data, "Pop", seeds=[0]) == 0
+    file = Path("out/runs/random/Pop/seed0.json")
+    record = {**json.loads(file.read_text()), "format": made_by}
+    if made_by is None:  # it had neither, and not all that is compared
+        del record["format"], record["threads"], record["settings"]["window_stride"]
+    file.write_text(json.dumps(record))
+    with pytest.raises(UserError) as raised:
+        comparison(random_data, "Pop", seeds=[0])
+    assert str(raised.value) == (
+        f"{file.absolute()}: was made by {which} version, whose numbers do not compare: take another --out, or remove "
+        "it."
+    )
+    assert started == ["Pop/0"]
+
+
+def test_a_setting_that_a_run_did_not_have_is_not_one_that_was_none(random_data: Path, started: list[str]) -> None:
+    assert comparison(random_data, "Pop", seeds=[0]) == 0
+    file = Path("out/runs/random/Pop/seed0.json")
+    record = json.loads(file.read_text())
+    assert record["settings"].pop("window_stride") is None
+    file.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"was made with window_stride=\(no such setting\) and not None\. Take another"):
+        comparison(random_data, "Pop", seeds=[0])
     assert started == ["Pop/0"]
 
 
