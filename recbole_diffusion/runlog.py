@@ -36,33 +36,48 @@ def run_log(config: Any) -> Iterator[Path]:
     """What is logged meanwhile goes to ``log/MODEL/``, and to the console unless the program has a log of its own.
 
     RecBole logs to the root logger, whose level is that of ``config["state"]`` meanwhile. Handlers that are there
-    already are given no more than before; level and handlers are what they were at the end, also after an error.
+    already are given what they were given before, and of what the run logs no more than its state lets through; level
+    and handlers are what they were at the end, also after an error.
     """
     root = logging.getLogger()
-    level, others = root.level, list(root.handlers)
+    before, others = root.level, list(root.handlers)
     path = Path("log", config["model"], f"{unique_name(config['model'], config['dataset'])}.log")
     make_folder("the log", path.parent)
     file = logging.FileHandler(path, encoding="utf-8")
+    file.setLevel(config["state"])
     file.setFormatter(_Plain("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
     own: list[logging.Handler] = [file]
     if not others:
         own.append(_console())
 
+    state = file.level
+
     def as_before(record: logging.LogRecord) -> bool:
-        return record.levelno >= level
+        if record.name == root.name:  # what the run logs, and a program that names no logger
+            return record.levelno >= max(before, state)
+        return record.levelno >= before or _has_level(logging.getLogger(record.name))
 
     with ExitStack() as undo:
         for handler in own:
-            handler.setLevel(config["state"])
+            handler.setLevel(state)
             root.addHandler(handler)
             undo.callback(handler.close)
             undo.callback(root.removeHandler, handler)
         for handler in others:
             handler.addFilter(as_before)
             undo.callback(handler.removeFilter, as_before)
-        undo.callback(root.setLevel, level)
-        root.setLevel(config["state"])
+        undo.callback(root.setLevel, before)
+        root.setLevel(min(before, state))
         yield path
+
+
+def _has_level(logger: logging.Logger) -> bool:
+    """Whether a logger has a level of its own, or has that of one below the root."""
+    while logger.parent is not None:
+        if logger.level != logging.NOTSET:
+            return True
+        logger = logger.parent
+    return False
 
 
 def _console() -> logging.StreamHandler:

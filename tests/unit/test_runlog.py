@@ -77,6 +77,36 @@ def test_handlers_and_level_are_what_they_were_also_after_an_error() -> None:
     assert "INFO  of the run" in text and "WARNING  of both" in text and "after" not in text
 
 
+def test_a_programs_own_loggers_are_heard_as_before() -> None:
+    names = ("runlog_test", "runlog_test.below", "runlog_other")
+    own = _Kept()
+    loggers = [logging.getLogger(name) for name in names]
+    loggers[0].setLevel(logging.INFO)  # that of the one below too; the third has the root's
+
+    def say() -> list[str]:
+        own.messages.clear()
+        for logger in loggers:
+            logger.debug(f"{logger.name} debug")
+            logger.info(f"{logger.name} info")
+            logger.error(f"{logger.name} error")
+        return list(own.messages)
+
+    with bare_root() as root:
+        root.addHandler(own)
+        for level in (logging.WARNING, logging.INFO):
+            root.setLevel(level)
+            heard = say()
+            assert "runlog_test.below info" in heard and ("runlog_other info" in heard) is (level == logging.INFO)
+            for state in ("DEBUG", "INFO", "ERROR"):
+                with run_log(_config(state=state)) as path:
+                    assert say() == heard, state
+                    root.warning("of the run")
+                    assert (own.messages[-1] == "of the run") is (state != "ERROR")
+                text = path.read_text(encoding="utf-8")
+                assert ("runlog_other debug" in text) is (state == "DEBUG") and "runlog_other error" in text
+    loggers[0].setLevel(logging.NOTSET)
+
+
 def test_the_console_shows_a_run_only_where_nothing_else_does(capsys: pytest.CaptureFixture[str]) -> None:
     with bare_root() as root:
         for settings, shown in (({}, True), ({"state": "ERROR"}, False)):
