@@ -27,7 +27,7 @@ from recbole_diffusion.config import Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.quick_start import Request
-from recbole_diffusion.roles import NO_RESULT
+from recbole_diffusion.roles import NO_RESULT, differences, that_count
 from recbole_diffusion.settings import Settings, UserError, make_folder
 from recbole_diffusion.space import Choice, Range, Space
 from recbole_diffusion.tuned import INTERRUPTED, WAITING
@@ -96,11 +96,12 @@ def check_data(study: Study, config: Config) -> None:
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     def flat(identity: Mapping[str, Any]) -> dict[str, Any]:
         names = {key: identity[key] for key in ("model", "dataset", "preset")}
-        return {**names, **identity["space"], **identity["settings"]}
+        return that_count({**names, **identity["space"], **identity["settings"]})
 
-    then, now = flat(there), flat(here)
-    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    return "; ".join(f"{key} is {then.get(key)!r} there and {now.get(key)!r} here" for key in keys)
+    found = differences(flat(there), flat(here))
+    # An earlier version made the name from more, or from less.
+    reasons = [f"{key} is {then!r} there and {now!r} here" for key, (then, now) in found.items()]
+    return "; ".join(reasons) or "it was made by an earlier version"
 
 
 def open_storage(storage: str | None, folder: Path) -> BaseStorage:

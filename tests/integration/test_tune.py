@@ -468,6 +468,25 @@ def test_other_settings_are_another_study(planted: Planted, search: Search, spac
     assert other["study"] != name and other["trials"] == 1
 
 
+def test_a_study_of_an_earlier_version_is_told_by_what_counts(planted: Planted, search: Search) -> None:
+    search(trials=1)
+    file = Path("out/study.json")
+    whole = json.loads(file.read_text(encoding="utf-8"))
+
+    def reason(**settings: Any) -> str:
+        kept = {key: value for key, value in whole["settings"].items() if settings.get(key, value) is not ...}
+        there = {**whole, "study": "old", "settings": {**kept, **{k: v for k, v in settings.items() if v is not ...}}}
+        file.write_text(json.dumps(there), encoding="utf-8")
+        with pytest.raises(UserError) as raised:
+            search(trials=1)
+        return str(raised.value).partition("holds another study: ")[2].partition(". Set the same")[0]
+
+    assert whole["settings"]["cut_points"] is None
+    assert reason(cut_points=...) == "cut_points is (no such setting) there and None here"
+    assert reason(max_cells=7, gpu_id="0") == "it was made by an earlier version"  # kept once, and no result's
+    assert reason() == "it was made by an earlier version"
+
+
 def write(file: Path, text: str) -> Path:
     file.write_text(text, encoding="utf-8")
     return file
