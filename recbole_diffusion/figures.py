@@ -43,7 +43,6 @@ _PANEL = 320  # height of a line of panels
 _GAP = 95  # of it, between two lines
 _LEGEND = 70  # below the panels
 _MARGINS = (40, 60)  # above and below the panels
-NAMES = ("diversity", "cost", "curves", "differences", "steps")  # of all figures there can be
 _BINS = 10  # of differences to either side of zero
 
 

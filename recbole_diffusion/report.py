@@ -19,6 +19,8 @@ from recbole_diffusion.settings import UserError
 from recbole_diffusion.tables import Record
 from recbole_diffusion.worker import Run
 
+# In the folder of the pictures: the names of those that are written there, for other pictures may be the user's.
+_WRITTEN = ".written"
 _PNG = {"width": 1100, "scale": 2}
 _STYLE = """\
 body { font: 16px/1.45 system-ui, sans-serif; color: #1a1a1a; max-width: 1100px; margin: 0 auto; padding: 24px; }
@@ -72,7 +74,7 @@ def check_png() -> None:
 
 
 def write_png(folder: Path, drawn: Mapping[str, Sequence[Figure]]) -> None:
-    """Every figure as ``DATASET-NAME.png``; pictures of theirs that are not drawn any more go, others stay.
+    """Every figure as ``DATASET-NAME.png``; those that were written here before and are not drawn any more go.
 
     Raises:
         UserError: the browser that kaleido draws with is missing.
@@ -84,8 +86,12 @@ def write_png(folder: Path, drawn: Mapping[str, Sequence[Figure]]) -> None:
         plotly.io.write_images(list(made.values()), list(made), height=heights, **_PNG)
     except Exception as error:  # there are many ways for a browser to be missing or not to start
         raise UserError(f"--png: needs Chrome or Chromium: {' '.join(str(error).split())}") from error
-    for old in {folder / f"{dataset}-{name}.png" for dataset in drawn for name in figures.NAMES} - made.keys():
+    ours = folder / _WRITTEN
+    before = ours.read_text(encoding="utf-8").splitlines() if ours.is_file() else []
+    for old in {folder / Path(name).name for name in before} - made.keys():
         old.unlink(missing_ok=True)
+    with whole_file(ours) as file:
+        file.write("".join(f"{path.name}\n" for path in made).encode())
 
 
 def _page(
