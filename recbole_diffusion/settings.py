@@ -42,7 +42,7 @@ def check_name(key: str, name: Any) -> None:
     if not 0 < size <= _LONGEST_NAME or not name.strip(". ") or _NO_NAME.search(name):
         shown = repr(name) if size <= _LONGEST_NAME else f"{name[:40]!r}..."
         raise UserError(
-            f"{key}={shown}: must be a name of at most {_LONGEST_NAME} characters, without any of "
+            f"{key}={shown}: must be a name of at most {_LONGEST_NAME} bytes, without any of "
             '/ \\ : * ? [ ] < > | " and not only dots.'
         )
 

@@ -214,7 +214,7 @@ def test_names_of_data_sets_are_names(refused: Command, verb: str, name: str) ->
         error = refused(f"--datasets={name}", "--tuned=data", verb=verb)
     else:
         error = refused(f"--dataset={name}", verb=verb, model="DreamRec")
-    assert "must be a name of at most 100 characters" in error and len(error) < 250
+    assert "must be a name of at most 100 bytes" in error and len(error) < 250
     assert sorted(map(str, Path().rglob("*"))) == before
 
 
