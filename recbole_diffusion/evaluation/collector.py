@@ -44,7 +44,7 @@ class SafeCollector(Collector):
         super().__init__(config)
         self.mmr_weight: float | None = config["mmr_weight"]
         self.list_length = int(config["valid_metric"].partition("@")[2] or max(self.topk))
-        self._listed: Tensor | None = None  # whether each item has been in a list, [n_items]
+        self._listed: Tensor | None = None  # whether each item has been in a list, [n_items]; 0 is none
 
     def without_reranking(self) -> SafeCollector:
         """A collector for other evaluations, with the same facts, that takes the scores as they are."""
@@ -82,18 +82,24 @@ class SafeCollector(Collector):
     ) -> None:
         scores_tensor = self.rerank(scores_tensor, max(self.topk))
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        lists = None
         if self.register.need("rec.items"):
             lists = self.data_struct["rec.items"][-len(scores_tensor) :]  # a view: [batch, max k]
             # Masked and unsampled items fill up a list that has too few others; 0 is no item.
             lists[scores_tensor.gather(1, lists).isneginf()] = 0
         if scores_tensor.dim() == 2:  # else each is a prediction by itself
-            self._count_listed(scores_tensor)
+            self._count_listed(scores_tensor, lists)
 
-    def _count_listed(self, scores: Tensor) -> None:
+    def _count_listed(self, scores: Tensor, lists: Tensor | None) -> None:
+        """Note what the best ``list_length`` of ``scores`` [batch, n_items] are; ``lists`` [batch, max k] has them."""
         if self._listed is None:
             self._listed = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
-        best, items = scores.topk(self.list_length, dim=-1)
-        self._listed[items[~best.isneginf()]] = True
+        if lists is None:
+            best, items = scores.topk(self.list_length, dim=-1)
+            items = items.masked_fill_(best.isneginf(), 0)
+        else:
+            items = lists[:, : self.list_length]
+        self._listed[items] = True
 
     def get_data_struct(self) -> Any:
         """RecBole's, for tensors of the evaluation only: it moves and copies all, and numbers cannot be moved."""
@@ -104,7 +110,7 @@ class SafeCollector(Collector):
         for key, value in facts.items():
             collected.set(key, value)
         if self._listed is not None:
-            collected.set("lists.items", int(self._listed.sum()))
+            collected.set("lists.items", int(self._listed[1:].sum()))
             self._listed = None
         return collected
 

@@ -207,6 +207,24 @@ def test_items_that_cannot_be_recommended_are_no_part_of_a_list() -> None:
     assert collector.get_data_struct()["lists.items"] == 1  # of the second evaluation alone
 
 
+@pytest.mark.parametrize("metrics", [["NDCG"], ["NDCG", "Novelty"]])
+def test_listed_items_are_counted_whether_there_are_lists_or_not(
+    monkeypatch: pytest.MonkeyPatch, metrics: list[str]
+) -> None:
+    config = {
+        "metrics": metrics, "topk": [2, 4], "valid_metric": "NDCG@2", "eval_args": {"mode": "full"}, "device": "cpu",
+        "mmr_weight": None,
+    }  # fmt: skip
+    collector, low = SafeCollector(config), -torch.inf
+    scores = torch.tensor([[low, 5.0, 4.0, 3.0, 2.0], [low, low, low, low, 1.0]])
+    ranked = []
+    topk = torch.Tensor.topk
+    monkeypatch.setattr(torch.Tensor, "topk", lambda *args, **kwargs: ranked.append(1) or topk(*args, **kwargs))
+    collector.eval_batch_collect(scores, None, torch.tensor([0, 1]), torch.tensor([3, 4]))
+    assert collector.get_data_struct()["lists.items"] == 3  # 1 and 2, 4
+    assert len(ranked) == ("Novelty" not in metrics)  # once more only where RecBole has kept no lists
+
+
 @pytest.fixture
 def categories_of(tmp_path: Path) -> Callable[..., list[list[int]]]:
     """``categories_of(header, rows, tokens)``: what the .item file with these lines gives for these items."""
