@@ -103,7 +103,7 @@ def check(
         state: from :func:`load`.
         where: how the message calls it.
         vocabulary, config: those of the model it is for.
-        resume: to go on with its training; else settings of generation and measuring may differ.
+        resume: to go on with its training; else settings of training, generation and measuring may differ.
 
     Raises:
         UserError: with the settings, or the first item or user, that differ.

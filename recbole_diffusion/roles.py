@@ -22,6 +22,14 @@ SOURCES = ("pretrained_item_table", *RECBOLE_SOURCES)
 COURSE = (
     *SOURCES, "freeze_epochs", "epochs", "eval_step", "stopping_step", "pretrain_epochs", "save_step", "worker",
 )  # fmt: skip
+# Changes how a model is trained, and nothing that a trained one computes. Not dropout_prob: RaCT scales scores by it.
+TRAINING = (
+    "learner", "learning_rate", "weight_decay", "clip_grad_norm", "train_batch_size", "train_neg_sample_args",
+    "shuffle", "bucket_by_length", "train_on", "cut_points", "window_stride", "reproducibility", "timestep_sampler",
+    "snr_weighting", "item_init_std", "stop_gradient_target", "stop_gradient_latent", "mse_weight", "ce_weight",
+    "ce_temperature", "interest_weight", "penalty_weight", "num_negatives", "w_dagl", "kl_weight", "divergence",
+    "divergence_order", "dropout", "embedding_dropout", "hidden_dropout_prob", "attn_dropout_prob",
+)  # fmt: skip
 # Changes no result but for rounding.
 SPEED = ("eval_batch_size", "max_cells")
 # Where a run is made. Device and threads change weights a little: a run records them beside its settings.
@@ -31,9 +39,9 @@ OUTPUT = ("show_progress", "state", "log_wandb", "wandb_project", "title_field",
 
 _SHOWN = 8
 NO_RESULT = frozenset((*SPEED, *PLACE, *OUTPUT))
-# Every other setting changes what the network computes, what it learned from or how it is tested.
+# Every setting without a role changes what the network computes, what it learned from or how it is tested.
 _FREE_TO_RESUME = NO_RESULT.union(COURSE)
-_FREE_TO_LOAD = _FREE_TO_RESUME.union(GENERATION, EVALUATION)
+_FREE_TO_LOAD = _FREE_TO_RESUME.union(TRAINING, GENERATION, EVALUATION)
 
 # Settings that follow from others.
 DERIVED = {

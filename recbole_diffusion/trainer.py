@@ -167,7 +167,7 @@ class SafeCheckpoints(Trainer):
     def resume_checkpoint(self, resume_file: str) -> None:
         state = self._load(resume_file, resume=True)
         self.saved_model_file = str(resume_file)
-        self._restore(state)
+        self._restore(state, resume=True)
         self.saved_epoch = state["epoch"]
         self.start_epoch = state["epoch"] + 1
         self.cur_step = state["cur_step"]
@@ -185,8 +185,13 @@ class SafeCheckpoints(Trainer):
         checkpoint.check(state, str(path), self.vocabulary, self.config.final_config_dict, resume)
         return state
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["state_dict"])
+    def _restore(self, state: dict[str, Any], resume: bool = False) -> None:
+        weights = state["state_dict"]
+        if not resume:  # what only training reads may be of another kind there
+            unread = getattr(self.model, "read_in_training", ())
+            own = {name: value for name, value in self.model.state_dict().items() if name.startswith(unread)}
+            weights = {name: value for name, value in weights.items() if not name.startswith(unread)} | own
+        self.model.load_state_dict(weights)
         self.model.load_other_parameter(checkpoint.unpack(state["other_parameter"]))
 
     def evaluate(

@@ -29,6 +29,7 @@ class DiffusionRecommender(SequentialRecommender):
     input_type = InputType.POINTWISE
     config_class: ClassVar[type[DiffusionConfig]] = DiffusionConfig
     loss_names: tuple[str, ...] = ()
+    read_in_training: ClassVar[tuple[str, ...]] = ("timestep_sampler.",)  # names in the state, up to there
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -15,7 +15,7 @@ import scipy.sparse
 import torch
 from conftest import Built
 
-from recbole_diffusion import checkpoint
+from recbole_diffusion import checkpoint, roles
 from recbole_diffusion.model.pretrained import load_item_table
 from recbole_diffusion.settings import UserError
 
@@ -153,8 +153,8 @@ def _evaluated(built: Built, path: str) -> dict[str, float]:
         ("DreamRec", {"rm_dup_inter": "last"}, r"was made with rm_dup_inter=None and not 'last'\."),
         (
             "DreamRec",
-            {"embedding_size": 16, "dropout": 0.5},
-            r"dropout=0\.3 and not 0\.5, embedding_size=8 and not 16\.",
+            {"embedding_size": 16, "p_uncond": 0.5},
+            r"embedding_size=8 and not 16, p_uncond=0\.1 and not 0\.5\.",
         ),
         ("DreamRec", {"eval_args": {"mode": "uni10"}}, r"was made with eval_args=.*'full'.* and not .*'uni10'"),
         (
@@ -195,6 +195,57 @@ def test_generation_and_measuring_may_differ_where_a_model_is_only_used(build: C
     assert list(same.trainer.train_loss_dict) == [1, 2]
 
 
+# What a model is trained with, and then what it is used with.
+_OF_ALL = {
+    "learner": "sgd", "learning_rate": 0.5, "weight_decay": 0.1, "clip_grad_norm": {"max_norm": 5},
+    "train_batch_size": 7, "shuffle": False, "reproducibility": False,
+}  # fmt: skip
+_OF_SEQUENCES = {"bucket_by_length": False, "cut_points": 2}
+_OF_WINDOWS = ({"window_stride": 3}, {"train_on": "prefixes", **_OF_SEQUENCES})
+_OF_EMBEDDINGS = {
+    "dropout": 0.7, "item_init_std": 0.5, "mse_weight": 3.0, "ce_weight": 0.5, "ce_temperature": 0.3,
+    "stop_gradient_target": False, "timestep_sampler": "loss_second_moment",
+}  # fmt: skip
+_TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("DreamRec", {**_DREAMREC, **_OF_WINDOWS[0]}, {**_OF_WINDOWS[1], **_OF_EMBEDDINGS}),
+    ("DiffDiv", {**_DREAMREC, "latent_size": 8, **_OF_WINDOWS[0]}, {
+        **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "w_dagl": 2.0, "kl_weight": 1.0, "stop_gradient_latent": False,
+        "divergence": "alpha", "divergence_order": 0.2,
+    }),
+    ("ADIGRec", {**_DREAMREC, **_OF_WINDOWS[0]}, {
+        **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "interest_weight": 0.0, "penalty_weight": 0.0, "num_negatives": 5,
+    }),
+    ("DiffuRec", {**_DREAMREC, "cut_points": 3}, {
+        **_OF_SEQUENCES, **_OF_EMBEDDINGS, "stop_gradient_target": True, "embedding_dropout": 0.9,
+    }),
+    ("DiffRec", {"hidden_size": 16}, {
+        "train_on": "prefixes", **_OF_SEQUENCES, "dropout": 0.1, "snr_weighting": False, "timestep_sampler": "uniform",
+    }),
+    ("SASRec", {"hidden_size": 16}, {**_OF_SEQUENCES, "hidden_dropout_prob": 0.9, "attn_dropout_prob": 0.1}),
+    ("BPR", {}, {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 3}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "trained", "used"), _TRAININGS, ids=[model for model, *_ in _TRAININGS])
+def test_how_a_model_was_trained_may_differ_where_it_is_only_used(
+    build: Callable[..., Built], model: str, trained: dict[str, Any], used: dict[str, Any]
+) -> None:
+    exact = {"metric_decimal_place": 8, "epochs": 1, "eval_step": 1}
+    path, result = _trained(build, model, **exact, **trained)
+    kept = {key: value for key, value in trained.items() if key != "window_stride"}  # prefixes have none
+    other = build(model, **exact, **{**kept, **_OF_ALL, **used})
+    assert _evaluated(other, path) == pytest.approx(result, abs=1e-7)
+    bound = roles.that_bind(other.config.final_config_dict, resume=True)
+    assert bound.keys() >= {*_OF_ALL, *used}
+    with pytest.raises(UserError, match=r"was made with .*and not "):
+        other.trainer.resume_checkpoint(path)
+
+
+def test_every_setting_of_training_alone_is_tried() -> None:
+    tried = {key for _, trained, used in _TRAININGS for key in (*_OF_ALL, *trained, *used)}
+    assert set(roles.TRAINING) <= tried
+
+
 def test_another_models_checkpoint_is_one_line(build: Callable[..., Built]) -> None:
     path, _ = _trained(build, "SASRec")
     with pytest.raises(UserError, match=r": is of SASRec and not of WindowSASRec\.$"):
@@ -204,7 +255,7 @@ def test_another_models_checkpoint_is_one_line(build: Callable[..., Built]) -> N
 def test_many_differences_are_cut_short(build: Callable[..., Built]) -> None:
     state = checkpoint.load(_trained(build)[0])
     config = {**state["config"], **{f"key{n}": 1 for n in range(20)}}
-    with pytest.raises(UserError, match=r"key0=None and not 1, .*, 12 more\."):
+    with pytest.raises(UserError, match=r"key0=\(no such setting\) and not 1, .*, 12 more\."):
         checkpoint.check(state, "x.pth", checkpoint.Vocabulary.read(state), config, resume=False)
 
 
