@@ -13,6 +13,7 @@ import torch
 from recbole_diffusion import registry, report, runner
 from recbole_diffusion.config import PATHS, Config
 from recbole_diffusion.data.fingerprint import dataset_hash
+from recbole_diffusion.data.items import check_named_columns
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
 from recbole_diffusion.quick_start import settings_of
@@ -155,6 +156,8 @@ def _plan(
                     generation = list(eval_seeds) or [config["eval_seed"]]
                     own["eval_seed"] = config["eval_seed"] = generation[0]
                 fetch_files(config)
+                with _named(entry, dataset):
+                    check_named_columns(config)
                 where = config["data_path"]
                 hashes[where] = hashes.get(where) or dataset_hash(config)
                 folder = out / "runs" / dataset / entry.label.replace(":", "-")

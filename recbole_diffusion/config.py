@@ -24,7 +24,7 @@ from recbole.utils.argument_list import (
 )
 
 from recbole_diffusion import compat, recbole_settings, roles
-from recbole_diffusion.protocol import check_protocol
+from recbole_diffusion.protocol import check_pre_split, check_protocol
 from recbole_diffusion.settings import (
     Settings,
     TypedSettings,
@@ -217,7 +217,7 @@ class Config(RecBoleConfig):
         known.update(key for keys in self.parameters.values() for key in keys)
         for key, value in self.external_config_dict.items():
             reason = roles.DERIVED.get(key)
-            if reason is None and not (value is False or value == self.internal_config_dict.get(key)):
+            if reason is None and value != self.internal_config_dict.get(key):
                 reason = roles.REFUSED.get(key) or self._why_unread(key, model_class)
             if reason is not None:
                 raise UserError(f"{key}={value!r}: cannot be set; {reason}.")
@@ -246,6 +246,9 @@ class Config(RecBoleConfig):
         if not self.final_config_dict["use_gpu"]:
             self.final_config_dict["gpu_id"] = ""  # the only key RecBole chooses the device by
         super()._init_device()
+        wanted = self.external_config_dict.get("gpu_id")
+        if self.final_config_dict["use_gpu"] and wanted not in (None, "") and self["device"].type == "cpu":
+            raise UserError(f"gpu_id={wanted!r}: torch sees no such GPU. use_gpu=False takes the CPU.")
 
     def _set_default_parameters(self) -> None:
         """Complete a partial ``eval_args``, which RecBole would fill up with a random split, and check the lists."""
@@ -259,13 +262,23 @@ class Config(RecBoleConfig):
         names = metrics if isinstance(metrics, list) else [metrics]
         if not names or any(type(name) is not str for name in names):
             raise UserError(f"metrics={metrics!r}: must be a list of names.")
-        clip = self.final_config_dict["clip_grad_norm"]
-        if clip is not None and not isinstance(clip, dict):
-            raise UserError(f"clip_grad_norm={clip!r}: must be ~ or arguments such as {{max_norm: 5}}.")
+        self._check_clipping(self.final_config_dict["clip_grad_norm"])
         self.final_config_dict["state"] = str(self.final_config_dict["state"]).upper()
         self.final_config_dict["valid_metric"] = str(self.final_config_dict["valid_metric"])
         check_protocol(self.final_config_dict, self.final_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL)
+        if self.final_config_dict.get("benchmark_filename") is not None:
+            check_pre_split(self.external_config_dict, self.internal_config_dict)
         super()._set_default_parameters()
+
+    @staticmethod
+    def _check_clipping(clip: Any) -> None:
+        right = isinstance(clip, dict) and "max_norm" in clip and clip.keys() <= {"max_norm", "norm_type"}
+        if clip is None or (right and all(type(value) in (int, float) and value > 0 for value in clip.values())):
+            return
+        raise UserError(
+            f"clip_grad_norm={clip!r}: must be ~, or max_norm and as an option norm_type, numbers above 0, e.g. "
+            "{max_norm: 5}."
+        )
 
     def _check_re_ranking(self) -> None:
         if self["eval_type"] != EvaluatorType.RANKING:

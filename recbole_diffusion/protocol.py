@@ -11,6 +11,11 @@ from recbole.utils import EvaluatorType
 
 from recbole_diffusion.settings import UserError, check_name
 
+_SPLITTING = ("split", "order", "group_by")
+_FILTERS = (
+    "rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval",
+    "filter_inter_by_user_or_item",
+)  # fmt: skip
 _PHASES = ("valid", "test")
 _MODE = re.compile(r"full|labeled|(uni|pop)0*[1-9]\d*")
 
@@ -23,8 +28,11 @@ def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
         sequential: whether the model is a sequential one.
 
     Raises:
-        UserError: ``eval_args`` or ``benchmark_filename`` cannot be followed.
+        UserError: ``eval_args``, ``benchmark_filename`` or ``seq_len`` cannot be followed.
     """
+    lengths = settings.get("seq_len") or {}
+    if not isinstance(lengths, dict) or any(type(most) is not int or most < 1 for most in lengths.values()):
+        raise UserError(f"seq_len={lengths!r}: must be columns and whole numbers >= 1, e.g. {{column: 5}}.")
     args = settings["eval_args"]
     if isinstance(args, dict):  # RecBole refuses all else
         _check_modes(args.get("mode", "full"), settings["metrics"])
@@ -35,6 +43,23 @@ def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
                 raise UserError(f"eval_args split {split}: TIME_FIELD cannot be one of numerical_features with it.")
     if settings.get("benchmark_filename") is not None:
         _check_files(settings["benchmark_filename"])
+
+
+def check_pre_split(user: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse what RecBole skips with ``benchmark_filename``: the rows and their splits are those of the files.
+
+    Args:
+        user: what the user set, ``benchmark_filename`` among it or not.
+        defaults: of all settings.
+
+    Raises:
+        UserError: a setting of ``user`` that filters or splits rows.
+    """
+    args = user.get("eval_args")
+    asked = {f"eval_args {key}": args[key] for key in _SPLITTING if key in args} if isinstance(args, dict) else {}
+    asked |= {key: user[key] for key in _FILTERS if key in user and user[key] != defaults.get(key)}
+    for what, value in asked.items():
+        raise UserError(f"{what}={value!r}: benchmark_filename takes the rows and splits of its files as they are.")
 
 
 def _check_modes(modes: Any, metrics: Any) -> None:

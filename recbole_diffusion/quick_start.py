@@ -16,6 +16,7 @@ from recbole.utils import init_seed
 from recbole_diffusion import registry
 from recbole_diffusion.checkpoint import Vocabulary, check_sources, plain
 from recbole_diffusion.config import Config
+from recbole_diffusion.data.items import check_named_columns
 from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
 from recbole_diffusion.evaluation.collapse import accuracy_warning, coverage_warning, margin
 from recbole_diffusion.evaluation.reference import reference_for
@@ -181,6 +182,7 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
     make_folder("checkpoint_dir", config["checkpoint_dir"])
     with setting_up(f"{config['model']} on {config['dataset']}", resolved.ours):
         dataset = create_dataset(config)
+        check_named_columns(config)
         if not resolved.ours:
             check_data(config, dataset)
         vocabulary = Vocabulary.of(dataset)

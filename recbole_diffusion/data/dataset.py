@@ -26,6 +26,14 @@ _IDENTIFIERS = {
 }
 
 
+_ALIASES = ("alias_of_user_id", "alias_of_item_id", "alias_of_entity_id", "alias_of_relation_id")
+# Settings that name columns, with the types that they are for; RecBole skips the others without a word.
+_NAMING = {
+    "seq_len": (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ),
+    **dict.fromkeys(_ALIASES, (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)),
+}
+
+
 class AtomicDataset(Dataset):
     """A RecBole data set read by :class:`AtomicFile`, its rows in the exact order of their times.
 
@@ -141,6 +149,36 @@ class AtomicDataset(Dataset):
         most = (self.config["seq_len"] or {}).get(name)
         self.field2seqlen[name] = int(lengths.max() if most is None else min(most, lengths.max()))
         return values if most is None else values.map(lambda value: value[:most])
+
+    def _init_alias(self) -> None:
+        self._check_named_columns()
+        super()._init_alias()
+
+    def _check_named_columns(self) -> None:
+        """Refuse settings that name columns which are not loaded, or are of a type that the setting is not for."""
+        for setting, kinds in _NAMING.items():
+            value = self.config.external_config_dict.get(setting)
+            if value is None:
+                continue
+            if setting in _ALIASES and not isinstance(value, list):
+                raise UserError(f"{setting}={value!r}: must be a list of columns.")
+            for name in value:
+                if type(name) is not str or name not in self.field2type:
+                    hint = did_you_mean(str(name), self.field2type)
+                    raise UserError(
+                        f"{setting}={value!r}: no column {name!r} is loaded, only {list(self.field2type)}.{hint}"
+                    )
+                kind = self.field2type[name]
+                if kind not in kinds:
+                    allowed = " or ".join(kind.value for kind in kinds)
+                    raise UserError(f"{setting}={value!r}: column {name!r} is of type {kind.value}: must be {allowed}.")
+        owners = {self.uid_field: "alias_of_user_id", self.iid_field: "alias_of_item_id"}
+        for setting in _ALIASES:
+            for name in self.config[setting] or []:
+                if owners.setdefault(name, setting) != setting:
+                    raise UserError(
+                        f"{setting}={self.config[setting]!r}: {name!r} cannot be numbered by {owners[name]} too."
+                    )
 
     def _set_alias(self, alias_name: str, default_value: list) -> None:
         # The items of a pre-split history are the items there are, whether the user says so or not.

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from recbole_diffusion.data.atomic import AtomicFile
 from recbole_diffusion.settings import UserError
 
+# Settings that name a column of the .item file, though not every run reads it.
+_NAMING = ("category_field", "title_field")
+
 
 class ItemColumn(NamedTuple):
     """One column: its type in the file's header (``token``, ``token_seq``, ...) and the text of each item token."""
@@ -23,13 +26,31 @@ def item_column(config: Any, setting: str) -> ItemColumn:
         UserError: no .item file, no such column in it, or what :class:`AtomicFile` refuses.
     """
     field, item_field = config[setting], config["ITEM_ID_FIELD"]
+    file = _file_with(config, setting)
+    table = file.read(list(dict.fromkeys((item_field, field))), text=True)
+    table = table.dropna(subset=item_field).drop_duplicates(item_field)  # the first of an item, as RecBole takes
+    return ItemColumn(file.columns[field].value, dict(zip(table[item_field], table[field].fillna(""), strict=True)))
+
+
+def check_named_columns(config: Any) -> None:
+    """Look for the columns that the user's settings name, also where nothing of this run reads them.
+
+    Raises:
+        UserError: as :func:`item_column`.
+    """
+    for setting in _NAMING:
+        if config.external_config_dict.get(setting) is not None:
+            _file_with(config, setting)
+
+
+def _file_with(config: Any, setting: str) -> AtomicFile:
+    """The .item file, which has the column that ``config[setting]`` names."""
+    field = config[setting]
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     if not path.is_file():
         raise UserError(f"{setting}={field!r}: there is no file {path}.")
     file = AtomicFile(path, config["field_separator"], config["encoding"])
-    for name in (item_field, field):
+    for name in (config["ITEM_ID_FIELD"], field):
         if name not in file.columns:
             raise UserError(f"{setting}={field!r}: {path} has no column {name!r}, only {list(file.columns)}.")
-    table = file.read(list(dict.fromkeys((item_field, field))), text=True)
-    table = table.dropna(subset=item_field).drop_duplicates(item_field)  # the first of an item, as RecBole takes
-    return ItemColumn(file.columns[field].value, dict(zip(table[item_field], table[field].fillna(""), strict=True)))
+    return file

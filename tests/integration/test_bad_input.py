@@ -192,6 +192,67 @@ def test_wandb_must_be_there(refused: Command, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
+def test_pre_split_files_are_neither_filtered_nor_split(refused: Command, caplog: pytest.LogCaptureFixture) -> None:
+    for part in ("a", "b", "c"):
+        write(rows(), suffix=f"{part}.inter")
+    split = "--benchmark_filename=[a, b, c]"
+    for argument, named in (
+        ("--rm_dup_inter=first", "rm_dup_inter='first'"),
+        ("--user_inter_num_interval=[4,inf)", "user_inter_num_interval='[4,inf)'"),
+        ("--item_inter_num_interval=[4,inf)", "item_inter_num_interval='[4,inf)'"),
+        ("--val_interval={timestamp: '[3,inf)'}", "val_interval={'timestamp': '[3,inf)'}"),
+        ("--filter_inter_by_user_or_item=False", "filter_inter_by_user_or_item=False"),
+        ("--eval_args={split: {LS: valid_and_test}}", "eval_args split={'LS': 'valid_and_test'}"),
+        ("--eval_args={order: TO}", "eval_args order='TO'"),
+        ("--eval_args={group_by: user}", "eval_args group_by='user'"),
+    ):
+        assert refused(split, argument, model="BPR") == (
+            f"{named}: benchmark_filename takes the rows and splits of its files as they are."
+        )
+    allowed = ["--eval_args={mode: uni5}", "--user_inter_num_interval=[0,inf)", "--topk=[5, 10]"]
+    assert "test:  hit@5" in log_of(caplog, split, *allowed, model="BPR")
+
+
+def test_columns_of_items_are_there_where_nothing_reads_them_too(
+    refused: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(rows())
+    for key in ("title_field", "category_field"):
+        assert refused(f"--{key}=name", model="Pop") == f"{key}='name': there is no file data/shop/shop.item."
+    write(["i1\tx"], "item_id:token\tkind:token", "item")
+    for key in ("title_field", "category_field"):
+        error = f"{key}='name': data/shop/shop.item has no column 'name', only ['item_id', 'kind']."
+        assert refused(f"--{key}=name", model="Pop") == error
+        line = refused("--datasets=shop", f"--{key}=name", verb="compare").replace(str(Path().absolute()) + "/", "")
+        assert line == f"Pop on shop: {error}" and not Path("out/runs").exists()
+    assert "test:  hit@5" in log_of(caplog, "--title_field=kind", "--category_field=kind", model="Pop")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--seq_len={nope: 3}", "seq_len={'nope': 3}: no column 'nope' is loaded, only ['user_id', 'item_id', "),
+        ("--seq_len={user_id: 3}", "seq_len={'user_id': 3}: column 'user_id' is of type token: must be token_seq or "),
+        ("--seq_len={tags: 0}", "seq_len={'tags': 0}: must be columns and whole numbers >= 1"),
+        ("--seq_len=[tags]", "seq_len=['tags']: must be columns and whole numbers >= 1, e.g. {column: 5}."),
+        ("--alias_of_user_id=[zz]", "alias_of_user_id=['zz']: no column 'zz' is loaded, only ['user_id', 'item_id', "),
+        ("--alias_of_item_id=[tag]", "Did you mean 'tags'?"),
+        ("--alias_of_item_id=[[tags]]", "alias_of_item_id=[['tags']]: no column ['tags'] is loaded"),
+        ("--alias_of_item_id=tags", "alias_of_item_id='tags': must be a list of columns."),
+        ("--alias_of_item_id=[timestamp]", "column 'timestamp' is of type float: must be token or token_seq."),
+        ("--alias_of_user_id=[item_id]", "alias_of_user_id=['item_id']: 'item_id' cannot be numbered by alias_of_item"),
+    ],
+)
+def test_columns_that_settings_name_are_loaded(
+    refused: Command, caplog: pytest.LogCaptureFixture, argument: str, message: str
+) -> None:
+    write(rows(extra="i1 i2\t"), "user_id:token\titem_id:token\ttags:token_seq\ttimestamp:float")
+    loaded = "--load_col={inter: [user_id, item_id, tags, timestamp]}"
+    assert message in refused(loaded, argument, model="BPR")
+    allowed = ["--seq_len={tags: 1}", "--alias_of_item_id=[tags, item_id]"]
+    assert "test:  hit@5" in log_of(caplog, loaded, *allowed, model="Pop")
+
+
 def test_a_key_given_twice_in_a_file_is_refused(refused: Command) -> None:
     write(rows())
     Path("twice.yaml").write_text("seed: 1\nepochs: 2\nseed: 2\n")

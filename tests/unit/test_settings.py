@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Built
 
 from recbole_diffusion import registry
@@ -101,6 +102,8 @@ def test_the_paper_preset_is_between_the_models_yaml_and_the_user() -> None:
         ("SASRec", {"POSITION_FIELD": "place"}, r"POSITION_FIELD='place': cannot be set; no model reads it"),
         ("SASRec", {"nproc": 2}, r"nproc=2: cannot be set; a run is one process on one device"),
         ("SASRec", {"local_rank": 0}, r"local_rank=0: cannot be set"),
+        ("SASRec", {"single_spec": False}, r"single_spec=False: cannot be set; a run is one process on one device"),
+        ("SASRec", {"world_size": False}, r"world_size=False: cannot be set"),
         ("SASRec", {"device": "cuda"}, r"device='cuda': cannot be set; use gpu_id, or use_gpu=False"),
         (
             "SASRec",
@@ -122,12 +125,31 @@ def test_the_paper_preset_is_between_the_models_yaml_and_the_user() -> None:
         ("SASRec", {"learning_rate": float("inf")}, r"learning_rate=inf: must be finite"),
         ("SASRec", {"hidden_dropout_prob": float("nan")}, r"hidden_dropout_prob=nan: must be finite"),
         ("SASRec", {"clip_grad_norm": {"max_norm": float("inf")}}, r"clip_grad_norm=.*: must be finite"),
+        ("SASRec", {"clip_grad_norm": {"max_norm": -1}}, r"clip_grad_norm={'max_norm': -1}: must be ~, or max_norm"),
+        ("SASRec", {"clip_grad_norm": {"max_norm": True}}, r"clip_grad_norm={'max_norm': True}: must be ~"),
+        ("SASRec", {"clip_grad_norm": {"norm_type": 2}}, r"clip_grad_norm={'norm_type': 2}: must be ~"),
+        ("SASRec", {"clip_grad_norm": {"max_norm": 5, "norm_type": 0}}, r"'norm_type': 0}: must be ~"),
+        ("SASRec", {"clip_grad_norm": {"max_norm": 5, "maxnorm": 5}}, r"'maxnorm': 5}: must be ~"),
+        ("SASRec", {"clip_grad_norm": 5}, r"clip_grad_norm=5: must be ~"),
         ("NAIS", {"reg_weights": [1e-7, float("nan")]}, r"reg_weights=.*nan.*: must be finite"),
     ],
 )
 def test_mistakes_are_named(model: str, user: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         _config(model, **user)
+
+
+def test_a_gpu_that_is_not_there_is_not_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for asked in (3, "0", "0,1"):
+        with pytest.raises(UserError) as raised:
+            _config("SASRec", gpu_id=asked)
+        assert str(raised.value) == f"gpu_id={asked!r}: torch sees no such GPU. use_gpu=False takes the CPU."
+        assert _config("SASRec", gpu_id=asked, use_gpu=False)["device"].type == "cpu"
+    for allowed in ({}, {"gpu_id": ""}, {"gpu_id": None}, {"use_gpu": True}):
+        assert _config("SASRec", **allowed)["device"].type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert _config("SASRec", gpu_id=3)["device"].type == "cuda"
 
 
 @pytest.mark.parametrize(
@@ -215,9 +237,14 @@ class _Example(TypedSettings):
 
 
 def test_what_asks_for_nothing_is_no_mistake() -> None:
-    shipped = {"save_dataset": False, "enable_amp": False, "preload_weight": None, "POSITION_FIELD": "position_id"}
-    config = _config("SASRec", **shipped, state="debug", clip_grad_norm={"max_norm": 5, "norm_type": float("inf")})
+    shipped = {
+        "save_dataset": False, "enable_amp": False, "preload_weight": None, "POSITION_FIELD": "position_id",
+        "require_pow": False, "kg_reverse_r": False,
+    }  # fmt: skip
+    config = _config("SASRec", **shipped, state="debug")
     assert config["state"] == "DEBUG"
+    for clip in (None, {"max_norm": 5}, {"max_norm": 0.5, "norm_type": float("inf")}):
+        assert _config("SASRec", clip_grad_norm=clip)["clip_grad_norm"] == clip
     assert _config("LightGCN", require_pow=True, reg_weight=0.1)["require_pow"] is True
     assert _config("HRM", reg_weight=0.1)["reg_weight"] == 0.1
     assert _config("CFKG", kg_reverse_r=True)["kg_reverse_r"] is True
