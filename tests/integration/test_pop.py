@@ -43,7 +43,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def result_of(model: str, folder: Path, **settings: Any) -> dict[str, Any]:
     name = next(folder.iterdir()).name
-    return run(model, name, settings={"data_path": str(folder), "category_field": "genre", **SMALL, **settings})
+    categories = {"category_field": "genre"} if name == "shop" else {}
+    return run(model, name, settings={"data_path": str(folder), **categories, **SMALL, **settings})
 
 
 @pytest.mark.parametrize("mask_history", [False, True])

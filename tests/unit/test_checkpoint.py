@@ -268,7 +268,8 @@ def test_the_pages_lines_rank_with_a_checkpoint(
     exec(code, scope)
     shown = capsys.readouterr().out
     assert str(result) in shown
-    assert "[PAD]" not in shown and scope["scores"].shape == (2, 31) and len(set(re.findall(r"'i\d+'", shown))) >= 10
+    assert scope["scores"].shape == (2, 31) and scope["scores"][:, 0].isneginf().all()
+    assert "[PAD]" not in shown and len(set(re.findall(r"'i\d+'", shown))) >= 10
 
 
 def test_another_models_checkpoint_is_one_line(build: Callable[..., Built]) -> None:
