@@ -35,7 +35,7 @@ _PROTOCOL = (
     "eval_args", "mask_history", "metrics", "topk", "test_neg_sample_args", "benchmark_filename",
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter",
     "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "valid_metric",
-    "metric_decimal_place", "category_field", "tail_ratio", "mmr_candidates",
+    "metric_decimal_place", "category_field", "tail_ratio", "mmr_candidates", "candidate_seed",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from recbole.utils.argument_list import (
 )
 
 from recbole_diffusion import compat, recbole_settings, roles
-from recbole_diffusion.protocol import check_pre_split, check_protocol
+from recbole_diffusion.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
 from recbole_diffusion.settings import (
     Settings,
     TypedSettings,
@@ -69,6 +69,7 @@ class RunSettings(TypedSettings):
     MAX_ITEM_LIST_LENGTH: int = setting(low=1)
     max_cells: int = setting(low=1)
     mask_history: bool = setting()
+    candidate_seed: int = setting(low=0, high=2**32 - 1)
     reproducibility: bool = setting()
     show_progress: bool = setting()
     state: str = setting(choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
@@ -129,6 +130,10 @@ class Config(RecBoleConfig):
             raise UserError("log_wandb=True: needs the package wandb. Install it (pip install wandb), or set False.")
         if "wandb_project" in settings and not self["log_wandb"]:
             raise UserError(f"wandb_project={self['wandb_project']!r}: is read only with log_wandb=True.")
+        if "candidate_seed" in settings and not any(is_sampled(mode) for mode in phase_modes(self)):
+            raise UserError(
+                f"candidate_seed={self['candidate_seed']}: is read only with eval_args mode uniN or popN, which sample."
+            )
         if self["mmr_weight"] is not None:
             self._check_re_ranking()
         self._check_valid_metric()

@@ -73,7 +73,7 @@ def add_margins(rows: Rows, finished: Sequence[Run], records: Mapping[Run, dict[
 def reference_rows(rows: Rows, finished: Sequence[Run], records: Mapping[Run, dict[str, Any]]) -> Rows:
     """Pop's row for a data set whose ``rows`` have none: its test metrics beside the runs, and nothing else.
 
-    They are means over the runs, for splits or sampled candidates may differ. Empty where no run has Pop beside it.
+    They are means over the runs, for splits may differ. Empty where no run has Pop beside it.
     """
     beside = _beside(finished, records)
     if not beside or any(is_pop(row) for row in rows):
@@ -107,14 +107,14 @@ def _is_plain_pop(run: Run) -> bool:
 
 
 def _differ(finished: Sequence[Run], records: Mapping[Run, dict[str, Any]]) -> bool:
-    """Whether two runs of one split have other figures of Pop, which cannot be where all items are ranked."""
+    """Whether two runs of one split have other figures of Pop, which cannot be."""
     if not _beside(finished, records):
         return False
     known: dict[str, dict[str, float]] = {}
     for run in finished:
         record = records[run]
         figures = record["tests"][0] if _is_plain_pop(run) else record.get("pop_test")
-        if not figures or record["settings"]["eval_args"]["mode"]["test"] != "full":
+        if not figures:
             continue
         first = known.setdefault(record["split_sha256"], figures)
         if any(abs(first[name] - figures[name]) > _SAME for name in first):

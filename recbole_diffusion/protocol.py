@@ -62,6 +62,17 @@ def check_pre_split(user: Mapping[str, Any], defaults: Mapping[str, Any]) -> Non
         raise UserError(f"{what}={value!r}: benchmark_filename takes the rows and splits of its files as they are.")
 
 
+def phase_modes(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """The modes of validation and test: ``full``, ``labeled``, ``uniN`` or ``popN``."""
+    modes = settings["eval_args"]["mode"]
+    return modes["valid"], modes["test"]
+
+
+def is_sampled(mode: str) -> bool:
+    """Whether held-out items are ranked among sampled candidates."""
+    return mode not in ("full", "labeled")
+
+
 def _check_modes(modes: Any, metrics: Any) -> None:
     if isinstance(modes, dict):
         unknown = [phase for phase in modes if phase not in _PHASES]

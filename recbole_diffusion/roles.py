@@ -13,7 +13,7 @@ GENERATION = (
 # Changes what is measured of a ranking, and so which epoch is kept.
 EVALUATION = (
     "metrics", "topk", "valid_metric", "valid_metric_bigger", "eval_type", "metric_decimal_place", "category_field",
-    "tail_ratio", "mmr_weight", "mmr_candidates",
+    "tail_ratio", "mmr_weight", "mmr_candidates", "candidate_seed",
 )  # fmt: skip
 # Files that RecBole's models start from, and all such files.
 RECBOLE_SOURCES = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up")

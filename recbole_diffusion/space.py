@@ -29,6 +29,7 @@ _PROTOCOL = (
     "title_field",
     "mmr_weight",
     "mmr_candidates",
+    "candidate_seed",
 )
 
 

@@ -14,6 +14,7 @@ from recbole_diffusion import popularity, worker
 from recbole_diffusion.checkpoint import whole_file
 from recbole_diffusion.evaluation.statistics import holm, paired_test
 from recbole_diffusion.evaluation.users import of_lists
+from recbole_diffusion.protocol import is_sampled
 from recbole_diffusion.roles import GENERATION, NO_RESULT
 from recbole_diffusion.values import by_label, user_means
 from recbole_diffusion.worker import Run
@@ -51,6 +52,7 @@ _STAMP = {
     "items": "items",
     "interactions": "interactions",
     "eval_args": "evaluation",
+    "candidate_seed": "seed of the sampled candidates",
     "mask_history": "mask_history",
     "category_field": "category_field",
     "mmr_weight": "mmr_weight",
@@ -137,7 +139,7 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
         row["peak_memory_gb"] = np.max([result["peak_memory_gb"] for result in results])
         row["epochs"] = np.mean([result["epochs"] for result in results])
         row["splits_differ"] = splits_differ
-        facts = [{**result, **{k: result["settings"].get(k) for k in _STAMP if k not in result}} for result in results]
+        facts = [_facts(result) for result in results]
         for name in _STAMP:
             row[name] = _BETWEEN_RUNS.join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
         row["seeds"] = ", ".join(str(run.seed) for run in own)
@@ -145,6 +147,15 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
         row["set"] = _text(given)
         rows.append(row)
     return rows
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """What a record says of itself, and the settings of the stamp that its figures rest on."""
+    settings = record["settings"]
+    facts = {**{key: settings.get(key) for key in _STAMP}, **record}
+    if not is_sampled(settings["eval_args"]["mode"]["test"]):
+        facts["candidate_seed"] = None
+    return facts
 
 
 def _deviation(values: np.ndarray) -> float:

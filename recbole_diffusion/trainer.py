@@ -21,7 +21,7 @@ from recbole.trainer import Trainer
 from recbole_diffusion import checkpoint
 from recbole_diffusion.checkpoint import Vocabulary
 from recbole_diffusion.evaluation.collector import SafeCollector
-from recbole_diffusion.evaluation.reference import Candidates, Reference
+from recbole_diffusion.evaluation.reference import Reference
 from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
 from recbole_diffusion.runlog import tensorboard_named, unique_name
 from recbole_diffusion.settings import UserError
@@ -91,13 +91,12 @@ def _number(term: Any) -> float:
 
 
 class Validation(NamedTuple):
-    """One validation: its sampled candidates, and what tells whether the model has collapsed.
+    """What tells of one validation whether the model has collapsed.
 
     ``accuracy`` is the metric that tells accuracy (None where none is computed) and ``values`` its value for each
     ranked row, [rows]; ``listed`` how many different items the lists hold (None where no lists are ranked).
     """
 
-    candidates: Candidates
     accuracy: str | None
     values: np.ndarray | None
     listed: int | None
@@ -125,7 +124,6 @@ class SafeCheckpoints(Trainer):
             super().__init__(config, model)
         self.eval_collector = SafeCollector(config)
         self.evaluator = UserEvaluator(config)
-        self.candidates: dict[Any, Candidates] = {}  # those of the last evaluation of each loader
         self.history: list[dict[str, Any]] = []
         self._epoch_seconds = 0.0
         self.evaluate_seconds = 0.0  # of the last evaluation, without reading the checkpoint
@@ -201,8 +199,6 @@ class SafeCheckpoints(Trainer):
             path = model_file or self.saved_model_file
             self._restore(self._load(path))
             self.logger.info(f"Evaluating {path}")
-        if eval_data:
-            self.candidates[eval_data] = Candidates.of(eval_data)
         start = time.perf_counter()
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         self.evaluate_seconds = time.perf_counter() - start
@@ -224,7 +220,7 @@ class SafeCheckpoints(Trainer):
                 f"valid_metric={self.config['valid_metric']}: is nan on the validation split, so that no epoch can be "
                 "chosen by it."
             )
-        self._validation = self._facts_of_validation(valid_data, list(result))
+        self._validation = self._facts_of_validation(list(result))
         epoch = len(self.train_loss_dict) - 1 + self.start_epoch
         self.history.append(
             {
@@ -237,14 +233,14 @@ class SafeCheckpoints(Trainer):
         )
         return score, result
 
-    def _facts_of_validation(self, valid_data: Any, computed: list[str]) -> Validation:
+    def _facts_of_validation(self, computed: list[str]) -> Validation:
         accuracy = accuracy_metric(computed, self.config["valid_metric"].lower())
         values = None
         if accuracy is not None:
             values = self.evaluator.user_values([accuracy.partition("@")[0]])[accuracy]
         collected = self.evaluator.collected
         listed = collected["lists.items"] if "lists.items" in collected else None
-        return Validation(self.candidates[valid_data], accuracy, values, listed)
+        return Validation(accuracy, values, listed)
 
 
 class DiffusionTrainer(SafeCheckpoints, FiniteLosses):

@@ -1,15 +1,22 @@
-"""Columns of a data set's .item file, read by themselves: RecBole's own loading changes the catalogue."""
+"""Facts about items: how often each was taken, and columns of the .item file, read by themselves."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from recbole_diffusion.data.atomic import AtomicFile
 from recbole_diffusion.settings import UserError
 
 # Settings that name a column of the .item file, though not every run reads it.
 _NAMING = ("category_field", "title_field")
+
+
+def interaction_counts(split: Any) -> np.ndarray:
+    """Interactions of each item in ``split``, the first one of each user that it has included: [n_items]."""
+    return np.bincount(split.inter_matrix().col, minlength=split.item_num)
 
 
 class ItemColumn(NamedTuple):
@@ -21,6 +28,8 @@ class ItemColumn(NamedTuple):
 
 def item_column(config: Any, setting: str) -> ItemColumn:
     """The column of the .item file that ``config[setting]`` names; the text of a missing value is empty.
+
+    RecBole is not asked to load it: with item features it changes the catalogue.
 
     Raises:
         UserError: no .item file, no such column in it, or what :class:`AtomicFile` refuses.

@@ -25,11 +25,13 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler, Sampler
 from recbole.utils import ModelType
 
-from recbole_diffusion.data.batches import BatchSampler
+from recbole_diffusion.data.batches import BatchSampler, users_at_once
+from recbole_diffusion.data.candidates import CandidateSampler, SampledEvalDataLoader
 from recbole_diffusion.data.dataset import AtomicDataset, with_atomic_files
 from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import WindowDataLoader
+from recbole_diffusion.protocol import is_sampled, phase_modes
 from recbole_diffusion.settings import UserError, did_you_mean, load_settings
 
 # RecBole's models that read the table of histories itself, which a lazy data set does not have.
@@ -45,11 +47,13 @@ class Loaders(NamedTuple):
 
 
 class BoundedEvalDataLoader(FullSortEvalDataLoader):
-    """Whole-catalogue evaluation of a sequential model; the scores of a batch have ``max_cells`` numbers at most."""
+    """Whole-catalogue evaluation; the scores of a batch have ``max_cells`` numbers at most."""
+
+    step: int
 
     def _init_batch_size_and_step(self) -> None:
-        self.step = min(self.config["eval_batch_size"], max(1, self.config["max_cells"] // self._dataset.item_num))
-        self.set_batch_size(self.step)
+        super()._init_batch_size_and_step()
+        self.step = min(self.step, users_at_once(self.config["max_cells"], self._dataset.item_num))
 
 
 class SequenceEvalDataLoader(BoundedEvalDataLoader):
@@ -173,23 +177,32 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
     else:
         splits[0].trim = trim and config["bucket_by_length"]
         train = PrefixDataLoader(config, splits[0], samplers[0], config["shuffle"], last_only=train_on == "users")
-    evaluation = []
-    for phase, split, sampler in zip(("valid", "test"), splits[1:], samplers[1:], strict=True):
-        if config["eval_args"]["mode"][phase] != "full":
-            if config["mask_history"]:
-                raise UserError(f"mask_history=True: needs eval_args mode 'full' for {config['model']}.")
-            loader = NegSampleEvalDataLoader  # joins pieces of one width: not trimmed
-        elif whole:
-            split.trim = trim and config["bucket_by_length"]
-            loader = SequenceEvalDataLoader
+    for split, mode in zip(splits[1:], phase_modes(config), strict=True):
+        if mode != "full" and config["mask_history"]:
+            raise UserError(f"mask_history=True: needs eval_args mode 'full' for {config['model']}.")
+        if whole:  # what is not ranked whole joins pieces of one width
+            split.trim = trim and config["bucket_by_length"] and mode == "full"
+    ranked_whole = SequenceEvalDataLoader if whole else BoundedEvalDataLoader
+    return Loaders(train, *_evaluation_loaders(config, splits, samplers, ranked_whole))
+
+
+def _evaluation_loaders(
+    config: RecBoleConfig, splits: list, samplers: tuple, ranked_whole: type[BoundedEvalDataLoader]
+) -> list[AbstractDataLoader]:
+    """Validation and test, by the mode of each: ``ranked_whole`` where the whole catalogue is ranked."""
+    loaders: list[AbstractDataLoader] = []
+    for split, sampler, mode in zip(splits[1:], samplers[1:], phase_modes(config), strict=True):
+        if mode == "full":
+            loaders.append(ranked_whole(config, split, sampler))
+        elif is_sampled(mode):
+            loaders.append(SampledEvalDataLoader(config, split, CandidateSampler(config, splits, sampler)))
         else:
-            loader = BoundedEvalDataLoader
-        evaluation.append(loader(config, split, sampler, shuffle=False))
-    return Loaders(train, *evaluation)
+            loaders.append(NegSampleEvalDataLoader(config, split, sampler))
+    return loaders
 
 
 def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samplers: tuple) -> Loaders:
-    """RecBole's own loaders, with negatives that are never the user's own items."""
+    """RecBole's own training batches, with negatives that are never the user's own items, and evaluation as for all."""
     for name in ("cut_points", "window_overlap"):
         if config.external_config_dict.get(name) is not None:
             raise UserError(f"{name}={config[name]}: only sequential models have histories to cut.")
@@ -203,8 +216,7 @@ def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samp
         train = get_dataloader(config, "train")(config, splits[0], samplers[0], kg_sampler, shuffle=True)
     else:
         train = get_dataloader(config, "train")(config, splits[0], samplers[0], shuffle=config["shuffle"])
-    phases = zip(("valid", "test"), splits[1:], samplers[1:], strict=True)
-    return Loaders(train, *(get_dataloader(config, p)(config, d, s, shuffle=False) for p, d, s in phases))
+    return Loaders(train, *_evaluation_loaders(config, splits, samplers, BoundedEvalDataLoader))
 
 
 def _check_rows(config: RecBoleConfig, train_on: str, whole: bool) -> None:

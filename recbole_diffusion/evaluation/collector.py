@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from recbole.evaluator import Collector
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
-from recbole_diffusion.data.items import item_column
+from recbole_diffusion.data.items import interaction_counts, item_column
 from recbole_diffusion.evaluation.diversity import interaction_vectors
 from recbole_diffusion.evaluation.rerank import maximal_marginal_relevance
 from recbole_diffusion.settings import UserError
@@ -64,7 +63,7 @@ class SafeCollector(Collector):
             tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
             self.data_struct.set("data.item_categories", item_categories(self.config, tokens))
         if need("data.item_counts") or need("data.count_items"):
-            counts = training_counts(dataset)
+            counts = interaction_counts(dataset)
             self.data_struct.set("data.item_counts", torch.from_numpy(counts))
             self.data_struct.set("data.count_items", Counter(dict(enumerate(counts.tolist()[1:], start=1))))
         if need("data.item_vectors"):
@@ -118,11 +117,6 @@ class SafeCollector(Collector):
 def _is_fact(key: str) -> bool:
     """Whether a resource is the same for every evaluation."""
     return key.startswith("data.") and key != "data.label"
-
-
-def training_counts(dataset: Any) -> np.ndarray:
-    """Interactions of each item in the training split ``dataset``, each user's first one included: [n_items]."""
-    return np.bincount(dataset.inter_matrix().col, minlength=dataset.item_num)
 
 
 def item_categories(config: Any, tokens: Sequence[str]) -> Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,25 +12,8 @@ from recbole.model.general_recommender.pop import Pop
 from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType
 
-from recbole_diffusion.evaluation.collector import training_counts
+from recbole_diffusion.data.items import interaction_counts
 from recbole_diffusion.evaluation.users import UserEvaluator, ranked_users
-
-
-class Candidates(NamedTuple):
-    """What the sampled candidates of an evaluation are drawn from, as it is before the first batch."""
-
-    numpy: Any
-    generator: torch.Tensor
-
-    @classmethod
-    def of(cls, loader: Any) -> Candidates:
-        """The state from which ``loader`` draws, in this process and, by its generator, in its workers."""
-        return cls(np.random.get_state(), loader.generator.get_state())
-
-    def set(self, loader: Any) -> None:
-        """Make ``loader`` draw the same ones again."""
-        np.random.set_state(self.numpy)
-        loader.generator.set_state(self.generator)
 
 
 class Scored(NamedTuple):
@@ -64,37 +45,32 @@ class Reference:
 
     @cached_property
     def valid(self) -> Scored:
-        """On the validation split, with the candidates of the epoch that was kept."""
-        saved = self._trainer.saved_validation
-        return self._score(self._loaders.valid, saved and saved.candidates)
+        """On the validation split."""
+        return self._score(self._loaders.valid)
 
     @cached_property
     def test(self) -> Scored:
-        """On the test split, with the candidates of the model's last evaluation there."""
-        return self._score(self._loaders.test, self._trainer.candidates.get(self._loaders.test))
+        """On the test split."""
+        return self._score(self._loaders.test)
 
     @cached_property
     def _pop(self) -> Pop:
         dataset = self._loaders.train._dataset
         pop = Pop(self._trainer.config, dataset)
-        pop.item_cnt = torch.from_numpy(training_counts(dataset)).view(-1, 1).to(self._trainer.device)
+        pop.item_cnt = torch.from_numpy(interaction_counts(dataset)).view(-1, 1).to(self._trainer.device)
         pop.max_cnt = pop.item_cnt.max(dim=0).values
         return pop.to(self._trainer.device)
 
-    def _score(self, loader: Any, candidates: Candidates | None) -> Scored:
+    def _score(self, loader: Any) -> Scored:
         trainer = copy.copy(self._trainer)
         trainer.model = self._pop
         trainer.evaluator = UserEvaluator(trainer.config)
         trainer.eval_collector = self._trainer.eval_collector.without_reranking()
         trainer.wandblogger = copy.copy(trainer.wandblogger)
         trainer.wandblogger.log_wandb = False  # what it logs is called the model's
-        with _same_draws_later(loader):
-            users = ranked_users(loader)
-            if candidates is not None:
-                candidates.set(loader)
-            metrics = Trainer.evaluate(trainer, loader, load_best_model=False)  # no checkpoint, no account of it
+        metrics = Trainer.evaluate(trainer, loader, load_best_model=False)  # no checkpoint, no account of it
         values = trainer.evaluator.user_values()
-        return Scored({name: float(value) for name, value in metrics.items()}, values, users)
+        return Scored({name: float(value) for name, value in metrics.items()}, values, ranked_users(loader))
 
 
 def reference_for(trainer: Any, loaders: Any) -> Reference | None:
@@ -102,13 +78,3 @@ def reference_for(trainer: Any, loaders: Any) -> Reference | None:
     if isinstance(trainer.model, Pop) or trainer.config["eval_type"] != EvaluatorType.RANKING:
         return None
     return Reference(trainer, loaders)
-
-
-@contextlib.contextmanager
-def _same_draws_later(loader: Any) -> Iterator[None]:
-    """What is drawn after the block does not depend on what the block draws."""
-    before = Candidates.of(loader)
-    try:
-        yield
-    finally:
-        before.set(loader)

@@ -22,7 +22,7 @@ from conftest import Built
 from filelock import FileLock
 from markov import write_atomic
 
-from recbole_diffusion import checkpoint, compare, roles, runner, tables
+from recbole_diffusion import checkpoint, compare, registry, roles, runner, tables
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.data.fingerprint import dataset_hash, describe_split
 from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, ranked_users
@@ -189,6 +189,29 @@ def test_finished_runs_are_kept_and_tables_are_made(
     ):  # fmt: skip
         assert part in text, part
     assert "splits differ" not in text
+
+
+def test_every_evaluation_of_a_comparison_ranks_the_same_candidates(
+    random_data: Path, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked: list[tuple[int, ...]] = []
+    for name in ("DreamRec", "BPR"):
+        model_class = registry.get_model(name).model_class
+
+        def predict(self: Any, interaction: Any, original: Any = model_class.predict) -> Any:
+            pairs = zip(interaction["user_id"].tolist(), interaction["item_id"].tolist(), strict=True)
+            ranked.append(tuple(sorted(pairs)))
+            return original(self, interaction)
+
+        monkeypatch.setattr(model_class, "predict", predict)
+    settings = {"eval_args": {"mode": "uni10"}, "DreamRec.sampling_steps": 4, "DreamRec.embedding_size": 8}
+    assert comparison(random_data, "DreamRec", "BPR", eval_seeds=[3, 4], curve_steps=[1, 2], settings=settings) == 0
+    # Validation and test, two seeds: DreamRec with two seeds and two numbers of steps of generation too.
+    assert len(started) == 4 and len(ranked) == 2 * (2 + 1 + 2) + 2 * 2
+    assert len(set(ranked)) == 2 and len(ranked[0]) == 39 * 11
+    records = [json.loads(file.read_text()) for file in Path("out/runs").rglob("seed*.json")]
+    assert all(record["pop"] == records[0]["pop"] for record in records)
+    assert {record["settings"]["candidate_seed"] for record in records} == {2020}
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
@@ -535,6 +558,10 @@ def test_settings_of_one_model_and_of_one_preset(random_data: Path, monkeypatch:
         (["--curve_steps=1"], "curve_steps=[1]: none of --models generates in so many steps"),
         (["--curve_steps=0,1"], "curve_steps=[0, 1]: must be 1 or more"),
         (["--Pop.mask_history=True"], "mask_history on random is False for BPR and True for Pop"),
+        (
+            ["--eval_args={mode: uni10}", "--Pop.candidate_seed=1"],
+            "candidate_seed on random is 2020 for BPR and 1 for Pop",
+        ),
         (["--Pop.metric_decimal_place=3"], "metric_decimal_place on random is 4 for BPR and 3 for Pop"),
         (["--Pop.ITEM_ID_FIELD=film"], "ITEM_ID_FIELD on random is 'item_id' for BPR and 'film' for Pop"),
         (["--BPR.data_path=elsewhere"], "elsewhere/random"),

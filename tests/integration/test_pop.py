@@ -17,6 +17,7 @@ from recbole_diffusion.model.windowsasrec import WindowSASRec
 from recbole_diffusion.quick_start import run
 
 SMALL = {"epochs": 1, "MAX_ITEM_LIST_LENGTH": 10, "topk": [5, 10], "metrics": ["NDCG", "Hit", "ItemCoverage", "ILD"]}
+UNI = {"eval_args": {"mode": "uni10"}}
 ABOVE = "is not clearly above Pop"
 FEW = "recommends few items"
 
@@ -47,11 +48,11 @@ def result_of(model: str, folder: Path, **settings: Any) -> dict[str, Any]:
     return run(model, name, settings={"data_path": str(folder), **categories, **SMALL, **settings})
 
 
-@pytest.mark.parametrize("mask_history", [False, True])
-def test_pop_has_the_figures_of_a_run_of_its_own(shop: Path, mask_history: bool) -> None:
-    own = result_of("Pop", shop, mask_history=mask_history)
+@pytest.mark.parametrize("settings", [{}, {"mask_history": True}, UNI, {"eval_args": {"mode": "pop10"}}], ids=str)
+def test_pop_has_the_figures_of_a_run_of_its_own(shop: Path, settings: dict[str, Any]) -> None:
+    own = result_of("Pop", shop, **settings)
     for model in ("WindowSASRec", "BPR"):
-        beside = result_of(model, shop, mask_history=mask_history)
+        beside = result_of(model, shop, **settings)
         assert beside["pop"] == {"valid": own["valid"], "test": own["test"]}
         assert beside["test"] != own["test"]
     assert own["pop"] is None and own["warnings"] == []
@@ -85,10 +86,9 @@ def test_neither_batches_nor_re_ranking_move_pop(shop: Path) -> None:
 
 
 def test_pop_changes_no_figure_of_the_model(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sampled = {"eval_args": {"mode": {"valid": "uni10", "test": "uni10"}}}
-    beside = result_of("BPR", shop, **sampled)
+    beside = result_of("BPR", shop, **UNI)
     monkeypatch.setattr("recbole_diffusion.quick_start.reference_for", lambda *_: None)
-    alone = result_of("BPR", shop, **sampled)
+    alone = result_of("BPR", shop, **UNI)
     assert (alone["pop"], alone["warnings"]) == (None, [])
     assert (beside["valid"], beside["test"]) == (alone["valid"], alone["test"])
 
@@ -108,7 +108,7 @@ def test_pop_ranks_the_candidates_that_the_model_ranked(
 
         monkeypatch.setattr(owner, "predict", predict)
 
-    built = build(model, "shop", data_path=str(shop), **{**SMALL, "metrics": ["NDCG"]}, eval_args={"mode": "uni10"})
+    built = build(model, "shop", data_path=str(shop), **{**SMALL, "metrics": ["NDCG"]}, **UNI)
     watch(type(built.model), "model")
     watch(Pop, "pop")
     built.trainer.fit(built.loaders.train, built.loaders.valid)

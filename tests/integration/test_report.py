@@ -72,7 +72,8 @@ def comparison(folder: Path, models: list[str], seeds: int = 3, constant: bool =
             records[run] = {
                 "tests": [{f"{m.lower()}@10": rng.uniform(0.3, 0.5) for m in METRICS} | {"ndcg@10": values.mean()}],
                 "train_seconds": 10 ** rng.uniform(-1, 3), "rank_seconds": [rng.uniform(0.01, 3)], "rows": USERS,
-                "parameters": 1000, "peak_memory_gb": 1.0, "epochs": 40, "settings": {},
+                "parameters": 1000, "peak_memory_gb": 1.0, "epochs": 40,
+                "settings": {"eval_args": {"mode": {"valid": "full", "test": "full"}}, "candidate_seed": 5},
                 "split_sha256": "1e", "data_sha256": "0f",
                 "users": USERS, "eval_seeds": run.eval_seeds, "seconds": 1.0,
                 "history": [
@@ -133,7 +134,6 @@ def with_pop(records: dict[Run, dict[str, Any]], seed: int = 9) -> dict[Run, dic
     figures_of_pop = {f"{name.lower()}@10": 0.1 + place / 100 for place, name in enumerate(METRICS)}
     figures_of_pop["ndcg@10"] = float(values.mean())
     for run, record in records.items():
-        record["settings"] = {"eval_args": {"mode": {"valid": "full", "test": "full"}}}
         if run.model == "Pop":
             record["tests"] = [figures_of_pop]
             add_values(run, **{"ndcg@10": values})
@@ -249,9 +249,25 @@ def test_accuracy_is_read_by_a_metric_of_accuracy(tmp_path: Path) -> None:
     assert "less Pop" not in (tmp_path / "results.md").read_text(encoding="utf-8").partition("## ")[2]
 
 
+def test_the_seed_of_candidates_is_told_where_they_are_sampled(tmp_path: Path) -> None:
+    records = comparison(tmp_path, ["BPR", "Pop"], seeds=1)
+
+    def said() -> bool:
+        report.write(tmp_path, list(records), records, "Pop", "ndcg@10")
+        return "- seed of the sampled candidates: 5\n" in (tmp_path / "results.md").read_text(encoding="utf-8")
+
+    assert not said()
+    for record in records.values():
+        record["settings"]["eval_args"]["mode"]["test"] = "pop100"
+    assert said()
+
+
+@pytest.mark.parametrize("mode", ["full", "uni100"])
 @pytest.mark.parametrize("models", [["WindowSASRec", "DiffDiv"], ["DiffDiv", "Pop"]])
-def test_figures_of_pop_that_differ_in_one_split_are_said(tmp_path: Path, models: list[str]) -> None:
+def test_figures_of_pop_that_differ_in_one_split_are_said(tmp_path: Path, models: list[str], mode: str) -> None:
     records = with_pop(comparison(tmp_path, models, seeds=2))
+    for record in records.values():
+        record["settings"]["eval_args"]["mode"]["test"] = mode
     first = next(run for run in records if run.model == "DiffDiv")
 
     def said() -> bool:
@@ -266,10 +282,6 @@ def test_figures_of_pop_that_differ_in_one_split_are_said(tmp_path: Path, models
     records[first]["pop_test"]["ndcg@10"] += 1e-3
     assert said()
     records[first]["split_sha256"] = "another"
-    assert not said()
-    records[first]["split_sha256"] = "1e"
-    for record in records.values():
-        record["settings"]["eval_args"]["mode"]["test"] = "uni100"  # other candidates
     assert not said()
 
 

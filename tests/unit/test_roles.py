@@ -30,6 +30,7 @@ CONDITIONAL = {
     "wandb_project": "refused without log_wandb",
     "category_field": "describes the data, for metrics of categories and re-ranking",
     "tail_ratio": "of TailPercentage; the same for all models of a comparison",
+    "candidate_seed": "refused where no candidates are sampled",
     "mmr_candidates": "of re-ranking; the same for all models of a comparison",
     **{key: f"refused for models but {' and '.join(models)}" for key, models in roles.READ_BY.items()},
     **dict.fromkeys(roles.OF_KNOWLEDGE, "refused for models without a knowledge graph"),

@@ -83,6 +83,7 @@ def test_a_file_that_is_not_there() -> None:
         ("num_layers: {low: 1, high: 9, step: 4}", {}, "num_layers leaves out 2, its default"),
         ("dropout: [0.1, 0.3]", {"dropout": 0.1}, "dropout=0.1 is fixed, and s.yaml searches it. Drop one"),
         ("seed: [1, 2020]", {}, "seed is the same for every trial of a study"),
+        ("candidate_seed: [1, 2020]", {}, "candidate_seed is the same for every trial"),
         ("mask_history: [True, False]", {}, "mask_history is the same for every trial"),
         ("valid_metric: [NDCG@10, Hit@10]", {}, "valid_metric is the same for every trial"),
         ("learning_rate: {low: -1.0, high: 1.0}", {}, "s.yaml: learning_rate=-1.0: must be a number > 0"),
