@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_a_user_has_the_same_candidates_in_every_evaluation(
     first = candidates(build(models[0], **negatives, **settings))
     assert len(first) == 39 and len({tuple(of_user) for of_user in first.values()}) == 39
     for model in models:
-        for change in ({}, {"eval_batch_size": 1, "seed": 5}, {"worker": 1}):
+        for change in ({}, {"eval_batch_size": 1, "seed": 5, "worker": 1}):
             built = build(model, **settings, **change)
             before = random_states()
             found = candidates(built)
@@ -69,7 +70,10 @@ def test_a_user_has_the_same_candidates_in_every_evaluation(
         tokens = built.loaders.test._dataset.field2id_token["user_id"]
         assert all(len(found.get(str(tokens[user]), ())) == 20 * count for user, count in enumerate(held_out.tolist()))
         assert candidates(built) == first  # once more
-        assert candidates(built, "valid") != first
+        others = [
+            (Counter(of_user) - Counter(first[user])).total() for user, of_user in candidates(built, "valid").items()
+        ]
+        assert np.mean(others) > 4
         assert candidates(build(model, candidate_seed=1, **settings)) != first
 
 
@@ -115,24 +119,24 @@ def _history(folder: Path) -> Mapping[str, set[str]]:
 
 
 def test_candidates_have_the_distribution_of_the_mode(build: Build, tmp_path: Path) -> None:
-    """Item k of 8 is taken k times by every second user; all users have 36 interactions or 8."""
+    """Every second user takes item k of 8 k times and item 9 last, the others 8 items once; all take item 10 first."""
     often = [item for item in range(1, 9) for _ in range(item)]
     rng = np.random.default_rng(0)
-    sequences = [rng.permutation(often) if user % 2 else rng.permutation(8) + 1 for user in range(60)]
+    sequences = [[10, *rng.permutation(often), 9] if user % 2 else [10, *rng.permutation(8) + 1] for user in range(60)]
     write_atomic(tmp_path, "skewed", sequences)
     items = np.concatenate(sequences)
-    for mode, expected in (("uni200", np.ones(8)), ("pop200", np.bincount(items)[1:])):
+    for mode, expected in (("uni400", np.ones(10)), ("pop400", np.bincount(items)[1:])):
         for model in ("Pop", "DreamRec"):
             small = {"topk": [1], "valid_metric": "NDCG@1"}
             built = build(model, "skewed", data_path=str(tmp_path), **small, **sampled(mode))
             drawn = candidates(built)
             # Each user's own item is left out of the draw.
-            wanted = np.zeros(8)
+            wanted = np.zeros(10)
             test = built.loaders.test._dataset
             for item in test.field2id_token["item_id"][test.inter_feat["item_id"]]:
-                chance = np.where(np.arange(1, 9) == int(item[1:]), 0, expected)
-                wanted += 200 * chance / chance.sum()
-            found = np.bincount([int(item[1:]) for of_user in drawn.values() for item in of_user], minlength=9)[1:]
+                chance = np.where(np.arange(1, 11) == int(item[1:]), 0, expected)
+                wanted += 400 * chance / chance.sum()
+            found = np.bincount([int(item[1:]) for of_user in drawn.values() for item in of_user], minlength=11)[1:]
             np.testing.assert_allclose(found, wanted, rtol=0.1)
 
 
@@ -145,10 +149,10 @@ def test_the_same_weights_have_the_same_figures(build: Build, model: str) -> Non
     assert built.trainer.evaluate(built.loaders.test) == first
     kept = built.trainer.evaluate(built.loaders.valid)
     assert [kept] == [of["valid"] for of in built.trainer.history if of["epoch"] == built.trainer.saved_epoch]
-    later = build(model, eval_batch_size=11, **settings)
-    later.trainer.vocabulary = built.trainer.vocabulary
-    later.trainer.eval_collector.data_collect(later.loaders.train)
-    assert later.trainer.evaluate(later.loaders.test, model_file=built.trainer.saved_model_file) == pytest.approx(first)
+    for candidate_seed in (2020, 1):
+        later = build(model, eval_batch_size=11, candidate_seed=candidate_seed, **settings)
+        figures = later.trainer.evaluate(later.loaders.test, model_file=built.trainer.saved_model_file)
+        assert (figures == pytest.approx(first)) is (candidate_seed == 2020)
 
 
 @pytest.mark.parametrize("model", ["BPR", "SASRec"])
