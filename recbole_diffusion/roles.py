@@ -25,7 +25,7 @@ COURSE = (
 # Changes how a model is trained, and nothing that a trained one computes. Not dropout_prob: RaCT scales scores by it.
 TRAINING = (
     "learner", "learning_rate", "weight_decay", "clip_grad_norm", "train_batch_size", "train_neg_sample_args",
-    "shuffle", "bucket_by_length", "train_on", "cut_points", "window_stride", "reproducibility", "timestep_sampler",
+    "shuffle", "bucket_by_length", "train_on", "cut_points", "window_overlap", "reproducibility", "timestep_sampler",
     "snr_weighting", "item_init_std", "stop_gradient_target", "stop_gradient_latent", "mse_weight", "ce_weight",
     "ce_temperature", "interest_weight", "penalty_weight", "num_negatives", "w_dagl", "kl_weight", "divergence",
     "divergence_order", "dropout", "embedding_dropout", "hidden_dropout_prob", "attn_dropout_prob",

@@ -421,7 +421,7 @@ def test_a_run_of_another_version_is_one_line(
     file = Path("out/runs/random/Pop/seed0.json")
     record = {**json.loads(file.read_text()), "format": made_by}
     if made_by is None:  # it had neither, and not all that is compared
-        del record["format"], record["threads"], record["settings"]["window_stride"]
+        del record["format"], record["threads"], record["settings"]["cut_points"]
     file.write_text(json.dumps(record))
     with pytest.raises(UserError) as raised:
         comparison(random_data, "Pop", seeds=[0])
@@ -436,9 +436,9 @@ def test_a_setting_that_a_run_did_not_have_is_not_one_that_was_none(random_data:
     assert comparison(random_data, "Pop", seeds=[0]) == 0
     file = Path("out/runs/random/Pop/seed0.json")
     record = json.loads(file.read_text())
-    assert record["settings"].pop("window_stride") is None
+    assert record["settings"].pop("cut_points") is None
     file.write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"was made with window_stride=\(no such setting\) and not None\. Take another"):
+    with pytest.raises(UserError, match=r"was made with cut_points=\(no such setting\) and not None\. Take another"):
         comparison(random_data, "Pop", seeds=[0])
     assert started == ["Pop/0"]
 

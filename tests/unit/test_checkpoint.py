@@ -202,7 +202,7 @@ _OF_ALL = {
     "train_batch_size": 7, "shuffle": False, "reproducibility": False,
 }  # fmt: skip
 _OF_SEQUENCES = {"bucket_by_length": False, "cut_points": 2}
-_OF_WINDOWS = ({"window_stride": 3}, {"train_on": "prefixes", **_OF_SEQUENCES})
+_OF_WINDOWS = ({"window_overlap": 0.7}, {"train_on": "prefixes", **_OF_SEQUENCES})
 _OF_EMBEDDINGS = {
     "dropout": 0.7, "item_init_std": 0.5, "mse_weight": 3.0, "ce_weight": 0.5, "ce_temperature": 0.3,
     "stop_gradient_target": False, "timestep_sampler": "loss_second_moment",
@@ -233,7 +233,7 @@ def test_how_a_model_was_trained_may_differ_where_it_is_only_used(
 ) -> None:
     exact = {"metric_decimal_place": 8, "epochs": 1, "eval_step": 1}
     path, result = _trained(build, model, **exact, **trained)
-    kept = {key: value for key, value in trained.items() if key != "window_stride"}  # prefixes have none
+    kept = {key: value for key, value in trained.items() if key != "window_overlap"}  # prefixes have none
     other = build(model, **exact, **{**kept, **_OF_ALL, **used})
     assert _evaluated(other, path) == pytest.approx(result, abs=1e-7)
     bound = roles.that_bind(other.config.final_config_dict, resume=True)
