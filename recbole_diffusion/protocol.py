@@ -94,6 +94,8 @@ def _check_modes(modes: Any, metrics: Any) -> None:
                 f"eval_args mode='full': ranks the whole catalogue, metrics={metrics} are of labels. Set mode to "
                 "labeled, uniN or popN, or metrics to some of ranked lists, e.g. [Hit, NDCG]."
             )
+    if isinstance(modes, dict) and "labeled" in modes.values() and set(modes.values()) != {"labeled"}:
+        raise UserError(f"eval_args mode={modes!r}: labeled must be the mode of both validation and test.")
 
 
 def _check_split(args: Mapping[str, Any], sequential: bool) -> None:

@@ -134,6 +134,10 @@ def test_times_that_are_dates_or_missing_or_too_long_are_named(refused: Command)
         ),
         (["--eval_args={mode: {valid: full, test: labeled}}"], "eval_args mode='labeled'"),
         (
+            ["--eval_args={mode: {valid: labeled, test: uni10}}", "--metrics=[AUC]", "--valid_metric=AUC"],
+            "labeled must be the mode of both",
+        ),
+        (
             ["--metrics=[AUC]", "--valid_metric=AUC"],
             "eval_args mode='full': ranks the whole catalogue, metrics=['AUC']",
         ),
