@@ -11,7 +11,8 @@ def markov_sequences(users: int, length: int, items: int, accuracy: float, seed:
     """First-order Markov chains [users, length] over items 1 ... ``items``.
 
     Each item has one likely successor, taken with probability ``accuracy``, and else any item: the best possible Hit@1
-    is ``accuracy + (1 - accuracy) / items``.
+    is ``accuracy + (1 - accuracy) / items``. With ``accuracy`` 0 there is nothing to learn. A chain in random order is
+    no such noise: an item that has not been seen is then more likely to be the one left out.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(items)
@@ -23,11 +24,6 @@ def markov_sequences(users: int, length: int, items: int, accuracy: float, seed:
         likely = rng.random(users) < accuracy
         chains[:, step] = np.where(likely, follows[chains[:, step - 1]], rng.integers(items, size=users))
     return chains + 1
-
-
-def shuffled(sequences: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The same items for every user in random order: nothing to learn but popularity."""
-    return np.random.default_rng(seed).permuted(sequences, axis=1)
 
 
 def write_atomic(folder: Path, name: str, sequences: list | np.ndarray) -> Path:
