@@ -59,6 +59,19 @@ def test_softmax_in_parts_never_holds_all_scores() -> None:
     assert largest == 8000
 
 
+def test_softmax_in_parts_keeps_no_scores_for_the_gradient() -> None:
+    table, x = torch.randn(1000, 4), torch.randn(64, 4, requires_grad=True)
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        softmax_cross_entropy(x, table, torch.zeros(64, dtype=torch.long), 8000)
+    assert max(kept, default=0) < 8000
+
+
 def test_gaussian_kl_against_torch() -> None:
     mean, log_variance = torch.randn(3, 4), torch.randn(3, 4)
     q = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
