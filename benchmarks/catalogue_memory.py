@@ -39,16 +39,11 @@ def measure(model: str, folder: str, settings: list[str]) -> dict[str, float]:
     """Train, diagnose and rank in this process."""
     import torch
 
+    from recbole_diffusion.__main__ import read_arguments
     from recbole_diffusion.data.batches import BatchSampler
     from recbole_diffusion.quick_start import prepare, request
-    from recbole_diffusion.settings import parse_value
 
-    pairs = (argument.removeprefix("--").split("=", 1) for argument in settings)
-    user = {
-        "data_path": folder,
-        "MAX_ITEM_LIST_LENGTH": LENGTH,
-        **{key: parse_value(value, key) for key, value in pairs},
-    }
+    user = {"data_path": folder, "MAX_ITEM_LIST_LENGTH": LENGTH, **read_arguments(settings)}
     wanted = request(model, "synthetic", user, preset=None)
     prepared = prepare(wanted.resolved, wanted.config())
     trainer, loaders = prepared.trainer, prepared.loaders

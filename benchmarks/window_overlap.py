@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from results_file import append_rows, read_rows
 
+from recbole_diffusion.__main__ import read_arguments
 from recbole_diffusion.quick_start import prepare, request, train
-from recbole_diffusion.settings import parse_value
 
 KEY = ("model", "dataset", "settings", "overlap", "seed")
 
@@ -47,8 +47,7 @@ def main() -> None:
     parser.add_argument("--overlaps", nargs="+", type=float, default=[0.0, 0.5])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     arguments, rest = parser.parse_known_args()
-    pairs = (argument.removeprefix("--").split("=", 1) for argument in rest)
-    user = {key: parse_value(value, key) for key, value in pairs}
+    user = read_arguments(rest)
     if arguments.data_path:
         user["data_path"] = arguments.data_path
     settings = " ".join(rest)

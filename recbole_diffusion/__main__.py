@@ -204,7 +204,7 @@ def _model_list() -> str:
     )
 
 
-def _settings(arguments: Sequence[str]) -> dict[str, Any]:
+def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     """``--key=value`` arguments as settings."""
     settings: dict[str, Any] = {}
     for argument in arguments:
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, rest = _parser().parse_known_args(_split_config_files(sys.argv[1:] if arguments is None else arguments))
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _call(known, _settings(rest))
+        return _call(known, read_arguments(rest))
     except UserError as error:
         print(f"recbole-diffusion: error: {error}", file=sys.stderr)
         return 2

@@ -144,12 +144,20 @@ def check_sources(config: Any, vocabulary: Vocabulary) -> None:
     """
     for key in RECBOLE_SOURCES:
         if config[key]:
-            where = f"{key}={config[key]!r}"
-            try:
-                state = load(config[key])
-            except UserError as error:
-                raise UserError(f"{key}: {error}") from error
-            check_vocabulary(Vocabulary.read(state), where, vocabulary)
+            there = Vocabulary.read(load_named(key, config[key]))
+            check_vocabulary(there, f"{key}={config[key]!r}", vocabulary)
+
+
+def load_named(key: str, path: str | Path) -> dict[str, Any]:
+    """:func:`load`, of the file that the setting ``key`` names.
+
+    Raises:
+        UserError: as :func:`load`, with the setting.
+    """
+    try:
+        return load(path)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 def plain(value: Any) -> Any:

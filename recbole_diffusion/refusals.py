@@ -26,7 +26,7 @@ def setting_up(what: str, ours: bool) -> Iterator[None]:
     From RecBole's own models that is whatever their code raises.
 
     Raises:
-        UserError: in place of the other exception.
+        UserError: instead of the other exception.
     """
     try:
         yield
@@ -54,7 +54,7 @@ def using(model: Any) -> Iterator[None]:
     Our own models' errors stay what they are, and so do those of this package, of the disk and of the GPU's memory.
 
     Raises:
-        UserError: in place of the other exception.
+        UserError: instead of the other exception.
     """
     try:
         yield

@@ -41,16 +41,14 @@ def run_log(config: Any) -> Iterator[Path]:
     """
     root = logging.getLogger()
     before, others = root.level, list(root.handlers)
+    state = logging.getLevelNamesMapping()[config["state"]]
     path = Path("log", config["model"], f"{unique_name(config['model'], config['dataset'])}.log")
     make_folder("the log", path.parent)
     file = logging.FileHandler(path, encoding="utf-8")
-    file.setLevel(config["state"])
     file.setFormatter(_Plain("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
     own: list[logging.Handler] = [file]
     if not others:
         own.append(_console())
-
-    state = file.level
 
     def as_before(record: logging.LogRecord) -> bool:
         if record.name == root.name:  # what the run logs, and a program that names no logger

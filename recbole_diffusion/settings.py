@@ -47,6 +47,11 @@ def check_name(key: str, name: Any) -> None:
         )
 
 
+def rows_at_once(max_cells: int, columns: int) -> int:
+    """How many rows of ``columns`` numbers a matrix of at most ``max_cells`` numbers has; one at least."""
+    return max(1, max_cells // columns)
+
+
 def make_folder(key: str, path: str | Path) -> Path:
     """The folder ``path``, made where there is none.
 

@@ -1,4 +1,4 @@
-"""One atomic file: text, a row a line, and a header ``name:type`` for each column.
+"""One atomic file: text, one row per line, and a header ``name:type`` for each column.
 
 Nothing is quoted: a quotation mark is a character like another. Only an empty field is missing; in a column of numbers
 so are the words for it that tables are exported with. What cannot be read so is refused, by file and line.

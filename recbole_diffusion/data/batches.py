@@ -78,11 +78,6 @@ class BatchSampler(Sampler[list[int]]):
         loader.__dict__["batch_sampler"] = self
 
 
-def users_at_once(max_cells: int, items: int) -> int:
-    """How many users are ranked at a time: so many that a matrix of them by ``items`` has ``max_cells`` numbers."""
-    return max(1, max_cells // items)
-
-
 def cut_points(users: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """``count`` random rows of each user, all of them where a user has fewer: row numbers, [rows].
 

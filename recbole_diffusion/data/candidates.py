@@ -12,15 +12,14 @@ from recbole.data.dataset import Dataset
 from recbole.utils import EvaluatorType
 from torch import Tensor
 
-from recbole_diffusion.data.batches import users_at_once
 from recbole_diffusion.data.items import interaction_counts
-from recbole_diffusion.settings import UserError
+from recbole_diffusion.settings import UserError, rows_at_once
 
 _PHASES = ("valid", "test")
 
 
 class CandidateSampler:
-    """Draws a user's candidates, in place of RecBole's sampler: the same ones whenever it is asked.
+    """Draws a user's candidates, instead of RecBole's sampler: the same ones whenever it is asked.
 
     They follow from ``candidate_seed``, the phase, the user, the catalogue and, for ``popN``, how often each item of it
     was taken; users and items count by their tokens, so that models with ids of their own get the same candidates.
@@ -98,4 +97,4 @@ class SampledEvalDataLoader(NegSampleEvalDataLoader):
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
         if self.config["eval_type"] == EvaluatorType.RANKING:
-            self.step = min(self.step, users_at_once(self.config["max_cells"], self._dataset.item_num))
+            self.step = min(self.step, rows_at_once(self.config["max_cells"], self._dataset.item_num))

@@ -25,14 +25,14 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler, Sampler
 from recbole.utils import ModelType
 
-from recbole_diffusion.data.batches import BatchSampler, users_at_once
+from recbole_diffusion.data.batches import BatchSampler
 from recbole_diffusion.data.candidates import CandidateSampler, SampledEvalDataLoader
 from recbole_diffusion.data.dataset import AtomicDataset, with_atomic_files
 from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import WindowDataLoader
 from recbole_diffusion.protocol import is_sampled, phase_modes
-from recbole_diffusion.settings import UserError, did_you_mean, load_settings
+from recbole_diffusion.settings import UserError, did_you_mean, load_settings, rows_at_once
 
 # RecBole's models that read the table of histories itself, which a lazy data set does not have.
 _NEEDS_TABLE = ("FEARec",)
@@ -53,7 +53,7 @@ class BoundedEvalDataLoader(FullSortEvalDataLoader):
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
-        self.step = min(self.step, users_at_once(self.config["max_cells"], self._dataset.item_num))
+        self.step = min(self.step, rows_at_once(self.config["max_cells"], self._dataset.item_num))
 
 
 class SequenceEvalDataLoader(BoundedEvalDataLoader):

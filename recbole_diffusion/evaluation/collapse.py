@@ -39,7 +39,7 @@ class Margin(NamedTuple):
 
 
 def margin(model: pd.Series, pop: pd.Series) -> Margin:
-    """Model less Pop, by a metric of which more is better.
+    """The difference of a model from Pop, by a metric of which more is better.
 
     Args:
         model, pop: the metric of each ranked row, indexed by user; a user's rows are averaged. Users that one of them

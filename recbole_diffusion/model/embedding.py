@@ -17,6 +17,7 @@ from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionCo
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
 from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
 from recbole_diffusion.model.pretrained import load_item_table
+from recbole_diffusion.settings import rows_at_once
 
 _MOST_SIGNAL_LEFT = 0.02  # above this abar_T, generation starts from noise the network was never shown
 _DIAGNOSED_SHARES = (1, 0.75, 0.5, 0.25, 0)  # of T - 1: the steps at which the target's rank is logged
@@ -169,8 +170,8 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
         ``target_rank`` is at t = T - 1, where only the guidance tells; ``target_rank@t`` at less noise, where x_t does.
         """
-        rows = max(1, self.max_cells // (self.n_items * self.num_channels))
-        interaction = interaction[:rows]  # distances to the whole catalogue
+        # Distances to the whole catalogue.
+        interaction = interaction[: rows_at_once(self.max_cells, self.n_items * self.num_channels)]
         noise = self.evaluation_noise(interaction).channels(self.num_channels)
         guidance = self.generation_guidance(self.last_state(interaction), noise)
         target = interaction[self.ITEM_ID].repeat_interleave(self.num_channels)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from recbole_diffusion.settings import rows_at_once
+
 DIVERGENCES = ("alpha", "beta", "gamma", "none")
 
 
@@ -32,7 +34,7 @@ def softmax_cross_entropy(prediction: Tensor, table: Tensor, index: Tensor, max_
     def loss(prediction: Tensor, index: Tensor) -> Tensor:
         return F.cross_entropy(prediction @ table.T, index, reduction="none")
 
-    rows = max(1, max_cells // len(table))
+    rows = rows_at_once(max_cells, len(table))
     if len(prediction) <= rows:
         return loss(prediction, index)
     parts = zip(prediction.split(rows), index.split(rows), strict=True)

@@ -25,10 +25,7 @@ def load_item_table(path: str, tokens: list[str], dim: int) -> Tensor:
     Raises:
         UserError: the file cannot be read, has no item table, a table of another width, or not all of the items.
     """
-    try:
-        state = checkpoint.load(path)
-    except UserError as error:
-        raise UserError(f"pretrained_item_table: {error}") from error
+    state = checkpoint.load_named("pretrained_item_table", path)
     if _TABLE not in state["state_dict"]:
         raise UserError(f"pretrained_item_table={path!r}: the {state['config'].get('model')} in it has no item table.")
     table = state["state_dict"][_TABLE]
