@@ -42,7 +42,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from recbole_diffusion import checkpoint, registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import prepare
 from recbole_diffusion.trainer import versions
 

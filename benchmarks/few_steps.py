@@ -20,7 +20,7 @@ import torch
 from results_file import append_rows, read_rows
 
 from recbole_diffusion import registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.batches import BatchSampler
 from recbole_diffusion.diffusion.samplers import make_step
 from recbole_diffusion.quick_start import prepare, run

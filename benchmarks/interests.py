@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import normalize
 
 from recbole_diffusion import checkpoint, registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import prepare
 
 CHANGES = ({"sampling_steps": 1}, {"penalty_weight": 0.0, "sampling_steps": 1})

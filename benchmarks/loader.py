@@ -18,7 +18,7 @@ import torch
 from recbole.data.dataset import SequentialDataset
 
 from recbole_diffusion import registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.dataset import with_atomic_files
 from recbole_diffusion.data.loaders import create_dataset, prepare_loaders
 

@@ -43,7 +43,7 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
     from recbole.data.dataset import SequentialDataset
 
     from recbole_diffusion import registry
-    from recbole_diffusion.config import Config
+    from recbole_diffusion.config.strict import Config
     from recbole_diffusion.data import loaders
     from recbole_diffusion.data.dataset import with_atomic_files
 

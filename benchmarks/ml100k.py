@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from results_file import append_rows, read_rows
 
 from recbole_diffusion import checkpoint, registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import prepare, run
 
 PRETRAINED = "<item table of WindowSASRec>"  # stands for the checkpoint of the study's first row, same seed
@@ -57,7 +57,7 @@ class Study(NamedTuple):
 
 MODELS = ("DiffRec", "DreamRec", "DiffuRec", "DiffDiv", "ADIGRec")
 # RecBole's batches of 2,048 over all prefixes cost minutes an epoch: ten random prefixes a user, and as many steps.
-_PREFIXES = {"cut_points": 10, "train_batch_size": 256}
+_PREFIXES = {"prefixes_per_user": 10, "train_batch_size": 256}
 _TESTED = ("valid NDCG@10", "test Hit@10", "test NDCG@10", "masked NDCG@10")
 # ADIGRec's search and ablation were made with one step of generation, before its default became three.
 _ONE_STEP = {"sampling_steps": 1}

@@ -20,7 +20,7 @@ import torch
 from loader import batch_seconds, sample_batches
 
 from recbole_diffusion import registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import Prepared, prepare
 
 KINDS: dict[str, dict[str, Any]] = {

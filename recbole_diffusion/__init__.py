@@ -1,16 +1,8 @@
-"""Diffusion models for sequential recommendation, as a plugin for RecBole."""
+"""Diffusion models for sequential recommendation, as a plugin for RecBole.
 
-from importlib.util import find_spec
+Importing it loads nothing else: torch and RecBole come with the module that needs them.
+"""
 
 from recbole_diffusion._version import __version__
-
-if find_spec("recbole") is None:
-    raise ImportError(
-        "recbole_diffusion needs RecBole 1.2.1, which is not installed: pip install --no-deps recbole==1.2.1"
-    )
-
-from recbole_diffusion import compat
-
-compat.apply()
 
 __all__ = ["__version__"]

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from recbole_diffusion import __version__
-from recbole_diffusion.settings import UserError, parse_value
+from recbole_diffusion._version import __version__
+from recbole_diffusion.config.reading import parse_value
+from recbole_diffusion.config.settings import UserError
 
 _EXAMPLES = """\
 main settings (any key of the YAML files can be set the same way):
@@ -254,7 +255,7 @@ def _interrupt(*_: Any) -> None:
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Call the verb's function; imported here, because ``--help`` and a mistyped argument should not wait for torch."""
     if known.verb == "compare":
-        from recbole_diffusion.compare import compare
+        from recbole_diffusion.compare.plan import compare
 
         failed = compare(
             known.models, known.datasets, known.seeds, known.out, settings, known.config_files, known.eval_seeds,
@@ -263,7 +264,7 @@ def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
         return 1 if failed else 0
     wanted = (known.model, known.dataset, known.config_files, settings, known.preset)
     if known.verb == "tune":
-        from recbole_diffusion.tune import tune
+        from recbole_diffusion.tune.search import tune
 
         tune(*wanted, known.space, known.trials, known.seconds, known.out, known.storage)
     else:

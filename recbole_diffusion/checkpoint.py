@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 import torch
 
-from recbole_diffusion.roles import RECBOLE_SOURCES, described, differences, that_bind
-from recbole_diffusion.settings import UserError
+from recbole_diffusion.config.roles import RECBOLE_SOURCES, described, differences, that_bind
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.files import whole_file
 
 FORMAT = 2  # 1 had neither users nor fields
 _KIND = "__kind__"
@@ -25,26 +23,6 @@ def save(state: dict[str, Any], path: str | Path) -> None:
     """Write ``state`` (see :func:`plain`) as a whole file (:func:`whole_file`)."""
     with whole_file(path) as file:
         torch.save({"format": FORMAT, **state}, file)
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file beside ``path`` to write to; at the end it is flushed to disk and renamed into place.
-
-    After an error, or when the process is told to end, ``path`` is what it was before.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What RecBole 1.2.1 needs on today's numpy, pandas, scipy and torch.
 
-One function a problem; :func:`apply` runs them all. Each can run twice, and does nothing once RecBole has mended its
-problem: its docstring says by which sign it knows. A RecBole that has neither the problem nor that sign is refused.
+One function per problem; :func:`apply` runs them all, and every room of this package that imports RecBole calls it
+first. Each can run twice, and does nothing once RecBole has mended its problem: its docstring says by which sign it
+knows. A RecBole that has neither the problem nor that sign is refused.
 Methods with a wrong expression inside are compiled again from their own source with that expression replaced.
 """
 
@@ -9,17 +10,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import linecache
 import re
-from collections.abc import Mapping
 from functools import partial
-from importlib import resources
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import recbole
 import torch
+
+try:
+    import recbole
+except ModuleNotFoundError as error:
+    if error.name != "recbole":
+        raise
+    raise ImportError(
+        "recbole_diffusion needs RecBole 1.2.1, which is not installed: pip install --no-deps recbole==1.2.1"
+    ) from error
 from recbole.config import Config
 from recbole.data.dataset.dataset import Dataset
 from recbole.data.dataset.kg_dataset import KnowledgeBasedDataset
@@ -29,6 +34,8 @@ from recbole.evaluator.metrics import GiniIndex, ItemCoverage, ShannonEntropy, T
 from recbole.model.general_recommender.pop import Pop
 from recbole.trainer import trainer as recbole_trainer
 from scipy.sparse import dok_matrix
+
+from recbole_diffusion.mending import CannotMend, any_file_has, replace_in_source
 
 _NUMPY_ALIASES = {
     "bool": np.bool_,
@@ -57,10 +64,6 @@ _TRAINER_FILE = "trainer/trainer.py"
 _TORCH_AMP = SimpleNamespace(
     GradScaler=partial(torch.amp.GradScaler, "cuda"), autocast=partial(torch.amp.autocast, "cuda")
 )
-
-
-class CannotMend(ImportError):
-    """RecBole's code is neither what a mend here was written for nor mended."""
 
 
 def apply() -> None:
@@ -117,7 +120,7 @@ def dok_matrix_update() -> None:
 
     Seven graph models (``_DOK_UPDATE_FILES``) fill their adjacency matrix with it. Goes once none of them does.
     """
-    if hasattr(dok_matrix, "_update") or not _any_file_has("._update(", *_DOK_UPDATE_FILES):
+    if hasattr(dok_matrix, "_update") or not any_file_has("._update(", *_DOK_UPDATE_FILES):
         return
     if not hasattr(dok_matrix((1, 1)), "_dict"):
         raise CannotMend("scipy's dok_matrix has no _dict, which its _update filled.")
@@ -133,9 +136,9 @@ def lengths_of_sequences() -> None:
     """
     each = {".agg(len)": ".map(len)"}
     for name in ("_normalize", "_discretization", "_remap"):
-        _replace_in_source(Dataset, name, each)
-    _replace_in_source(KnowledgeBasedDataset, "_reset_ent_remapID", each)
-    _replace_in_source(SequentialDataset, "_benchmark_presets", each)
+        replace_in_source(Dataset, name, each)
+    replace_in_source(KnowledgeBasedDataset, "_reset_ent_remapID", each)
+    replace_in_source(SequentialDataset, "_benchmark_presets", each)
 
 
 def missing_values() -> None:
@@ -144,7 +147,7 @@ def missing_values() -> None:
     In data/dataset/dataset.py. Silently, missing floats and the [PAD] row of user and item features then stay NaN, and
     missing tokens become a huge negative id. Goes once RecBole assigns.
     """
-    _replace_in_source(
+    replace_in_source(
         Dataset,
         "_fill_nan",
         {
@@ -162,7 +165,7 @@ def writable_columns() -> None:
     torch then warns, in every run, that writing to the tensor is undefined. In ``Dataset._dataframe_to_interaction``
     (data/dataset/dataset.py). Goes once RecBole no longer takes ``.values`` there.
     """
-    _replace_in_source(
+    replace_in_source(
         Dataset, "_dataframe_to_interaction", {"value = data[k].values": "value = data[k].to_numpy(copy=True)"}
     )
 
@@ -173,7 +176,7 @@ def sort_of_tensors() -> None:
     ``Interaction.sort`` (data/interaction.py), which every sequential data set runs, relies on that. Both sorts are
     stable, so the order is the same. Goes once RecBole does not call numpy there.
     """
-    _replace_in_source(Interaction, "sort", {'np.argsort(key, kind="stable")': "torch.argsort(key, stable=True)"})
+    replace_in_source(Interaction, "sort", {'np.argsort(key, kind="stable")': "torch.argsort(key, stable=True)"})
 
 
 def anomaly_detection() -> None:
@@ -183,7 +186,7 @@ def anomaly_detection() -> None:
     sequential model imports it; each backward pass then takes about a fifth longer. What was set before is kept, so
     an import that came before ours stays: it cannot be told from a user's own setting. Goes with that line.
     """
-    if _any_file_has("set_detect_anomaly", _SINE_FILE):
+    if any_file_has("set_detect_anomaly", _SINE_FILE):
         with torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()):
             importlib.import_module("recbole.model.sequential_recommender")
 
@@ -197,7 +200,7 @@ def download_in_one_process() -> None:
     barrier = "torch.distributed.barrier()"
     asked = f"torch.distributed.is_available() and torch.distributed.is_initialized() and {barrier}"
     line = "\n            "  # whole statements at their present depth: inside an `if` they are left alone
-    _replace_in_source(Dataset, "_download", {line + barrier: line + asked})
+    replace_in_source(Dataset, "_download", {line + barrier: line + asked})
 
 
 def mixed_precision() -> None:
@@ -206,7 +209,7 @@ def mixed_precision() -> None:
     The same classes for the same device, under the module's own name ``amp``. Goes once the file has no torch.cuda.amp.
     """
     amp = getattr(recbole_trainer, "amp", None)
-    if amp is _TORCH_AMP or not _any_file_has("torch.cuda.amp", _TRAINER_FILE):
+    if amp is _TORCH_AMP or not any_file_has("torch.cuda.amp", _TRAINER_FILE):
         return
     if amp is not torch.cuda.amp:
         raise CannotMend(f"{_TRAINER_FILE} uses torch.cuda.amp under another name than amp.")
@@ -221,7 +224,7 @@ def popularity_counts() -> None:
     """
     once_a_batch = "self.item_cnt[item, :] = self.item_cnt[item, :] + 1"
     every = "self.item_cnt.index_add_(0, item, torch.ones_like(self.item_cnt[item, :]))"
-    _replace_in_source(Pop, "calculate_loss", {once_a_batch: every})
+    replace_in_source(Pop, "calculate_loss", {once_a_batch: every})
 
 
 def popularity_ties() -> None:
@@ -233,7 +236,7 @@ def popularity_ties() -> None:
     """
     counts = "self.item_cnt.to(torch.float64)"
     by_id = "torch.arange(self.n_items, device=self.item_cnt.device).unsqueeze(1) / self.n_items"
-    _replace_in_source(Pop, "full_sort_predict", {f"{counts} / self": f"({counts} - {by_id}) / self"})
+    replace_in_source(Pop, "full_sort_predict", {f"{counts} / self": f"({counts} - {by_id}) / self"})
 
 
 def metrics_of_all_lists() -> None:
@@ -249,59 +252,8 @@ def metrics_of_all_lists() -> None:
         "total_num = item_matrix.shape[0] * item_matrix.shape[1]": "total_num = np.count_nonzero(item_matrix)",
     }
     unique = {"np.unique(item_matrix)": "np.unique(item_matrix[item_matrix > 0])"}
-    _replace_in_source(ItemCoverage, "get_coverage", unique)
-    _replace_in_source(GiniIndex, "get_gini", counts)
-    _replace_in_source(
-        ShannonEntropy, "get_entropy", {**counts, "return result / len(item_count)\n": "return result\n"}
-    )
+    replace_in_source(ItemCoverage, "get_coverage", unique)
+    replace_in_source(GiniIndex, "get_gini", counts)
+    replace_in_source(ShannonEntropy, "get_entropy", {**counts, "return result / len(item_count)\n": "return result\n"})
     line = "\n        value = np.zeros_like(item_matrix)\n"
-    _replace_in_source(TailPercentage, "get_tail", {line: f"\n        tail_items = set(tail_items){line}"})
-
-
-def _any_file_has(text: str, *paths: str) -> bool:
-    """Whether one of RecBole's files holds ``text``; reads them, because importing may be what is to be avoided."""
-    files = [resources.files("recbole").joinpath(path) for path in paths]
-    gone = [path for path, file in zip(paths, files, strict=True) if not file.is_file()]
-    if gone:
-        raise CannotMend(f"it has no file {gone[0]}.")
-    return any(text in file.read_text(encoding="utf-8") for file in files)
-
-
-def _replace_in_source(owner: type, name: str, replacements: Mapping[str, str]) -> None:
-    """Compile the method ``owner.name`` again with each old text replaced by the new.
-
-    Where all new texts are there and no old one is left, it is mended and stays. The compiled one keeps RecBole's as
-    ``original``.
-
-    Raises:
-        CannotMend: there is no such method, or it holds neither an old text nor its new one.
-        TypeError: the method needs a closure, e.g. for ``super()``, which compiling it alone would lose.
-    """
-    method: Any = vars(owner).get(name)
-    if method is None:
-        raise CannotMend(f"there is no {owner.__name__}.{name}.")
-    try:
-        source = patched = inspect.getsource(method)
-    except OSError as error:
-        raise CannotMend(f"the source of {owner.__name__}.{name} cannot be read ({error}).") from error
-    for old, new in replacements.items():
-        if old not in patched and new not in patched:
-            raise CannotMend(
-                f"{owner.__name__}.{name} holds neither the text to mend, {old.strip()!r}, nor its mended form, "
-                f"{new.strip()!r}."
-            )
-        if old not in new or new not in patched:  # a new text that holds the old one goes in once
-            patched = patched.replace(old, new)
-    if patched == source:
-        return
-    if method.__closure__:
-        raise TypeError(f"{method.__qualname__} uses super() or another closure: it cannot be compiled alone.")
-    filename = f"<{method.__module__}.{method.__qualname__} as mended by {__name__}>"
-    text = f"if True:\n{patched}"  # takes the method as it is indented in its class
-    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)  # for tracebacks
-    namespace: dict[str, Any] = {}
-    exec(compile(text, filename, "exec", dont_inherit=True), method.__globals__, namespace)
-    replacement = namespace[name]
-    replacement.__qualname__ = method.__qualname__
-    replacement.original = getattr(method, "original", method)
-    setattr(owner, name, replacement)
+    replace_in_source(TailPercentage, "get_tail", {line: f"\n        tail_items = set(tail_items){line}"})

@@ -15,17 +15,19 @@ from recbole.utils import init_seed
 
 from recbole_diffusion import registry
 from recbole_diffusion.checkpoint import Vocabulary, check_sources, plain
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.reading import load_settings
+from recbole_diffusion.config.recbole_models import check_data
+from recbole_diffusion.config.refusals import setting_up, using
+from recbole_diffusion.config.roles import GENERATION, that_count
+from recbole_diffusion.config.settings import Settings, UserError
+from recbole_diffusion.config.strict import Config
+from recbole_diffusion.console.log import run_log
 from recbole_diffusion.data.items import check_named_columns
 from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
 from recbole_diffusion.evaluation.collapse import accuracy_warning, coverage_warning, margin
+from recbole_diffusion.evaluation.examples import example_recommendations, item_titles
 from recbole_diffusion.evaluation.reference import reference_for
-from recbole_diffusion.recbole_settings import check_data
-from recbole_diffusion.recommend import example_recommendations, item_titles
-from recbole_diffusion.refusals import setting_up, using
-from recbole_diffusion.roles import GENERATION, that_count
-from recbole_diffusion.runlog import run_log
-from recbole_diffusion.settings import Settings, UserError, load_settings, make_folder
+from recbole_diffusion.files import make_folder
 from recbole_diffusion.trainer import versions
 
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_trainer as recbole_trainer
 
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.settings import UserError, did_you_mean
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.evaluation import metrics
-from recbole_diffusion.settings import UserError, did_you_mean
-from recbole_diffusion.trainer import DiffusionTrainer, with_safe_checkpoints
+from recbole_diffusion.trainer import DiffusionTrainer, safe_trainer
 
 metrics.register()
 
@@ -86,7 +86,7 @@ def get_trainer(resolved: Resolved) -> type:
     """The trainer of a model: ours, or RecBole's for that model with our checkpoints and evaluation."""
     if resolved.ours:
         return DiffusionTrainer
-    return with_safe_checkpoints(recbole_trainer(resolved.model_class.type, resolved.model_class.__name__))
+    return safe_trainer(recbole_trainer(resolved.model_class.type, resolved.model_class.__name__))
 
 
 def training_rows(resolved: Resolved, config: Config) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import platform
 import time
@@ -20,74 +19,16 @@ from recbole.trainer import Trainer
 
 from recbole_diffusion import checkpoint
 from recbole_diffusion.checkpoint import Vocabulary
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.console.log import tensorboard_named
 from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.evaluation.reference import Reference
 from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
-from recbole_diffusion.runlog import tensorboard_named, unique_name
-from recbole_diffusion.settings import UserError
+from recbole_diffusion.files import unique_name
+from recbole_diffusion.finite import FiniteLosses, loss_names
 
 _SKIPPED_SETTINGS = ("device",)
 _DIAGNOSED_ROWS = 512
-
-
-class Diverged(UserError):
-    """The training loss, or a weight, is not a finite number any more."""
-
-
-class FiniteLosses(Trainer):
-    """RecBole's training loop that stops at the first loss that is inf or nan, and says which.
-
-    RecBole's trainers of other kinds call the loop with losses of their own, so this comes last but for RecBole's.
-    """
-
-    saved_epoch: int | None  # of the checkpoint
-    saved_model_file: str
-
-    def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
-        loss_func = loss_func or self.model.calculate_loss
-        numbers = itertools.count(1)
-
-        def checked(interaction: Any) -> Any:
-            losses = loss_func(interaction)
-            self._check_losses(losses, f"epoch {epoch_idx}, batch {next(numbers)} of {len(train_data)}")
-            return losses
-
-        losses = super()._train_epoch(train_data, epoch_idx, checked, show_progress)
-        for name, weight in self.model.named_parameters():
-            if not torch.isfinite(weight).all():  # by the last step: its loss was finite, and the next is not computed
-                raise self._diverged(f"epoch {epoch_idx}", f"the weight {name} is not finite after it")
-        return losses
-
-    def _check_losses(self, losses: Any, where: str) -> None:
-        terms = losses if isinstance(losses, tuple) else (losses,)
-        total = _number(sum(terms))
-        if math.isfinite(total):
-            return
-        if len(terms) > 1:
-            for name, term in zip(loss_names(self.model, terms), terms, strict=True):
-                if not math.isfinite(_number(term)):
-                    raise self._diverged(where, f"the term {name!r} of the training loss is {_number(term)}")
-        raise self._diverged(where, f"the training loss is {total}")
-
-    def _diverged(self, where: str, what: str) -> Diverged:
-        kept = (
-            "No checkpoint was written before."
-            if self.saved_epoch is None
-            else f"The best epoch before, {self.saved_epoch}, is in {self.saved_model_file}."
-        )
-        return Diverged(f"{where}: {what}; learning_rate={self.learning_rate:g} may be too large. {kept}")
-
-
-def loss_names(model: Any, terms: tuple[Any, ...]) -> tuple[str, ...]:
-    """What the terms of a model's loss are called: its ``loss_names``, or their places."""
-    names = getattr(model, "loss_names", None) or ()
-    if len(names) == len(terms):
-        return tuple(names)
-    return ("loss",) if len(terms) == 1 else tuple(f"loss {place}" for place in range(1, len(terms) + 1))
-
-
-def _number(term: Any) -> float:
-    return term.detach().item() if isinstance(term, torch.Tensor) else float(term)
 
 
 class Validation(NamedTuple):
@@ -102,7 +43,7 @@ class Validation(NamedTuple):
     listed: int | None
 
 
-class SafeCheckpoints(Trainer):
+class SafeTrainer(Trainer):
     """RecBole's trainer with checkpoints that load with ``weights_only=True``, a collector that does not crash.
 
     A checkpoint holds ``config`` (the settings), the parts of ``vocabulary`` (``items`` and ``users``: their tokens in
@@ -243,7 +184,7 @@ class SafeCheckpoints(Trainer):
         return Validation(accuracy, values, listed)
 
 
-class DiffusionTrainer(SafeCheckpoints, FiniteLosses):
+class DiffusionTrainer(SafeTrainer, FiniteLosses):
     """The trainer of our models.
 
     A model's ``calculate_loss`` may return several terms; they are logged under ``model.loss_names``, as means over
@@ -285,18 +226,16 @@ class DiffusionTrainer(SafeCheckpoints, FiniteLosses):
 
 
 @functools.cache
-def with_safe_checkpoints(trainer_class: type[Trainer]) -> type[Trainer]:
+def safe_trainer(trainer_class: type[Trainer]) -> type[Trainer]:
     """RecBole's ``trainer_class`` with our checkpoints and collector, and losses that are checked."""
     # Of RecBole's plain Trainer FiniteLosses is one already.
-    bases = (
-        (SafeCheckpoints, FiniteLosses) if trainer_class is Trainer else (SafeCheckpoints, trainer_class, FiniteLosses)
-    )
+    bases = (SafeTrainer, FiniteLosses) if trainer_class is Trainer else (SafeTrainer, trainer_class, FiniteLosses)
     return type(trainer_class.__name__, bases, {})
 
 
 def versions() -> dict[str, str]:
     """The versions a result depends on."""
-    from recbole_diffusion import __version__
+    from recbole_diffusion._version import __version__
 
     return {
         "recbole_diffusion": __version__,

@@ -12,7 +12,7 @@ import torch
 from markov import write_atomic
 
 from recbole_diffusion import registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.loaders import Loaders
 from recbole_diffusion.quick_start import prepare
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureType
 
-from recbole_diffusion.settings import UserError, did_you_mean
+from recbole_diffusion.config.settings import UserError, did_you_mean
 
 _KINDS = [kind.value for kind in FeatureType]
 # No word is a number: these can only mean that there is none. As identifiers they are words.

@@ -78,7 +78,7 @@ class BatchSampler(Sampler[list[int]]):
         loader.__dict__["batch_sampler"] = self
 
 
-def cut_points(users: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def draw_prefixes(users: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """``count`` random rows of each user, all of them where a user has fewer: row numbers, [rows].
 
     Args:

@@ -12,8 +12,8 @@ from recbole.data.dataset import Dataset
 from recbole.utils import EvaluatorType
 from torch import Tensor
 
+from recbole_diffusion.config.settings import UserError, rows_at_once
 from recbole_diffusion.data.items import interaction_counts
-from recbole_diffusion.settings import UserError, rows_at_once
 
 _PHASES = ("valid", "test")
 

@@ -13,8 +13,8 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_diffusion.config.settings import UserError, did_you_mean
 from recbole_diffusion.data.atomic import AtomicFile, rows_and_lines
-from recbole_diffusion.settings import UserError, did_you_mean
 
 # Settings that name the identifiers of a row, by the suffix of the file: a row without one of them says nothing.
 _IDENTIFIERS = {

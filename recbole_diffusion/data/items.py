@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.atomic import AtomicFile
-from recbole_diffusion.settings import UserError
 
 # Settings that name a column of the .item file, though not every run reads it.
 _NAMING = ("category_field", "title_field")

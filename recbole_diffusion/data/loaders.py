@@ -25,14 +25,15 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler, Sampler
 from recbole.utils import ModelType
 
+from recbole_diffusion.config.protocol import is_sampled, phase_modes
+from recbole_diffusion.config.reading import load_settings
+from recbole_diffusion.config.settings import UserError, did_you_mean, rows_at_once
 from recbole_diffusion.data.batches import BatchSampler
 from recbole_diffusion.data.candidates import CandidateSampler, SampledEvalDataLoader
 from recbole_diffusion.data.dataset import AtomicDataset, with_atomic_files
 from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import WindowDataLoader
-from recbole_diffusion.protocol import is_sampled, phase_modes
-from recbole_diffusion.settings import UserError, did_you_mean, load_settings, rows_at_once
 
 # RecBole's models that read the table of histories itself, which a lazy data set does not have.
 _NEEDS_TABLE = ("FEARec",)
@@ -203,7 +204,7 @@ def _evaluation_loaders(
 
 def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samplers: tuple) -> Loaders:
     """RecBole's own training batches, with negatives that are never the user's own items, and evaluation as for all."""
-    for name in ("cut_points", "window_overlap"):
+    for name in ("prefixes_per_user", "window_overlap"):
         if config.external_config_dict.get(name) is not None:
             raise UserError(f"{name}={config[name]}: only sequential models have histories to cut.")
     negatives = config["train_neg_sample_args"]
@@ -230,9 +231,11 @@ def _check_rows(config: RecBoleConfig, train_on: str, whole: bool) -> None:
         raise UserError(f"transform={config['transform']}: changes single histories; train_on=windows has none.")
     if "window_overlap" in config.external_config_dict and train_on != "windows":
         raise UserError(f"window_overlap={config['window_overlap']}: is of windows; train_on={train_on} has none.")
-    if config["cut_points"] is not None and (train_on != "prefixes" or not whole):
+    if config["prefixes_per_user"] is not None and (train_on != "prefixes" or not whole):
         why = f"train_on={train_on}" if whole else "a data set without whole sequences"
-        raise UserError(f"cut_points={config['cut_points']}: draws among prefixes; {why} has none to draw. Set ~.")
+        raise UserError(
+            f"prefixes_per_user={config['prefixes_per_user']}: draws among prefixes; {why} has none to draw. Set ~."
+        )
 
 
 def _check_splits(config: RecBoleConfig, splits: list[Dataset]) -> None:

@@ -8,7 +8,7 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 from torch import Tensor
 
-from recbole_diffusion.data.batches import BatchSampler, cut_points, last_rows
+from recbole_diffusion.data.batches import BatchSampler, draw_prefixes, last_rows
 from recbole_diffusion.data.sequences import LazySequentialDataset
 
 
@@ -17,7 +17,8 @@ class PrefixDataLoader(TrainDataLoader):
 
     Args:
         config: ``bucket_by_length``: histories of like length meet in a batch; without it and without a choice of rows
-            the batches are RecBole's own, to the last id. ``cut_points``: so many random rows of each user an epoch.
+            the batches are RecBole's own, to the last id. ``prefixes_per_user``: so many random rows of each user per
+            epoch.
         dataset, sampler, shuffle: as RecBole's.
         last_only: one row a user, the one with the longest history.
     """
@@ -28,7 +29,7 @@ class PrefixDataLoader(TrainDataLoader):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self.last_only = last_only
         self.users = dataset.inter_feat[dataset.uid_field]
-        if config["bucket_by_length"] or config["cut_points"] is not None or last_only:
+        if config["bucket_by_length"] or config["prefixes_per_user"] is not None or last_only:
             lengths = dataset.inter_feat[dataset.item_list_length_field]
             order = self.generator if shuffle else None
             BatchSampler(self.draw_rows, lengths, None, self.step, config["bucket_by_length"], order).attach(self)
@@ -37,6 +38,6 @@ class PrefixDataLoader(TrainDataLoader):
         """The rows of one epoch, [rows]."""
         if self.last_only:
             return last_rows(self.users, self._dataset.target_rows)
-        if self.config["cut_points"] is not None:
-            return cut_points(self.users, self.config["cut_points"], self.generator)
+        if self.config["prefixes_per_user"] is not None:
+            return draw_prefixes(self.users, self.config["prefixes_per_user"], self.generator)
         return torch.arange(len(self.users))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 PREDICTIONS = ("x0", "eps", "v")
 
 
-class GaussianProcess(nn.Module):
+class GaussianDiffusion(nn.Module):
     """Forward process ``q`` and its posterior, with every coefficient in a buffer.
 
     Args:

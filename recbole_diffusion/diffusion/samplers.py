@@ -11,13 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from recbole_diffusion.diffusion.process import GaussianProcess
+from recbole_diffusion.diffusion.process import GaussianDiffusion
 
 SAMPLERS = ("ddpm", "ddim")
 VARIANCES = ("small", "large", "none")
 
 Noise = Callable[[], Tensor]
-Step = Callable[[GaussianProcess, Tensor, Tensor, int, int, Noise], Tensor]
+Step = Callable[[GaussianDiffusion, Tensor, Tensor, int, int, Noise], Tensor]
 
 
 def select_timesteps(timesteps: int, sampling_steps: int) -> list[int]:
@@ -36,7 +36,7 @@ def select_timesteps(timesteps: int, sampling_steps: int) -> list[int]:
 
 
 def ancestral_step(
-    process: GaussianProcess, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, variance: str = "small"
+    process: GaussianDiffusion, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, variance: str = "small"
 ) -> Tensor:
     """DDPM: a draw from the posterior ``q(x_s | x_t, x_0)`` (Ho et al. 2020, algorithm 2), shaped like ``x_t``.
 
@@ -55,7 +55,7 @@ def ancestral_step(
 
 
 def ddim_step(
-    process: GaussianProcess, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, eta: float = 0.0
+    process: GaussianDiffusion, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, eta: float = 0.0
 ) -> Tensor:
     """DDIM (Song et al. 2021, equations 12 and 16), shaped like ``x_t``.
 
@@ -85,7 +85,7 @@ def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> Step:
 
 def sample(
     predict_x0: Callable[[Tensor, Tensor], Tensor],
-    process: GaussianProcess,
+    process: GaussianDiffusion,
     x_T: Tensor,
     timesteps: Sequence[int],
     step: Step,

@@ -12,10 +12,10 @@ from recbole.evaluator import Collector
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.items import interaction_counts, item_column
-from recbole_diffusion.evaluation.diversity import interaction_vectors
+from recbole_diffusion.evaluation.diversity import item_vectors
 from recbole_diffusion.evaluation.rerank import maximal_marginal_relevance
-from recbole_diffusion.settings import UserError
 
 _CATEGORY_TYPES = ("token", "token_seq")
 
@@ -27,7 +27,7 @@ class SafeCollector(Collector):
     the training loader first.
 
     - ``data.item_categories``: [n_items, n_categories] bool, from ``category_field``.
-    - ``data.item_vectors``: [n_items, rank], :func:`~recbole_diffusion.evaluation.diversity.interaction_vectors`.
+    - ``data.item_vectors``: [n_items, rank], :func:`~recbole_diffusion.evaluation.diversity.item_vectors`.
     - ``data.item_counts``: training interactions of each item, [n_items]; ``data.count_items``, RecBole's name, has the
       same numbers for every item of the catalogue.
     - ``data.num_items``: items of the catalogue, without the padding item.
@@ -67,7 +67,7 @@ class SafeCollector(Collector):
             self.data_struct.set("data.item_counts", torch.from_numpy(counts))
             self.data_struct.set("data.count_items", Counter(dict(enumerate(counts.tolist()[1:], start=1))))
         if need("data.item_vectors"):
-            self.data_struct.set("data.item_vectors", interaction_vectors(dataset.inter_matrix()))
+            self.data_struct.set("data.item_vectors", item_vectors(dataset.inter_matrix()))
 
     def rerank(self, scores: Tensor, k: int) -> Tensor:
         """Scores [users, n_items] whose best ``k`` are what ``mmr_weight`` asks for; the same ones where it is None."""

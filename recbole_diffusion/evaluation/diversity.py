@@ -131,7 +131,7 @@ def novelty(items: Tensor, counts: Tensor) -> Tensor:
     return torch.where(real, bits[items], 0).sum(dim=-1) / real.sum(dim=-1).clamp(min=1)
 
 
-def interaction_vectors(interactions: spmatrix) -> Tensor:
+def item_vectors(interactions: spmatrix) -> Tensor:
     """A vector for each item from who interacted with it: like items have like users.
 
     The truncated singular value decomposition, of rank 64 at most, of the 0/1 matrix of users by items with each column

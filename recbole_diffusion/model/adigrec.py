@@ -28,12 +28,12 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.config.settings import setting
 from recbole_diffusion.diffusion.noise import RowNoise
-from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import CausalEncoder
 from recbole_diffusion.model.losses import covariance_penalty, sampled_cross_entropy
-from recbole_diffusion.settings import setting
+from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
 
 @dataclass(frozen=True)

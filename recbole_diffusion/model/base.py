@@ -13,10 +13,10 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_diffusion.diffusion.noise import RowNoise, history_keys
-from recbole_diffusion.diffusion.process import GaussianProcess
+from recbole_diffusion.diffusion.process import GaussianDiffusion
 from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
 from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
-from recbole_diffusion.model.config import DiffusionConfig
+from recbole_diffusion.model.settings import DiffusionConfig
 
 
 class DiffusionRecommender(SequentialRecommender):
@@ -36,7 +36,7 @@ class DiffusionRecommender(SequentialRecommender):
         self.settings = self.config_class.from_config(config)
         self.precision = config["precision"]
         self.max_cells = config["max_cells"]
-        self.process = GaussianProcess(self.settings.betas())
+        self.process = GaussianDiffusion(self.settings.betas())
         self.timestep_sampler = TIMESTEP_SAMPLERS[self.settings.timestep_sampler](self.settings.timesteps)
         self.reverse_timesteps = select_timesteps(self.settings.timesteps, self.settings.sampling_steps)
         self.reverse_step = make_step(self.settings.sampler, self.settings.eta, self.settings.variance)

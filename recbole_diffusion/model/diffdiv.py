@@ -25,11 +25,11 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.config.settings import UserError, setting
 from recbole_diffusion.diffusion.noise import GUIDANCE, RowNoise
-from recbole_diffusion.model.config import DiffusionConfig
 from recbole_diffusion.model.dreamrec import DreamRec, DreamRecConfig
 from recbole_diffusion.model.losses import DIVERGENCES, gaussian_kl, robust_divergence, squared_error
-from recbole_diffusion.settings import UserError, setting
+from recbole_diffusion.model.settings import DiffusionConfig
 
 
 @dataclass(frozen=True)

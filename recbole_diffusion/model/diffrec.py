@@ -30,15 +30,15 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.config.settings import UserError, setting
 from recbole_diffusion.diffusion.denoiser import sinusoidal_embedding
 from recbole_diffusion.diffusion.noise import START, STEP
 from recbole_diffusion.diffusion.samplers import sample
 from recbole_diffusion.diffusion.schedules import SCHEDULES
 from recbole_diffusion.model.base import DiffusionRecommender
-from recbole_diffusion.model.config import DiffusionConfig
 from recbole_diffusion.model.layers import Dropout
 from recbole_diffusion.model.losses import squared_error
-from recbole_diffusion.settings import UserError, setting
+from recbole_diffusion.model.settings import DiffusionConfig
 
 _BIAS_STD = 0.001  # of every bias at the start
 

@@ -24,12 +24,12 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.config.settings import setting
 from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
 from recbole_diffusion.diffusion.noise import GUIDANCE, RowNoise
-from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import Dropout, TransformerBlock
-from recbole_diffusion.settings import setting
+from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
 _EPS = 1e-12  # of every layer norm, as the authors have it
 

@@ -24,11 +24,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from recbole_diffusion.config.settings import UserError, setting
 from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance, MLPDenoiser
-from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import CausalEncoder
-from recbole_diffusion.settings import UserError, setting
+from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
 
 @dataclass(frozen=True)

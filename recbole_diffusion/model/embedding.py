@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.config.settings import rows_at_once
 from recbole_diffusion.diffusion.noise import START, STEP, RowNoise
-from recbole_diffusion.diffusion.process import GaussianProcess
+from recbole_diffusion.diffusion.process import GaussianDiffusion
 from recbole_diffusion.diffusion.samplers import Noise, sample
 from recbole_diffusion.model.base import DiffusionRecommender
-from recbole_diffusion.model.config import DiffusionConfig, EmbeddingDiffusionConfig
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
 from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
 from recbole_diffusion.model.pretrained import load_item_table
-from recbole_diffusion.settings import rows_at_once
+from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
 _MOST_SIGNAL_LEFT = 0.02  # above this abar_T, generation starts from noise the network was never shown
 _DIAGNOSED_SHARES = (1, 0.75, 0.5, 0.25, 0)  # of T - 1: the steps at which the target's rank is logged
@@ -143,7 +143,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         )  # fmt: skip
         return x_0.view(-1, self.num_channels, dim)
 
-    def step_from(self, process: GaussianProcess, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
+    def step_from(self, process: GaussianDiffusion, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
         """One reverse step; with ``rescale_x0`` from an x0_hat of the items' mean norm, except the last.
 
         Cross-entropy makes x0_hat several times longer than any embedding. Left so, x_s carries a signal that training

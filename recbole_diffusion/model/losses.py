@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from recbole_diffusion.settings import rows_at_once
+from recbole_diffusion.config.settings import rows_at_once
 
 DIVERGENCES = ("alpha", "beta", "gamma", "none")
 

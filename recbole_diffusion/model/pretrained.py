@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recbole_diffusion import checkpoint
-from recbole_diffusion.settings import UserError
+from recbole_diffusion.config.settings import UserError
 
 _TABLE = "item_embedding.weight"
 

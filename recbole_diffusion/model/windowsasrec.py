@@ -9,8 +9,8 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 from torch import Tensor
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.model.losses import softmax_cross_entropy
-from recbole_diffusion.settings import UserError
 
 
 class WindowSASRec(SASRec):

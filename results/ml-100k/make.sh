@@ -22,8 +22,8 @@ export seconds=${1:-900}
 tune() {
     local model=$1 extra=()
     case $model in
-        GRU4Rec | SASRec) extra=(--cut_points=10 --train_batch_size=256) ;;
-        BERT4Rec) extra=(--cut_points=4 --train_batch_size=64) ;;
+        GRU4Rec | SASRec) extra=(--prefixes_per_user=10 --train_batch_size=256) ;;
+        BERT4Rec) extra=(--prefixes_per_user=4 --train_batch_size=64) ;;
         ItemKNN | EASE) extra=(--trials=40) ;;
     esac
     recbole-diffusion tune --model="$model" --dataset=ml-100k --seconds="$seconds" --mask_history=True "${extra[@]}" \

@@ -22,14 +22,17 @@ from conftest import Built
 from filelock import FileLock
 from markov import write_atomic
 
-from recbole_diffusion import checkpoint, compare, registry, roles, runner, tables
+from recbole_diffusion import checkpoint, registry
 from recbole_diffusion.__main__ import main
+from recbole_diffusion.compare import plan, runner, tables
+from recbole_diffusion.compare.run import RECORD_FORMAT, Run
+from recbole_diffusion.compare.worker import execute
+from recbole_diffusion.config import roles
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.console.progress import duration
 from recbole_diffusion.data.fingerprint import dataset_hash, describe_split
 from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, ranked_users
-from recbole_diffusion.progress import duration
-from recbole_diffusion.settings import UserError
-from recbole_diffusion.tune import tune
-from recbole_diffusion.worker import RECORD_FORMAT, Run, execute
+from recbole_diffusion.tune.search import tune
 
 METRICS = ["Hit", "NDCG", "MRR", "MAP", "Recall", "Precision", "EmbeddingILD", "Novelty", "AveragePopularity"]
 ALL_LISTS = ["GiniIndex", "ItemCoverage", "ShannonEntropy"]
@@ -128,7 +131,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def comparison(folder: Path, *models: str, out: str = "out", **changes: Any) -> int:
     settings = {"data_path": str(folder), **SMALL, **changes.pop("settings", {})}
-    return compare.compare(models, ["random"], changes.pop("seeds", [0, 1]), out, settings, **changes)
+    return plan.compare(models, ["random"], changes.pop("seeds", [0, 1]), out, settings, **changes)
 
 
 def test_finished_runs_are_kept_and_tables_are_made(
@@ -421,7 +424,7 @@ def test_a_run_of_another_version_is_one_line(
     file = Path("out/runs/random/Pop/seed0.json")
     record = {**json.loads(file.read_text()), "format": made_by}
     if made_by is None:  # it had neither, and not all that is compared
-        del record["format"], record["threads"], record["settings"]["cut_points"]
+        del record["format"], record["threads"], record["settings"]["prefixes_per_user"]
     file.write_text(json.dumps(record))
     with pytest.raises(UserError) as raised:
         comparison(random_data, "Pop", seeds=[0])
@@ -436,9 +439,11 @@ def test_a_setting_that_a_run_did_not_have_is_not_one_that_was_none(random_data:
     assert comparison(random_data, "Pop", seeds=[0]) == 0
     file = Path("out/runs/random/Pop/seed0.json")
     record = json.loads(file.read_text())
-    assert record["settings"].pop("cut_points") is None
+    assert record["settings"].pop("prefixes_per_user") is None
     file.write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"was made with cut_points=\(no such setting\) and not None\. Take another"):
+    with pytest.raises(
+        UserError, match=r"was made with prefixes_per_user=\(no such setting\) and not None\. Take another"
+    ):
         comparison(random_data, "Pop", seeds=[0])
     assert started == ["Pop/0"]
 
@@ -623,7 +628,7 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 @pytest.mark.slow
 def test_two_processes_share_a_comparison(random_data: Path) -> None:
-    here = str(Path(compare.__file__).parents[1])
+    here = str(Path(plan.__file__).parents[2])
     arguments = command(random_data, "--models=BPR,Pop,ItemKNN", "--seeds=0,1", "--BPR.epochs=5")
     both = [
         subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": here}, stdout=subprocess.PIPE, text=True)
@@ -642,7 +647,7 @@ def test_two_processes_share_a_comparison(random_data: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_what_is_finished(random_data: Path, sign: signal.Signals) -> None:
-    here = str(Path(compare.__file__).parents[1])
+    here = str(Path(plan.__file__).parents[2])
     endless = ["--models=Pop,DreamRec", "--DreamRec.epochs=100000", "--DreamRec.stopping_step=100000"]
     process = subprocess.Popen(
         command(random_data, *endless),

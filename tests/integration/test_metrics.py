@@ -13,10 +13,10 @@ import torch
 from conftest import Built
 from markov import write_atomic
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.evaluation.collector import item_categories
+from recbole_diffusion.evaluation.examples import example_recommendations
 from recbole_diffusion.quick_start import run
-from recbole_diffusion.recommend import example_recommendations
-from recbole_diffusion.settings import UserError
 
 OURS = ["ILD", "EmbeddingILD", "CategoryCoverage", "CategoryEntropy", "Novelty"]
 RECBOLES = ["ItemCoverage", "GiniIndex", "ShannonEntropy", "AveragePopularity", "TailPercentage"]

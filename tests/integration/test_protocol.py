@@ -13,10 +13,10 @@ from markov import write_atomic
 from recbole.data.dataset import Dataset
 
 from recbole_diffusion import checkpoint
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.loaders import create_dataset, fetch_files
+from recbole_diffusion.evaluation.examples import example_recommendations
 from recbole_diffusion.quick_start import request, run
-from recbole_diffusion.recommend import example_recommendations
-from recbole_diffusion.settings import UserError
 from recbole_diffusion.trainer import DiffusionTrainer
 
 SMALL: dict[str, Any] = {"embedding_size": 8, "num_layers": 1, "MAX_ITEM_LIST_LENGTH": 10}

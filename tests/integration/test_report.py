@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 from scipy.stats import wilcoxon
 
-from recbole_diffusion import figures, report, tables
-from recbole_diffusion.checkpoint import whole_file
-from recbole_diffusion.settings import UserError
-from recbole_diffusion.worker import Run
+from recbole_diffusion.compare import figures, report, summary, tables
+from recbole_diffusion.compare.run import Run
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.files import whole_file
 
 MODELS = ["Pop", "WindowSASRec", "DreamRec", "DreamRec:paper", "DiffDiv", "DiffuRec", "ADIGRec", "BPR", "BERT4Rec"]
 METRICS = ["NDCG", "ILD", "CategoryCoverage", "EmbeddingILD", "Novelty", "ItemCoverage", "GiniIndex"]
@@ -89,7 +89,7 @@ def comparison(folder: Path, models: list[str], seeds: int = 3, constant: bool =
 def drawn(
     records: Mapping[Run, dict[str, Any]], baseline: str = "Pop", metric: str = "ndcg@10"
 ) -> dict[str, figures.Figure]:
-    rows = tables.summarise(list(records), records, baseline, metric)
+    rows = summary.summarise(list(records), records, baseline, metric)
     styles = figures.styles([run.label for run in records])
     made = figures.draw(rows, records, styles, baseline, metric, tables.metric_names(METRICS))
     return {figure.name: figure for figure in made}
@@ -97,7 +97,7 @@ def drawn(
 
 def test_rows_are_computed_from_the_runs(tmp_path: Path) -> None:
     records = comparison(tmp_path, MODELS)
-    rows = {tables.label(row): row for row in tables.summarise(list(records), records, "Pop", "ndcg@10")}
+    rows = {summary.label(row): row for row in summary.summarise(list(records), records, "Pop", "ndcg@10")}
 
     def of_users(model: str) -> np.ndarray:
         files = [np.load(run.file(".npz"))["ndcg@10"] for run in records if run.label == model]
@@ -150,9 +150,9 @@ def add_values(run: Run, **values: np.ndarray) -> None:
 
 
 def rows_of(records: Mapping[Run, dict[str, Any]], metric: str = "ndcg@10") -> dict[str, dict[str, Any]]:
-    rows = tables.summarise(list(records), records, "WindowSASRec", metric)
-    assert len({tables.label(row) for row in rows}) == len(rows)
-    return {tables.label(row): row for row in rows}
+    rows = summary.summarise(list(records), records, "WindowSASRec", metric)
+    assert len({summary.label(row) for row in rows}) == len(rows)
+    return {summary.label(row): row for row in rows}
 
 
 def test_pop_has_one_row_whether_it_is_a_model_or_not(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_figures_show_the_numbers_of_the_runs(tmp_path: Path) -> None:
     records = comparison(tmp_path, MODELS)
     made = drawn(records)
     assert list(made) == ["diversity", "cost", "curves", "differences", "steps"]
-    rows = {tables.label(row): row for row in tables.summarise(list(records), records, "Pop", "ndcg@10")}
+    rows = {summary.label(row): row for row in summary.summarise(list(records), records, "Pop", "ndcg@10")}
     diversity = made["diversity"].figure
     assert len(diversity.data) == 6 * len(MODELS)
     assert [trace.name for trace in diversity.data if trace.showlegend] == MODELS
@@ -389,7 +389,7 @@ def test_the_page_is_one_file_of_its_own(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     inside = page.partition("</script>")[2]  # what follows plotly's own code
     assert 'src="http' not in inside and "<link" not in page
-    row = tables.summarise(list(records), records, "Pop", "ndcg@10")[1]
+    row = summary.summarise(list(records), records, "Pop", "ndcg@10")[1]
     assert f"<td>{row['test_ndcg@10_mean']:.4f} ± {row['test_ndcg@10_std']:.4f}</td>" in page
     assert "data set, SHA-256: 0f" in page and "<b>Spread by generation</b>" in page
     assert not (tmp_path / "figures").exists()

@@ -17,13 +17,15 @@ import pytest
 from markov import write_atomic
 
 from recbole_diffusion import quick_start
-from recbole_diffusion import tune as tune_module
 from recbole_diffusion.__main__ import main
+from recbole_diffusion.config.reading import load_settings
+from recbole_diffusion.config.settings import Settings, UserError
+from recbole_diffusion.finite import Diverged
 from recbole_diffusion.quick_start import request, run
-from recbole_diffusion.settings import Settings, UserError, load_settings
-from recbole_diffusion.study import open_storage, this_process
-from recbole_diffusion.trainer import Diverged
-from recbole_diffusion.tune import tune
+from recbole_diffusion.tune import loop, results, trial
+from recbole_diffusion.tune import search as tune_module
+from recbole_diffusion.tune.search import tune
+from recbole_diffusion.tune.study import open_storage, this_process
 
 SMALL = {"embedding_size": 8, "epochs": 2, "eval_step": 1, "MAX_ITEM_LIST_LENGTH": 10}
 SPACE = "learning_rate: {low: 1e-4, high: 1e-2, log: true}\ndropout: [0.1, 0.3, 0.5]\nnum_layers: {low: 1, high: 3}\n"
@@ -70,13 +72,13 @@ def test_a_study_is_resumed_and_its_best_setting_runs(
         wanted = ["--model=DreamRec", "--dataset=random", f"--space={space}", f"--trials={trials}", f"--out={out}"]
         assert main(["tune", *wanted, *options]) == 0
 
-    prepare = tune_module.prepare
+    prepare = trial.prepare
 
     def guarded(*arguments: Any) -> Any:
         prepared = prepare(*arguments)
         return prepared._replace(loaders=prepared.loaders._replace(test=_Unreadable(prepared.loaders.test)))
 
-    monkeypatch.setattr(tune_module, "prepare", guarded)
+    monkeypatch.setattr(trial, "prepare", guarded)
     before = set(os.listdir())
     search("out", 3)
     first = Path("out/log/0001.log").read_text(encoding="utf-8")
@@ -129,7 +131,7 @@ def test_two_processes_share_a_study(random_data: Path, space: Path) -> None:
     options = [f"--{key}={value}" for key, value in {**SMALL, "data_path": random_data}.items()]
     wanted = ["--model=DreamRec", "--dataset=random", f"--space={space}", "--out=out", "--trials=8"]
     command = [sys.executable, "-m", "recbole_diffusion", "tune", *wanted, *options]
-    root = str(Path(tune_module.__file__).parents[1])
+    root = str(Path(tune_module.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     lines = [line for process in both for line in process.communicate()[0].splitlines()]
@@ -177,9 +179,10 @@ class Planted:
 def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
     planted = Planted()
     write_atomic(Path("dataset"), "random", [[1, 2, 3]])
-    monkeypatch.setattr(tune_module, "prepare", planted.prepare)
-    monkeypatch.setattr(tune_module, "train", planted.train)
-    monkeypatch.setattr(tune_module, "time", SimpleNamespace(perf_counter=lambda: planted.clock))
+    monkeypatch.setattr(trial, "prepare", planted.prepare)
+    monkeypatch.setattr(trial, "train", planted.train)
+    for module in (trial, loop):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: planted.clock))
     return planted
 
 
@@ -321,7 +324,7 @@ def test_failures_between_pruned_trials_are_not_in_a_row(planted: Planted, searc
 def test_what_another_process_finishes_while_the_results_are_written_is_kept(
     planted: Planted, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = tune_module.write_text
+    write = results.write_text
     study = None
 
     def write_text(path: Path, text: str) -> None:
@@ -336,7 +339,7 @@ def test_what_another_process_finishes_while_the_results_are_written_is_kept(
 
     Path("out/saved").mkdir(parents=True)
     Path("out/saved/better.pth").write_text("a checkpoint", encoding="utf-8")
-    monkeypatch.setattr(tune_module, "write_text", write_text)
+    monkeypatch.setattr(results, "write_text", write_text)
     planted.curve = lambda _: [0.2]
     assert search(trials=1)["value"] == 0.9
     assert Path("out/saved/better.pth").is_file()
@@ -401,13 +404,13 @@ def test_a_process_that_ended_without_a_word_gives_its_trial_back(
 
     planted.curve = die
     with monkeypatch.context() as context:
-        context.setattr(tune_module._Search, "_give_back", lambda *_: None)
+        context.setattr(loop.Search, "_give_back", lambda *_: None)
         with pytest.raises(Killed):
             search(trials=2)
     planted.curve = lambda _: [0.1]
     owner = this_process()
     with monkeypatch.context() as context:  # another machine cannot know
-        context.setattr("recbole_diffusion.study.this_process", lambda: ["elsewhere", *owner[1:]])
+        context.setattr("recbole_diffusion.tune.study.this_process", lambda: ["elsewhere", *owner[1:]])
         with pytest.raises(UserError, match="no trial finished"):
             search(trials=1)
     search(trials=2)
@@ -481,8 +484,8 @@ def test_a_study_of_an_earlier_version_is_told_by_what_counts(planted: Planted, 
             search(trials=1)
         return str(raised.value).partition("holds another study: ")[2].partition(". Set the same")[0]
 
-    assert whole["settings"]["cut_points"] is None
-    assert reason(cut_points=...) == "cut_points is (no such setting) there and None here"
+    assert whole["settings"]["prefixes_per_user"] is None
+    assert reason(prefixes_per_user=...) == "prefixes_per_user is (no such setting) there and None here"
     assert reason(max_cells=7, gpu_id="0") == "it was made by an earlier version"  # kept once, and no result's
     assert reason() == "it was made by an earlier version"
 

@@ -28,7 +28,7 @@ _DIFFUREC = {
     **_LEARNING,
     "embedding_dropout": 0.0,
     "train_batch_size": 64,
-    "cut_points": None,
+    "prefixes_per_user": None,
     "epochs": 6,
     "eval_step": 2,
 }

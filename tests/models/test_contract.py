@@ -17,7 +17,8 @@ from recbole.config import Config as RecBoleConfig
 from recbole.data.interaction import Interaction
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recbole_diffusion import checkpoint, settings
+from recbole_diffusion import checkpoint
+from recbole_diffusion.config import reading
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 
 pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
@@ -251,14 +252,14 @@ def test_every_key_of_its_yaml_is_read_and_nothing_of_recboles_leaks_in(
     monkeypatch.setattr(RecBoleConfig, "__getitem__", recording)
     built = build(case.model, preset=case.preset, epochs=1, **case.small)
     monkeypatch.undo()
-    keys = set(settings.read_properties("model", f"{case.model}.yaml")) | set(
-        settings.read_properties("paper", f"{case.model}.yaml")
+    keys = set(reading.read_properties("model", f"{case.model}.yaml")) | set(
+        reading.read_properties("paper", f"{case.model}.yaml")
     )
     assert keys and keys <= read, f"never read: {sorted(keys - read)}"
     root = Path(recbole.__file__).parent / "properties"
     shared = ("overall.yaml", "dataset/sample.yaml", "quick_start_config/sequential.yaml")
-    allowed = keys | set(settings.read_properties("overall.yaml")) | {"MODEL_TYPE"}
-    allowed |= set(settings.load_settings([root / name for name in shared]))
+    allowed = keys | set(reading.read_properties("overall.yaml")) | {"MODEL_TYPE"}
+    allowed |= set(reading.load_settings([root / name for name in shared]))
     assert set(built.config.internal_config_dict) <= allowed
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data import atomic
 from recbole_diffusion.data.atomic import AtomicFile, rows_and_lines
 from recbole_diffusion.data.items import item_column
-from recbole_diffusion.settings import UserError
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"
 Write = Callable[..., AtomicFile]

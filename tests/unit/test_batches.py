@@ -14,9 +14,9 @@ from conftest import Built
 from markov import write_atomic
 from recbole.data.interaction import Interaction
 
-from recbole_diffusion.data.batches import BatchSampler, cut_points, last_rows
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.data.batches import BatchSampler, draw_prefixes, last_rows
 from recbole_diffusion.registry import SHORT_BATCHES, recbole_models
-from recbole_diffusion.settings import UserError
 
 
 def _sampler(lengths: torch.Tensor, targets: torch.Tensor | None = None, seed: int = 0, **options: Any) -> BatchSampler:
@@ -67,10 +67,10 @@ def test_batches_of_windows_hold_alike_many_targets() -> None:
     assert min(map(len, alone)) >= 1 and len(alone) == len(_sampler(counts, counts, batch_size=1))
 
 
-def test_cut_points_are_random_rows_of_each_user() -> None:
+def test_prefixes_per_user_are_random_rows_of_each_user() -> None:
     users = torch.tensor([5, 2, 2, 5, 2, 9, 2, 2, 5, 2])
     generator = torch.Generator().manual_seed(0)
-    draws = [cut_points(users, 3, generator) for _ in range(300)]
+    draws = [draw_prefixes(users, 3, generator) for _ in range(300)]
     seen = torch.zeros(10)
     for rows in draws:
         assert sorted(users[rows].tolist()) == [2, 2, 2, 5, 5, 5, 9] and len(set(rows.tolist())) == 7
@@ -84,8 +84,8 @@ def test_last_rows_are_the_latest_of_each_user() -> None:
     assert sorted(last_rows(users, events).tolist()) == [0, 2, 4]
 
 
-def test_cut_points_reach_the_loader_and_change_each_epoch(build: Callable[..., Built]) -> None:
-    small = {"cut_points": 2, "embedding_size": 8, "num_layers": 1, "num_heads": 2, "train_batch_size": 16}
+def test_prefixes_per_user_reach_the_loader_and_change_each_epoch(build: Callable[..., Built]) -> None:
+    small = {"prefixes_per_user": 2, "embedding_size": 8, "num_layers": 1, "num_heads": 2, "train_batch_size": 16}
     loader = build("DiffuRec", **small).loaders.train
 
     def epoch() -> list[tuple[int, int]]:
@@ -101,9 +101,9 @@ def test_cut_points_reach_the_loader_and_change_each_epoch(build: Callable[..., 
 
 
 @pytest.mark.parametrize("model", ["DreamRec", "BPR"])
-def test_cut_points_of_what_has_none_are_refused(build: Callable[..., Built], model: str) -> None:
-    with pytest.raises(UserError, match="cut_points=3: "):
-        build(model, cut_points=3)
+def test_prefixes_per_user_of_what_has_none_are_refused(build: Callable[..., Built], model: str) -> None:
+    with pytest.raises(UserError, match="prefixes_per_user=3: "):
+        build(model, prefixes_per_user=3)
 
 
 def test_trimmed_batches_hold_the_same_rows_as_full_ones(build: Callable[..., Built]) -> None:

@@ -14,8 +14,8 @@ import torch
 from conftest import Built
 from markov import write_atomic
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.quick_start import run
-from recbole_diffusion.settings import UserError
 
 Build = Callable[..., Built]
 ALL_USERS = {"user_inter_num_interval": "[4,inf)"}  # split alike for all kinds of models

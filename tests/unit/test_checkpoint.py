@@ -16,9 +16,10 @@ import scipy.sparse
 import torch
 from conftest import Built
 
-from recbole_diffusion import checkpoint, roles
+from recbole_diffusion import checkpoint
+from recbole_diffusion.config import roles
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.model.pretrained import load_item_table
-from recbole_diffusion.settings import UserError
 
 
 def test_round_trip_of_plain_data(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ _OF_ALL = {
     "learner": "sgd", "learning_rate": 0.5, "weight_decay": 0.1, "clip_grad_norm": {"max_norm": 5},
     "train_batch_size": 7, "shuffle": False, "reproducibility": False,
 }  # fmt: skip
-_OF_SEQUENCES = {"bucket_by_length": False, "cut_points": 2}
+_OF_SEQUENCES = {"bucket_by_length": False, "prefixes_per_user": 2}
 _OF_WINDOWS = ({"window_overlap": 0.7}, {"train_on": "prefixes", **_OF_SEQUENCES})
 _OF_EMBEDDINGS = {
     "dropout": 0.7, "item_init_std": 0.5, "mse_weight": 3.0, "ce_weight": 0.5, "ce_temperature": 0.3,
@@ -216,7 +217,7 @@ _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("ADIGRec", {**_DREAMREC, **_OF_WINDOWS[0]}, {
         **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "interest_weight": 0.0, "penalty_weight": 0.0, "num_negatives": 5,
     }),
-    ("DiffuRec", {**_DREAMREC, "cut_points": 3}, {
+    ("DiffuRec", {**_DREAMREC, "prefixes_per_user": 3}, {
         **_OF_SEQUENCES, **_OF_EMBEDDINGS, "stop_gradient_target": True, "embedding_dropout": 0.9,
     }),
     ("DiffRec", {"hidden_size": 16}, {

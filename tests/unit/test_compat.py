@@ -25,8 +25,9 @@ from recbole.model.general_recommender.pop import Pop
 from recbole.trainer import trainer as recbole_trainer
 from scipy.sparse import dok_matrix
 
-from recbole_diffusion import compat
+from recbole_diffusion import compat, mending
 from recbole_diffusion.data.dataset import AtomicDataset
+from recbole_diffusion.mending import any_file_has, replace_in_source
 
 compat.apply()
 
@@ -257,7 +258,7 @@ def test_anomaly_detection_stays_as_it_was() -> None:
 import sys, torch
 import recbole.model.sequential_recommender
 print(torch.is_anomaly_enabled())
-from recbole_diffusion import compat
+from recbole_diffusion import compat, mending
 for before in (False, True):
     for name in [name for name in sys.modules if name.startswith("recbole.model.sequential_recommender")]:
         del sys.modules[name]
@@ -368,19 +369,19 @@ class Sample:
 
 def test_replacing_leaves_mended_text_alone() -> None:
     before = Sample.double
-    compat._replace_in_source(Sample, "double", {"number * 3": "number * 2"})
+    replace_in_source(Sample, "double", {"number * 3": "number * 2"})
     assert Sample.double is before
 
 
 def test_replacing_refuses_what_is_neither_old_nor_mended() -> None:
     with pytest.raises(compat.CannotMend, match=r"Sample\.double holds neither .*'number \* 3'.*'number \* 4'"):
-        compat._replace_in_source(Sample, "double", {"number * 2": "number + number", "number * 3": "number * 4"})
+        replace_in_source(Sample, "double", {"number * 2": "number + number", "number * 3": "number * 4"})
     with pytest.raises(compat.CannotMend, match=r"there is no Sample\.no_such_method"):
-        compat._replace_in_source(Sample, "no_such_method", {"number": "n"})
+        replace_in_source(Sample, "no_such_method", {"number": "n"})
     without_source = {}
     exec("class Built:\n    def double(self): pass", without_source)
     with pytest.raises(compat.CannotMend, match=r"the source of Built\.double cannot be read"):
-        compat._replace_in_source(without_source["Built"], "double", {"a": "b"})
+        replace_in_source(without_source["Built"], "double", {"a": "b"})
 
 
 @pytest.mark.parametrize(("owner", "name"), REPLACED)
@@ -391,7 +392,7 @@ def test_another_text_of_a_recbole_method_is_refused(owner: type, name: str, mon
     def getsource(method: Any) -> str:
         return "    def changed(self): ..." if method is changed else inspect.getsource(method)
 
-    monkeypatch.setattr(compat, "inspect", SimpleNamespace(getsource=getsource))
+    monkeypatch.setattr(mending, "inspect", SimpleNamespace(getsource=getsource))
     with pytest.raises(
         ImportError, match=rf"compat\.\w+ does not fit RecBole 1\.2\.1: {owner.__name__}\.{name} holds neither"
     ):
@@ -417,7 +418,7 @@ def test_another_dok_matrix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_of_recbole_that_is_gone_is_refused() -> None:
     with pytest.raises(compat.CannotMend, match=r"it has no file model/gone\.py"):
-        compat._any_file_has("nn.Module", "model/layers.py", "model/gone.py")
+        any_file_has("nn.Module", "model/layers.py", "model/gone.py")
 
 
 def test_mixed_precision_by_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,7 +428,7 @@ def test_mixed_precision_by_another_name_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_tracebacks_show_the_replaced_line() -> None:
-    compat._replace_in_source(Sample, "fails", {'"old"': '"new"'})
+    replace_in_source(Sample, "fails", {'"old"': '"new"'})
     with pytest.raises(ValueError, match="new") as caught:
         Sample().fails()
     assert 'raise ValueError("new")' in "".join(traceback.format_exception(caught.value))
@@ -435,13 +436,13 @@ def test_tracebacks_show_the_replaced_line() -> None:
 
 def test_replacing_refuses_a_closure() -> None:
     with pytest.raises(TypeError, match="super"):
-        compat._replace_in_source(Sample, "closes", {"__repr__": "__str__"})
+        replace_in_source(Sample, "closes", {"__repr__": "__str__"})
 
 
 def test_mends_go_away_once_recbole_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """With their source check failing: no alias, no ``_update``, no import, no replaced ``amp``."""
     monkeypatch.setattr(compat, "Config", SimpleNamespace())  # without compatibility_settings
-    monkeypatch.setattr(compat, "_any_file_has", lambda text, *paths: False)
+    monkeypatch.setattr(compat, "any_file_has", lambda text, *paths: False)
     monkeypatch.setattr(compat, "importlib", SimpleNamespace(import_module=pytest.fail))
     monkeypatch.setattr(recbole_trainer, "amp", torch.amp)
     monkeypatch.delattr(np, "float_")

@@ -17,12 +17,12 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import init_seed
 
 from recbole_diffusion import registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.loaders import SequenceEvalDataLoader
 from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import cut_windows
-from recbole_diffusion.settings import UserError
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def _rich_config(folder: Path, model: str = "SASRec", **user: Any) -> Config:
 @pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"RS": [0.6, 0.2, 0.2]}, {"TS": [0.6, 0.2, 0.2]}])
 def test_lazy_batches_equal_recboles_to_the_last_id(rich_data: Path, split: dict[str, Any], model: str) -> None:
     evaluation = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
-    settings = {"eval_args": evaluation, "bucket_by_length": False, "cut_points": None}
+    settings = {"eval_args": evaluation, "bucket_by_length": False, "prefixes_per_user": None}
     batches = []
     for ours in (True, False):
         config = _rich_config(rich_data, model, **settings)

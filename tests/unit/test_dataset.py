@@ -14,10 +14,10 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 
 from recbole_diffusion import registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import create_dataset
-from recbole_diffusion.settings import UserError
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"
 USERS, EVENTS = 12, 8

@@ -12,7 +12,7 @@ from recbole_diffusion.diffusion.denoiser import (
     TimestepEmbedding,
     sinusoidal_embedding,
 )
-from recbole_diffusion.diffusion.process import GaussianProcess
+from recbole_diffusion.diffusion.process import GaussianDiffusion
 from recbole_diffusion.diffusion.schedules import make_betas
 
 
@@ -158,7 +158,7 @@ def test_guided_without_strength_is_one_plain_call():
 def test_guidance_is_the_same_on_every_prediction(prediction):
     """Guiding the output and converting it to x0 is converting both outputs and guiding x0."""
     x_t, t, cond = batch()
-    process, model, w = GaussianProcess(make_betas("cosine", 20)), guidance(0.1), 3.0
+    process, model, w = GaussianDiffusion(make_betas("cosine", 20)), guidance(0.1), 3.0
     guided = process.x0_from(model.guided(x_t, t, cond, w), x_t, t, prediction)
     outputs = [model.denoiser(x_t, t, c) for c in (cond, model.null.expand(6, 3))]
     conditional, unconditional = (process.x0_from(out, x_t, t, prediction) for out in outputs)

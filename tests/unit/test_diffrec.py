@@ -17,8 +17,8 @@ from conftest import Built
 from markov import write_atomic
 from recbole.data.interaction import Interaction
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.model.diffrec import interaction_vectors
-from recbole_diffusion.settings import UserError
 
 SMALL = {"hidden_size": 16}
 

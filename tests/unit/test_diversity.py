@@ -16,10 +16,10 @@ from scipy.sparse import coo_matrix
 from torch import Tensor
 
 from recbole_diffusion import registry
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.evaluation import diversity
 from recbole_diffusion.evaluation.collector import SafeCollector, item_categories
 from recbole_diffusion.evaluation.metrics import METRICS
-from recbole_diffusion.settings import UserError
 
 # Items 1 to 5 have the categories ab, bc, c, none, ab.
 CATEGORIES = torch.tensor([[0, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0], [1, 1, 0]], dtype=torch.bool)
@@ -155,7 +155,7 @@ def test_the_extremes() -> None:
 
 def test_items_of_the_same_users_are_near_and_unknown_ones_are_zero() -> None:
     users, items = [1, 1, 2, 2, 3, 3, 4, 4, 4], [1, 2, 1, 2, 3, 4, 3, 4, 4]  # the last one repeats
-    vectors = diversity.interaction_vectors(coo_matrix((np.ones(9), (users, items)), shape=(6, 6)))
+    vectors = diversity.item_vectors(coo_matrix((np.ones(9), (users, items)), shape=(6, 6)))
     close(diversity.vector_distance(torch.tensor([[1, 2], [3, 4], [1, 3], [2, 4], [1, 5]]), vectors), [0, 0, 1, 1, 0])
     assert not vectors[[0, 5]].any() and vectors[1:5].any(dim=-1).all()
 
@@ -163,11 +163,11 @@ def test_items_of_the_same_users_are_near_and_unknown_ones_are_zero() -> None:
 def test_cosines_of_vectors_of_full_rank_are_those_of_the_columns() -> None:
     seen = np.random.default_rng(0).random((21, 13)) < 0.4
     seen[0] = seen[:, 0] = False  # the padding
-    vectors = diversity.interaction_vectors(coo_matrix(seen))
+    vectors = diversity.item_vectors(coo_matrix(seen))
     columns = torch.nn.functional.normalize(torch.from_numpy(seen).double(), dim=0)
     torch.testing.assert_close(vectors @ vectors.T, columns.T @ columns)
     np.random.seed(1)
-    assert torch.equal(vectors, diversity.interaction_vectors(coo_matrix(seen)))
+    assert torch.equal(vectors, diversity.item_vectors(coo_matrix(seen)))
 
 
 # --------------------------------------------------------------------------------------------------------------

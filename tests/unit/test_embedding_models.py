@@ -10,9 +10,9 @@ import torch
 from conftest import Built
 from recbole.data.interaction import Interaction
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.noise import RowNoise
 from recbole_diffusion.model.losses import gaussian_kl, robust_divergence
-from recbole_diffusion.settings import UserError
 
 SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 
@@ -219,7 +219,7 @@ def test_every_model_generates_by_every_sampler(build: Callable[..., Built], mod
             "ce_weight=1 with prediction=eps: x0_hat is then divided",
         ),
         ("DiffuRec", {"ce_weight": 0.0}, "mse_weight=0 and ce_weight=0: .* nothing to learn"),
-        ("DiffuRec", {"train_on": "windows", "cut_points": None}, "train_on='windows': must be one of prefixes"),
+        ("DiffuRec", {"train_on": "windows", "prefixes_per_user": None}, "train_on='windows': must be one of prefixes"),
         ("DreamRec", {"guidance_strength": 2.0, "p_uncond": 0.0}, "guidance_strength=2 needs p_uncond above 0"),
         ("DiffDiv", {"divergence": "alpha", "divergence_order": 1.5}, "divergence_order=1.5: the alpha divergence"),
         ("ADIGRec", {"noise_schedule": "linear_variance"}, "noise_schedule='linear_variance': must be one of linear,"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_diffusion.diffusion.process import PREDICTIONS, GaussianProcess
+from recbole_diffusion.diffusion.process import PREDICTIONS, GaussianDiffusion
 from recbole_diffusion.diffusion.schedules import make_betas
 
 DIFFUSERS_NAMES = {"x0": "sample", "eps": "epsilon", "v": "v_prediction"}
@@ -29,7 +29,7 @@ def ddpm_scheduler(betas, **settings):
 def test_posterior_is_bayes_rule(schedule, device):
     """q(x_{t-1} | x_t, x_0) is the product of q(x_t | x_{t-1}) and q(x_{t-1} | x_0), both Gaussian."""
     betas = make_betas(*schedule)
-    process = GaussianProcess(betas).to(device)
+    process = GaussianDiffusion(betas).to(device)
     t = torch.arange(len(betas))
     abar = torch.cumprod(1 - betas, 0)
     x_0, x_t = normal(len(betas)).double(), normal(len(betas), seed=1).double()
@@ -48,7 +48,7 @@ def test_posterior_is_bayes_rule(schedule, device):
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 def test_marginals(schedule, device):
     betas = make_betas(*schedule)
-    process = GaussianProcess(betas).to(device)
+    process = GaussianDiffusion(betas).to(device)
     assert process.timesteps == len(betas)
     t = torch.arange(len(betas))
     abar = torch.cumprod(1 - betas, 0)
@@ -65,7 +65,7 @@ def test_marginals(schedule, device):
 def test_beta_between(device):
     """Ratios stay right near pure noise, where 1 - abar_t/abar_s loses its digits, and at the first steps."""
     betas = make_betas("linear", 1000, beta_end=0.5)  # abar ends near 1e-126, beyond float32
-    process = GaussianProcess(betas).to(device)
+    process = GaussianDiffusion(betas).to(device)
     t = torch.arange(1000)
     torch.testing.assert_close(process.beta_between(t, t - 1).cpu().double(), betas, rtol=1e-3, atol=1e-7)
     abar = torch.cumprod(1 - betas, 0)
@@ -78,7 +78,7 @@ def test_beta_between(device):
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_target_and_x0_are_inverse(prediction, device):
-    process = GaussianProcess(make_betas("cosine", 20)[:15]).to(device)
+    process = GaussianDiffusion(make_betas("cosine", 20)[:15]).to(device)
     x_0, noise = normal(15, 2, 3).to(device), normal(15, 2, 3, seed=1).to(device)
     t = torch.arange(15, device=device)
     x_t = process.q_sample(x_0, t, noise)
@@ -88,7 +88,7 @@ def test_target_and_x0_are_inverse(prediction, device):
 
 
 def test_one_int_stands_for_all_rows_and_any_trailing_shape():
-    process = GaussianProcess(make_betas("linear", 10))
+    process = GaussianDiffusion(make_betas("linear", 10))
     for shape in [(4,), (4, 3), (4, 3, 2, 5)]:
         x_0, x_t, noise = normal(*shape), normal(*shape, seed=1), normal(*shape, seed=2)
         t = torch.full((4,), 7)
@@ -102,7 +102,7 @@ def test_one_int_stands_for_all_rows_and_any_trailing_shape():
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_unknown_prediction(prediction):
-    process, x = GaussianProcess(make_betas("linear", 10)), normal(2, 3)
+    process, x = GaussianDiffusion(make_betas("linear", 10)), normal(2, 3)
     with pytest.raises(ValueError, match=r"prediction='score'.*x0, eps, v"):
         process.x0_from(x, x, 1, "score")
     with pytest.raises(ValueError, match="prediction='score'"):
@@ -110,14 +110,14 @@ def test_unknown_prediction(prediction):
 
 
 def test_buffers_move_and_are_not_saved(device):
-    process = GaussianProcess(make_betas("linear", 10)).to(device)
+    process = GaussianDiffusion(make_betas("linear", 10)).to(device)
     assert process.state_dict() == {} and not list(process.parameters())
     assert all(b.device.type == torch.device(device).type and b.dtype == torch.float32 for b in process.buffers())
 
 
 def test_nothing_is_read_from_the_device():
     """A meta tensor has no values: reading one on the host, or a coefficient left on the CPU, is an error."""
-    process = GaussianProcess(make_betas("linear", 10)).to("meta")
+    process = GaussianDiffusion(make_betas("linear", 10)).to("meta")
     x, t = torch.empty(4, 3, device="meta"), torch.empty(4, dtype=torch.long, device="meta")
     results = [process.q_sample(x, t, x), *process.posterior(x, x, t), process.eps_from(x, x, t), process.snr(t)]
     results += [process.alpha_bar(t), process.beta_between(t, t)]
@@ -128,7 +128,7 @@ def test_nothing_is_read_from_the_device():
 @pytest.mark.parametrize("schedule", SCHEDULES[:4], ids=str)
 def test_forward_matches_diffusers(schedule, device):
     betas = make_betas(*schedule)
-    process, scheduler = GaussianProcess(betas).to(device), ddpm_scheduler(betas)
+    process, scheduler = GaussianDiffusion(betas).to(device), ddpm_scheduler(betas)
     x_0, noise, t = normal(len(betas), 5), normal(len(betas), 5, seed=1), torch.arange(len(betas))
     ours = process.q_sample(x_0.to(device), t.to(device), noise.to(device)).cpu()
     torch.testing.assert_close(ours, scheduler.add_noise(x_0, noise, t), rtol=1e-5, atol=1e-5)
@@ -140,7 +140,7 @@ def test_forward_matches_diffusers(schedule, device):
 @pytest.mark.parametrize("schedule", SCHEDULES[:4], ids=str)
 def test_posterior_matches_diffusers(schedule, prediction, device):
     betas = make_betas(*schedule)
-    process = GaussianProcess(betas).to(device)
+    process = GaussianDiffusion(betas).to(device)
     scheduler = ddpm_scheduler(betas, prediction_type=DIFFUSERS_NAMES[prediction])
     x_t, output = normal(8, 5), normal(8, 5, seed=1)
     for t in (0, 1, len(betas) // 2, len(betas) - 1):

@@ -9,9 +9,10 @@ import pytest
 import recbole
 
 from recbole_diffusion import registry
-from recbole_diffusion.config import Config
-from recbole_diffusion.recbole_settings import check_types
-from recbole_diffusion.settings import UserError, load_settings
+from recbole_diffusion.config.reading import load_settings
+from recbole_diffusion.config.recbole_models import check_types
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.strict import Config
 
 PROPERTIES = Path(recbole.__file__).parent / "properties" / "model"
 

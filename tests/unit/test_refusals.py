@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_diffusion.refusals import setting_up, using
-from recbole_diffusion.settings import UserError
+from recbole_diffusion.config.refusals import setting_up, using
+from recbole_diffusion.config.settings import UserError
 
 Call = Callable[..., Any]
 

@@ -19,8 +19,8 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_diffusion import roles, settings
-from recbole_diffusion.config import RunSettings
+from recbole_diffusion.config import reading, roles
+from recbole_diffusion.config.run_settings import RunSettings
 from recbole_diffusion.quick_start import run
 
 # Read where something else asks for it.
@@ -50,8 +50,8 @@ def _known() -> set[str]:
     listed = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
     return {
         *(key for keys in listed for key in keys),
-        *(key for file in files for key in settings.load_settings([file])),
-        *settings.read_properties("overall.yaml"),
+        *(key for file in files for key in reading.load_settings([file])),
+        *reading.read_properties("overall.yaml"),
     }
 
 

@@ -12,10 +12,11 @@ import pytest
 from conftest import Built
 from recbole.utils import get_tensorboard
 
-from recbole_diffusion import runlog
+from recbole_diffusion import files
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.console import log
+from recbole_diffusion.console.log import run_log
 from recbole_diffusion.quick_start import run
-from recbole_diffusion.runlog import run_log
-from recbole_diffusion.settings import UserError
 
 
 @contextmanager
@@ -120,7 +121,7 @@ def test_the_console_shows_a_run_only_where_nothing_else_does(capsys: pytest.Cap
 
 
 def test_runs_of_one_second_share_no_file(build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runlog.time, "strftime", lambda *_: "20260101-000000")
+    monkeypatch.setattr(files.time, "strftime", lambda *_: "20260101-000000")
     paths = []
     with bare_root() as root:
         root.addHandler(logging.FileHandler("user.log"))  # RecBole would name the curves after it
@@ -135,7 +136,7 @@ def test_runs_of_one_second_share_no_file(build: Callable[..., Built], monkeypat
 
 
 def test_curves_of_a_name_with_dots_have_a_folder_of_their_own() -> None:
-    with runlog.tensorboard_named("Pop-films.v2-1"):
+    with log.tensorboard_named("Pop-films.v2-1"):
         writer = get_tensorboard(logging.getLogger())
     writer.close()
     assert Path(writer.log_dir) == Path("log_tensorboard/Pop-films_v2-1")

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from recbole_diffusion.diffusion.process import PREDICTIONS, GaussianProcess
+from recbole_diffusion.diffusion.process import PREDICTIONS, GaussianDiffusion
 from recbole_diffusion.diffusion.samplers import (
     VARIANCES,
     ancestral_step,
@@ -31,7 +31,7 @@ def normal(*shape, seed=0):
 
 
 def process_of(name, timesteps, device="cpu"):
-    return GaussianProcess(make_betas(name, timesteps)).to(device)
+    return GaussianDiffusion(make_betas(name, timesteps)).to(device)
 
 
 def pairs(timesteps):
@@ -140,11 +140,11 @@ def test_ddim_with_eta_1_is_ddpm(schedule, share, device):
 @pytest.mark.parametrize("count", [50, 13, 2, 1])
 def test_fewer_ancestral_steps_are_the_process_of_the_respaced_betas(count, device):
     betas = make_betas("cosine", 50)
-    process = GaussianProcess(betas).to(device)
+    process = GaussianDiffusion(betas).to(device)
     chosen = select_timesteps(50, count)
     abar = torch.cumprod(1 - betas, 0)[sorted(chosen)]
     respaced_betas = 1 - abar / torch.cat([abar.new_ones(1), abar[:-1]])
-    respaced = GaussianProcess(respaced_betas).to(device)
+    respaced = GaussianDiffusion(respaced_betas).to(device)
     x_t, x_0 = normal(5, 3).to(device), normal(5, 3, seed=1).to(device)
     for index, (t, s) in zip(reversed(range(count)), pairs(chosen), strict=True):
         mean, variance, _ = respaced.posterior(x_0, x_t, index)
@@ -204,7 +204,7 @@ def test_ancestral_mean_is_right_where_almost_nothing_is_left_of_x_s(t, s):
     betas = make_betas("linear", 1000, beta_end=0.2)
     abar = torch.cumprod(1 - betas, 0).tolist()
     x_t = torch.ones(1, 1)
-    mean, _ = mean_and_scale(make_step("ddpm"), GaussianProcess(betas), x_t, 0 * x_t, t, s)
+    mean, _ = mean_and_scale(make_step("ddpm"), GaussianDiffusion(betas), x_t, 0 * x_t, t, s)
     expected = (abar[t] / abar[s]) ** 0.5 * (1 - abar[s]) / (1 - abar[t])
     assert mean.item() == pytest.approx(expected, rel=1e-4)
 

@@ -12,9 +12,10 @@ import torch
 from conftest import Built
 
 from recbole_diffusion import registry
-from recbole_diffusion.config import Config
-from recbole_diffusion.settings import TypedSettings, UserError, load_settings, parse_value, setting
-from recbole_diffusion.settings import read_properties as read_file
+from recbole_diffusion.config.reading import load_settings, parse_value
+from recbole_diffusion.config.reading import read_properties as read_file
+from recbole_diffusion.config.settings import TypedSettings, UserError, setting
+from recbole_diffusion.config.strict import Config
 
 
 def _config(model: str = "DreamRec", dataset: str = "ml-100k", preset: str = "default", **user: Any) -> Config:
@@ -209,7 +210,7 @@ def test_our_names_come_first_and_recboles_stay_reachable() -> None:
 def test_our_yaml_for_a_model_of_recboles_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[str, ...]] = []
     monkeypatch.setattr(
-        "recbole_diffusion.config.read_properties", lambda *parts: read.append(parts) or read_file(*parts)
+        "recbole_diffusion.config.strict.read_properties", lambda *parts: read.append(parts) or read_file(*parts)
     )
     _config("recbole.DiffRec")
     assert ("model", "recbole.DiffRec.yaml") in read and ("model", "DiffRec.yaml") not in read

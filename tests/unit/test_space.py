@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.quick_start import request
-from recbole_diffusion.settings import UserError
-from recbole_diffusion.space import Choice, Range, check_space, read_space, space_file
+from recbole_diffusion.tune.space import Choice, Range, check_space, read_space, space_file
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "properties" / "space").glob("*.yaml"))
 

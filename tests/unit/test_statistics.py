@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_diffusion.evaluation.statistics import bootstrap_interval, holm, paired_test, wilcoxon
+from recbole_diffusion.compare.statistics import bootstrap_interval, holm, paired_test, wilcoxon
 
 NAN = math.nan
 

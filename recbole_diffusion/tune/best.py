@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from recbole_diffusion.settings import Settings, UserError, load_settings
+from recbole_diffusion.config.reading import load_settings
+from recbole_diffusion.config.settings import Settings, UserError
 
 _NAMES = ("model", "dataset", "preset")
 # States in trials.csv of what costs time, if any, but is no trial of the budget.

@@ -18,13 +18,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 import recbole_diffusion
-from recbole_diffusion import report
+from recbole_diffusion.compare import report
+from recbole_diffusion.compare.run import RECORD_FORMAT, SHARED, Run
+from recbole_diffusion.compare.summary import Record
+from recbole_diffusion.compare.tables import metric_names
+from recbole_diffusion.config.roles import described, differences, that_count
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.console.progress import duration
 from recbole_diffusion.evaluation.users import smaller_is_better
-from recbole_diffusion.progress import duration
-from recbole_diffusion.roles import described, differences, that_count
-from recbole_diffusion.settings import UserError, make_folder
-from recbole_diffusion.tables import Record, metric_names
-from recbole_diffusion.worker import RECORD_FORMAT, SHARED, Run
+from recbole_diffusion.files import make_folder
 
 _STOP_SECONDS = 30
 
@@ -167,7 +169,7 @@ def start(run: Run, out: Path) -> int:
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     with run.file(".log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "recbole_diffusion.worker"],
+            [sys.executable, "-P", "-m", "recbole_diffusion.compare.worker"],
             cwd=out, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=log, stderr=log,
         )  # fmt: skip
         try:

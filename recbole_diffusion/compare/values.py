@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from recbole_diffusion.worker import Run
+from recbole_diffusion.compare.run import Run
 
 
 def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_diffusion.compare.run import POP_VALUES, Run, label
+from recbole_diffusion.compare.values import by_label, user_means
 from recbole_diffusion.evaluation.collapse import margin
 from recbole_diffusion.evaluation.users import accuracy_metric
-from recbole_diffusion.values import by_label, user_means
-from recbole_diffusion.worker import POP_VALUES, Run, label
 
 REFERENCE = "reference"  # the preset of the row of a Pop that is none of the comparison's models
 ABOVE, NOT_ABOVE = "yes", "no"  # in the column ``above_pop``; empty: not known

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 from colorlog import ColoredFormatter
 from recbole.utils.logger import log_colors_config
 
-from recbole_diffusion.settings import make_folder
+from recbole_diffusion.files import make_folder, unique_name
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -24,11 +22,6 @@ class _Plain(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return _COLOUR.sub("", super().format(record))
-
-
-def unique_name(*parts: Any) -> str:
-    """``parts``, the time and a token, joined by hyphens: runs that start in one second differ."""
-    return "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(3)])
 
 
 @contextmanager

@@ -12,12 +12,12 @@ from typing import Any
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from recbole_diffusion import figures, tables
-from recbole_diffusion.checkpoint import whole_file
-from recbole_diffusion.figures import Figure
-from recbole_diffusion.settings import UserError
-from recbole_diffusion.tables import Record
-from recbole_diffusion.worker import Run
+from recbole_diffusion.compare import figures, summary, tables
+from recbole_diffusion.compare.figures import Figure
+from recbole_diffusion.compare.run import Run
+from recbole_diffusion.compare.summary import Record
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.files import whole_file
 
 # In the folder of the pictures: the names of those that are written there, for other pictures may be the user's.
 _WRITTEN = ".written"
@@ -49,7 +49,7 @@ def write(
     Raises:
         UserError: ``png`` without a browser.
     """
-    rows = tables.summarise(runs, records, baseline, metric)
+    rows = summary.summarise(runs, records, baseline, metric)
     shown = tables.metric_names(runs[0].resolved["metrics"])
     tables.write(out, rows, baseline, metric, shown)
     styles = figures.styles([run.label for run in runs])

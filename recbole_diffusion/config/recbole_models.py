@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
-from recbole_diffusion.settings import Settings, TypedSettings, UserError, setting
+from recbole_diffusion.config.settings import Settings, TypedSettings, UserError, setting
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
 
 # Name, kind and limits of a number, the first that fits; else it keeps the type it has in RecBole's YAML file.
 _LIMITS: tuple[tuple[str, str, dict[str, float]], ...] = (

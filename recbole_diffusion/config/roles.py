@@ -25,10 +25,11 @@ COURSE = (
 # Changes how a model is trained, and nothing that a trained one computes. Not dropout_prob: RaCT scales scores by it.
 TRAINING = (
     "learner", "learning_rate", "weight_decay", "clip_grad_norm", "train_batch_size", "train_neg_sample_args",
-    "shuffle", "bucket_by_length", "train_on", "cut_points", "window_overlap", "reproducibility", "timestep_sampler",
-    "snr_weighting", "item_init_std", "stop_gradient_target", "stop_gradient_latent", "mse_weight", "ce_weight",
-    "ce_temperature", "interest_weight", "penalty_weight", "num_negatives", "w_dagl", "kl_weight", "divergence",
-    "divergence_order", "dropout", "embedding_dropout", "hidden_dropout_prob", "attn_dropout_prob",
+    "shuffle", "bucket_by_length", "train_on", "prefixes_per_user", "window_overlap", "reproducibility",
+    "timestep_sampler", "snr_weighting", "item_init_std", "stop_gradient_target", "stop_gradient_latent",
+    "mse_weight", "ce_weight", "ce_temperature", "interest_weight", "penalty_weight", "num_negatives", "w_dagl",
+    "kl_weight", "divergence", "divergence_order", "dropout", "embedding_dropout", "hidden_dropout_prob",
+    "attn_dropout_prob",
 )  # fmt: skip
 # Changes no result but for rounding.
 SPEED = ("eval_batch_size", "max_cells")
@@ -43,6 +44,8 @@ NO_RESULT = frozenset((*SPEED, *PLACE, *OUTPUT))
 _FREE_TO_RESUME = NO_RESULT.union(COURSE)
 _FREE_TO_LOAD = _FREE_TO_RESUME.union(TRAINING, GENERATION, EVALUATION)
 
+# Names of earlier versions.
+RENAMED = {"cut_points": "prefixes_per_user"}
 # Settings that follow from others.
 DERIVED = {
     "repeatable": "use mask_history (True or False)",

@@ -1,4 +1,4 @@
-"""The figures of a comparison, of one data set each, from its rows (:mod:`recbole_diffusion.tables`) and runs."""
+"""The figures of a comparison, of one data set each, from its rows and runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from recbole_diffusion.evaluation.statistics import paired_differences
+from recbole_diffusion.compare.popularity import is_pop, is_reference, not_above
+from recbole_diffusion.compare.run import Run
+from recbole_diffusion.compare.summary import Record, label
+from recbole_diffusion.compare.values import by_label, user_means
+from recbole_diffusion.evaluation.collapse import paired_differences
 from recbole_diffusion.evaluation.users import smaller_is_better
-from recbole_diffusion.popularity import is_pop, is_reference, not_above
-from recbole_diffusion.tables import Record, label
-from recbole_diffusion.values import by_label, user_means
-from recbole_diffusion.worker import Run
 
 # Okabe and Ito's colours, without the yellow that is lost on white. Symbols and dashes repeat after another number, so
 # that no two models share both: a model is told by its symbol too.
@@ -38,8 +38,7 @@ _DIVERSITY = {
     "novelty": "Novelty@{k} (bits)",
     "averagepopularity": "AveragePopularity@{k} (interactions)",
 }
-# In pixels:
-_PANEL = 320  # height of a line of panels
+_PANEL = 320  # pixels, as all sizes here: height of a line of panels
 _GAP = 95  # of it, between two lines
 _LEGEND = 70  # below the panels
 _MARGINS = (40, 60)  # above and below the panels
@@ -66,7 +65,7 @@ def draw(
     """The figures of one data set, those for which there are numbers.
 
     Args:
-        rows: the data set's, from :func:`recbole_diffusion.tables.summarise`.
+        rows: the data set's, from :func:`recbole_diffusion.compare.summary.summarise`.
         records: the finished runs of the data set.
         styles: how each model looks, from :func:`styles`.
         baseline: label of the model that the others are compared with.

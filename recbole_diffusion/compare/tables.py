@@ -7,21 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from recbole_diffusion import popularity, worker
-from recbole_diffusion.checkpoint import whole_file
-from recbole_diffusion.evaluation.statistics import holm, paired_test
+from recbole_diffusion.compare import popularity
+from recbole_diffusion.compare.summary import BETWEEN_RUNS, STAMP, label
 from recbole_diffusion.evaluation.users import of_lists
-from recbole_diffusion.protocol import is_sampled
-from recbole_diffusion.roles import GENERATION, NO_RESULT
-from recbole_diffusion.values import by_label, user_means
-from recbole_diffusion.worker import Run
+from recbole_diffusion.files import whole_file
 
-Record = dict[str, Any]
 _NONE = "–"
-_DECIMALS = 12
 NOTES = f"""\
 Test metrics are means over training seeds ± the standard deviation over them; generation seeds are averaged first.
 **Spread by generation** is the standard deviation over the generation seeds of one trained model.
@@ -35,6 +28,7 @@ tell whether it would hold for other training seeds: compare the difference with
 Peak memory is the resident memory of the run's process, PyTorch itself included; times are wall-clock times, so other
 work on the machine is part of them.
 """
+_MACHINE = ("versions", "device", "cpu", "threads")  # of these, what should be the same for all models
 SPLITS_DIFFER = """\
 **The splits differ between models.** RecBole splits users with fewer than four interactions in another way for
 sequential and for general models, and ranks another catalogue where a model reads an .item file. For the former leave
@@ -44,61 +38,16 @@ MACHINES_DIFFER = """\
 **Not all runs are of one machine.** Device, CPU, threads and versions change a trained model a little: a small
 difference between models that do not share them may be theirs.
 """
-# What a number rests on: columns of results.csv, and how results.md calls them.
-_STAMP = {
-    "data_sha256": "data set, SHA-256",
-    "split_sha256": "split, SHA-256",
-    "users": "users",
-    "items": "items",
-    "interactions": "interactions",
-    "eval_args": "evaluation",
-    "candidate_seed": "seed of the sampled candidates",
-    "mask_history": "mask_history",
-    "category_field": "category_field",
-    "mmr_weight": "mmr_weight",
-    "MAX_ITEM_LIST_LENGTH": "MAX_ITEM_LIST_LENGTH",
-    "bucket_by_length": "bucket_by_length",
-    "precision": "precision",
-    **{key: key for key in GENERATION if key != "eval_seed"},
-    "eval_seeds": "generation seeds",
-    "seeds": "training seeds",
-    "tuning": "tuning, on the validation split",
-    "set": "settings given or found by tuning",
-    "versions": "versions",
-    "device": "device",
-    "cpu": "CPU",
-    "threads": "threads",
-}
-_MACHINE = ("versions", "device", "cpu", "threads")  # of these, what should be the same for all models
-_BETWEEN_RUNS = " | "  # values that the runs of one model do not share
-
-# Settings that are told by other entries, or are of no interest to a reader.
-_SHOWN_ELSEWHERE = ("seed", "eval_seed", "metrics", "topk", *NO_RESULT, *_STAMP)
-
-
-def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str) -> list[dict[str, Any]]:
-    """One row a data set and model, of the ``runs`` in ``records``; ``metric`` (``ndcg@10``) is what is tested.
-
-    Pop's row, where it is none of the models, comes last (:func:`recbole_diffusion.popularity.reference_rows`).
-    """
-    rows: list[dict[str, Any]] = []
-    for dataset in dict.fromkeys(run.dataset for run in runs):
-        finished = [run for run in runs if run.dataset == dataset and run in records]
-        own = _dataset_rows(finished, records)
-        _add_tests(own, finished, baseline, metric)
-        popularity.add_margins(own, finished, records, metric)
-        rows += own + popularity.reference_rows(own, finished, records)
-    return rows
 
 
 def write(out: Path, rows: Sequence[dict[str, Any]], baseline: str, metric: str, shown: Callable[[str], str]) -> None:
-    """Both tables of the rows of :func:`summarise`; ``shown`` as :func:`metric_names` gives it."""
+    """Both tables of ``summary.summarise``'s rows; ``shown`` as :func:`metric_names` gives it."""
     table = pd.DataFrame(rows)
     for name in ("paired_users", "parameters"):
         table[name] = table[name].astype("Int64")
-    first = [name for name in table if name not in (*_STAMP, "pop_differs")]
+    first = [name for name in table if name not in (*STAMP, "pop_differs")]
     with whole_file(out / "results.csv") as file:
-        file.write(table[[*first, *_STAMP]].to_csv(index=False).encode())
+        file.write(table[[*first, *STAMP]].to_csv(index=False).encode())
     with whole_file(out / "results.md") as file:
         file.write(markdown(rows, baseline, metric, shown).encode())
 
@@ -112,83 +61,6 @@ def metric_names(metrics: Sequence[str]) -> Callable[[str], str]:
         return names.get(name, name) + at + k
 
     return shown
-
-
-def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[dict[str, Any]]:
-    """One row a model: means over its finished seeds."""
-    rows = []
-    splits: dict[int, set[str]] = {}
-    for run in runs:
-        splits.setdefault(run.seed, set()).add(records[run]["split_sha256"])  # a random split is another a seed
-    splits_differ = any(len(of_seed) > 1 for of_seed in splits.values())
-    for own in by_label(runs).values():
-        results = [records[run] for run in own]
-        row: dict[str, Any] = {"dataset": own[0].dataset, "model": own[0].model, "preset": own[0].preset}
-        row["runs"] = len(own)
-        for name in results[0]["tests"][0]:
-            values = np.array([[test[name] for test in result["tests"]] for result in results])  # [seeds, generations]
-            row[f"test_{name}_mean"] = values.mean()
-            row[f"test_{name}_std"] = _deviation(values.mean(axis=1))
-            # Variances are what averages over the trained models.
-            row[f"test_{name}_generation_std"] = math.sqrt(np.mean([_deviation(v) ** 2 for v in values]))
-        row["train_seconds"] = np.mean([result["train_seconds"] for result in results])
-        row["seconds_per_1000_users"] = np.mean(
-            [np.mean(result["rank_seconds"]) / result["rows"] * 1000 for result in results]
-        )
-        row["parameters"] = results[0]["parameters"]
-        row["peak_memory_gb"] = np.max([result["peak_memory_gb"] for result in results])
-        row["epochs"] = np.mean([result["epochs"] for result in results])
-        row["splits_differ"] = splits_differ
-        facts = [_facts(result) for result in results]
-        for name in _STAMP:
-            row[name] = _BETWEEN_RUNS.join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
-        row["seeds"] = ", ".join(str(run.seed) for run in own)
-        given = {key: value for key, value in own[0].settings.items() if key not in _SHOWN_ELSEWHERE}
-        row["set"] = _text(given)
-        rows.append(row)
-    return rows
-
-
-def _facts(record: Record) -> dict[str, Any]:
-    """What a record says of itself, and the settings of the stamp that its figures rest on."""
-    settings = record["settings"]
-    facts = {**{key: settings.get(key) for key in _STAMP}, **record}
-    if not is_sampled(settings["eval_args"]["mode"]["test"]):
-        facts["candidate_seed"] = None
-    return facts
-
-
-def _deviation(values: np.ndarray) -> float:
-    """Sample standard deviation without the noise of rounding; nan for a single value, which has none."""
-    return round(float(np.std(values, ddof=1)), _DECIMALS) if len(values) > 1 else math.nan
-
-
-def _text(value: Any) -> str:
-    if value is None or value == []:
-        return ""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    return str(value)
-
-
-def _add_tests(rows: Sequence[dict[str, Any]], finished: Sequence[Run], baseline: str, metric: str) -> None:
-    """To each row of a data set the paired test against the baseline, where both have finished runs."""
-    values = {name: user_means(own, metric) for name, own in by_label(finished).items()}
-    tests = {
-        name: paired_test(of_users, values[baseline])
-        for name, of_users in values.items()
-        if name != baseline and baseline in values
-    }
-    corrected = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
-    for row in rows:
-        test = tests.get(label(row))
-        row["baseline"], row["tested_metric"] = baseline, metric
-        row["paired_users"] = test.users if test else None
-        row["difference"] = test.difference if test else math.nan
-        row["difference_low"], row["difference_high"] = (test.low, test.high) if test else (math.nan, math.nan)
-        row["p"], row["p_holm"] = (test.p_value, corrected[label(row)]) if test else (math.nan, math.nan)
 
 
 class Table(NamedTuple):
@@ -229,7 +101,7 @@ def tested_metrics(row: Mapping[str, Any]) -> list[str]:
 def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What stands above the tables of one data set whose models do not compare as they should."""
     made = [row for row in rows if not popularity.is_reference(row)]
-    machines = any(row[name] != made[0][name] or _BETWEEN_RUNS in row[name] for row in made for name in _MACHINE)
+    machines = any(row[name] != made[0][name] or BETWEEN_RUNS in row[name] for row in made for name in _MACHINE)
     differ = {
         SPLITS_DIFFER: any(row["splits_differ"] for row in rows),
         popularity.POP_DIFFERS: rows[0]["pop_differs"],
@@ -283,7 +155,7 @@ def shown_tables(
 def protocol(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The protocol, a line an entry; where models differ, which of them has what."""
     lines = []
-    for name, title in _STAMP.items():
+    for name, title in STAMP.items():
         models: dict[str, list[str]] = {}
         for row in rows:
             if popularity.is_reference(row):
@@ -296,11 +168,6 @@ def protocol(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if text:
             lines.append(f"{title}: {text}")
     return lines
-
-
-def label(row: Mapping[str, Any]) -> str:
-    """The model of a row as the user names it."""
-    return worker.label(row["model"], row["preset"])
 
 
 def _spread(row: Mapping[str, Any], name: str) -> str:

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from recbole_diffusion.config.settings import TypedSettings, UserError, setting
 from recbole_diffusion.diffusion.process import PREDICTIONS
 from recbole_diffusion.diffusion.samplers import SAMPLERS, VARIANCES
 from recbole_diffusion.diffusion.schedules import SCHEDULES, make_betas
 from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
-from recbole_diffusion.settings import TypedSettings, UserError, setting
 
 
 @dataclass(frozen=True)

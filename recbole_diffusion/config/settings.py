@@ -1,4 +1,4 @@
-"""Settings as YAML in, and as typed and checked dataclasses out."""
+"""Typed and checked settings, and the error that tells a user what is wrong with one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
-
-import yaml
 
 Settings = dict[str, Any]
 D = TypeVar("D", bound="TypedSettings")
@@ -52,101 +49,6 @@ def rows_at_once(max_cells: int, columns: int) -> int:
     return max(1, max_cells // columns)
 
 
-def make_folder(key: str, path: str | Path) -> Path:
-    """The folder ``path``, made where there is none.
-
-    Raises:
-        UserError: it cannot be made; ``key`` is what names it.
-    """
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{key}={str(path)!r}: this folder cannot be made ({error.strerror}).") from error
-    return Path(path)
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Reading YAML
-
-
-# libyaml's, where PyYAML has it, is some ten times faster: a Config reads seven files.
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class YamlLoader(_SafeLoader):
-    """Safe YAML that also reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``), and no key twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
-                raise yaml.YAMLError(f"key {key.value!r} is given twice")
-        return super().construct_mapping(node, deep=deep)
-
-
-YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def parse_value(text: str, key: str = "") -> Any:
-    """One command-line value as YAML: ``0.1``, ``true``, ``[5, 10]``, ``{LS: valid_and_test}``, ``~`` or ``None``.
-
-    RecBole's intervals (keys that end in ``_interval``), such as ``[4,inf)``, are text although they look like lists,
-    and so is a separator that is not in quotation marks, such as ``,``.
-    """
-    if key.endswith("_interval") and text.startswith(("[", "(")):
-        return text
-    if key.endswith("_separator") and not text.startswith(("'", '"')):
-        return text
-    value = yaml.load(text, Loader=YamlLoader)
-    return None if value == "None" else value
-
-
-def _read_mapping(text: str, where: str) -> Settings:
-    try:
-        values = yaml.load(text, Loader=YamlLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{where} must hold settings as 'key: value' lines.")
-    return values
-
-
-def load_settings(config_files: Sequence[str | Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:
-    """What the user set: the files in their order, then ``overrides`` (the command line) over them."""
-    settings: Settings = {}
-    for name in config_files:
-        path = Path(name)
-        if not path.is_file():
-            raise UserError(f"config_files: there is no file {str(path)!r}.")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"config_files: {str(path)!r} cannot be read as UTF-8 text ({error}).") from error
-        settings.update(_read_mapping(text, str(path)))
-    settings.update(overrides or {})
-    return settings
-
-
-def properties_file(*parts: str) -> Path | None:
-    """Our YAML ``properties/<parts>``, in the installed package or beside it in a checkout; None if there is none."""
-    here = Path(__file__).resolve().parent
-    for root in (here / "properties", here.parent / "properties"):
-        file = root.joinpath(*parts)
-        if file.is_file():
-            return file
-    return None
-
-
-def read_properties(*parts: str) -> Settings:
-    """Our YAML file ``properties/<parts>`` as a dictionary; empty where there is none."""
-    file = properties_file(*parts)
-    return _read_mapping(file.read_text(encoding="utf-8"), "/".join(("properties", *parts))) if file else {}
-
-
 def check_finite(settings: Mapping[str, Any]) -> None:
     """Refuse numbers that are not finite, in lists and dictionaries too: no setting means anything with them.
 
@@ -165,10 +67,6 @@ def _all_finite(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_all_finite(item) for item in value)
     return not isinstance(value, float) or math.isfinite(value)
-
-
-# --------------------------------------------------------------------------------------------------------------
-# Typed settings
 
 
 def setting(

@@ -10,17 +10,19 @@ from typing import Any, NamedTuple
 
 import torch
 
-from recbole_diffusion import registry, report, runner
-from recbole_diffusion.config import PATHS, Config
+from recbole_diffusion import registry
+from recbole_diffusion.compare import report, runner
+from recbole_diffusion.compare.run import Run
+from recbole_diffusion.config.reading import load_settings
+from recbole_diffusion.config.settings import UserError, check_name, did_you_mean
+from recbole_diffusion.config.strict import PATHS, Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.items import check_named_columns
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
 from recbole_diffusion.quick_start import settings_of
-from recbole_diffusion.settings import UserError, check_name, did_you_mean, load_settings
-from recbole_diffusion.space import shipped_space
-from recbole_diffusion.tuned import Best, read_best, study_title
-from recbole_diffusion.worker import Run
+from recbole_diffusion.tune.best import Best, read_best, study_title
+from recbole_diffusion.tune.space import shipped_space
 
 # What a command names otherwise, and how.
 _NAMED_OTHERWISE = {
@@ -63,7 +65,7 @@ def compare(
 ) -> int:
     """Train and test each model on each data set with each seed, and write tables and a report.
 
-    ``out`` gets ``results.csv``, ``results.md`` and ``report.html`` (:func:`recbole_diffusion.report.write`).
+    ``out`` gets ``results.csv``, ``results.md`` and ``report.html`` (:func:`recbole_diffusion.compare.report.write`).
 
     Runs that ``out`` has already are kept. Each run is a process of its own, one at a time; its progress is shown on
     standard output. Several processes may share ``out``: each takes runs that no other has.

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from recbole_diffusion.evaluation.collapse import paired_differences
+
 _RESAMPLES = 1000
 _BATCH_VALUES = 10_000_000  # drawn at once by the bootstrap: 80 MB
-_DECIMALS = 12  # differences are rounded to so many: users whose mean over seeds is the same tie, whatever the rounding
 
 
 class PairedTest(NamedTuple):
@@ -35,11 +36,6 @@ def paired_test(model: pd.Series, baseline: pd.Series) -> PairedTest:
         return PairedTest(len(differences), *[float("nan")] * 4)
     low, high = bootstrap_interval(differences)
     return PairedTest(len(differences), float(differences.mean()), low, high, wilcoxon(differences))
-
-
-def paired_differences(model: pd.Series, baseline: pd.Series) -> pd.Series:
-    """Model less baseline for each user that both have, in the order of the users; rounding errors are zero."""
-    return (model - baseline.reindex(model.index)).dropna().sort_index().round(_DECIMALS)
 
 
 def wilcoxon(differences: np.ndarray) -> float:

@@ -6,7 +6,6 @@ RecBole reads a missing key as None, takes an unknown one in silence, evaluates 
 
 from __future__ import annotations
 
-import dataclasses
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,21 +22,20 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_diffusion import compat, recbole_settings, roles
-from recbole_diffusion.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
-from recbole_diffusion.settings import (
+from recbole_diffusion import compat
+from recbole_diffusion.config import recbole_models, roles
+from recbole_diffusion.config.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
+from recbole_diffusion.config.reading import YamlLoader, load_settings, properties_file, read_properties
+from recbole_diffusion.config.run_settings import RunSettings
+from recbole_diffusion.config.settings import (
     Settings,
-    TypedSettings,
     UserError,
-    YamlLoader,
     check_finite,
     check_name,
     did_you_mean,
-    load_settings,
-    properties_file,
-    read_properties,
-    setting,
 )
+
+compat.apply()
 
 # Settings that name files or folders, for those who make a run in another folder than the user's.
 PATHS = ("data_path", "checkpoint_dir", *roles.SOURCES)
@@ -49,43 +47,6 @@ _EVAL_ARGS = ("split", "group_by", "order", "mode")
 # What metrics of recommended lists are computed from: they have one value for each k of topk.
 _LIST_RESOURCES = {"rec.items", "rec.topk"}
 _NEGATIVE_ARGS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunSettings(TypedSettings):
-    """The settings every run has, of whatever model; RecBole itself does not check them."""
-
-    seed: int = setting(low=0, high=2**32 - 1)
-    epochs: int = setting(low=1)
-    train_batch_size: int = setting(low=1)
-    eval_batch_size: int = setting(low=1)
-    eval_step: int = setting(low=1)
-    stopping_step: int = setting(low=0)
-    # RecBole's sparse_adam takes sparse gradients only, which no model has.
-    learner: str = setting(choices=("adam", "adamw", "sgd", "adagrad", "rmsprop"))
-    learning_rate: float = setting(above=0)
-    weight_decay: float = setting(low=0)
-    worker: int = setting(low=0)
-    MAX_ITEM_LIST_LENGTH: int = setting(low=1)
-    max_cells: int = setting(low=1)
-    mask_history: bool = setting()
-    candidate_seed: int = setting(low=0, high=2**32 - 1)
-    reproducibility: bool = setting()
-    show_progress: bool = setting()
-    state: str = setting(choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-    log_wandb: bool = setting()
-    use_gpu: bool = setting()
-    loss_decimal_place: int = setting(low=1)
-    metric_decimal_place: int = setting(low=1)
-    shuffle: bool = setting()
-    precision: str = setting(choices=("fp32", "bf16"))
-    bucket_by_length: bool = setting()
-    cut_points: int | None = setting(low=1, optional=True)
-    window_overlap: float = setting(low=0, below=1)
-    category_field: str | None = setting(optional=True)
-    tail_ratio: float = setting(above=0)
-    mmr_weight: float | None = setting(low=0, high=1, optional=True)
-    mmr_candidates: int = setting(low=1)
 
 
 class Config(RecBoleConfig):
@@ -187,9 +148,9 @@ class Config(RecBoleConfig):
         """Hold the model's settings to types, limits and stages, and load the item columns that they name."""
         user = self.external_config_dict
         defaults = load_settings([Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"])
-        recbole_settings.check_types(defaults, {**self.internal_config_dict, **user})
-        recbole_settings.check_stage(model, self.internal_config_dict, user)
-        recbole_settings.load_item_columns(self.internal_config_dict, user)
+        recbole_models.check_types(defaults, {**self.internal_config_dict, **user})
+        recbole_models.check_stage(model, self.internal_config_dict, user)
+        recbole_models.load_item_columns(self.internal_config_dict, user)
 
     def _load_named_fields(self, sequential: bool) -> None:
         """Load what the user calls users, items and times, and pre-split histories: of a data set that it does not know
@@ -221,6 +182,8 @@ class Config(RecBoleConfig):
         known = {*self.internal_config_dict, *_UNLISTED.get(self.model, ()), "model", "dataset"}
         known.update(key for keys in self.parameters.values() for key in keys)
         for key, value in self.external_config_dict.items():
+            if key in roles.RENAMED:
+                raise UserError(f"{key}={value!r}: is called {roles.RENAMED[key]} now.")
             reason = roles.DERIVED.get(key)
             if reason is None and value != self.internal_config_dict.get(key):
                 reason = roles.REFUSED.get(key) or self._why_unread(key, model_class)

@@ -1,5 +1,7 @@
-"""One run of a comparison, in a process of its own: ``python -m recbole_diffusion.worker`` with a :class:`Run` as JSON
-on standard input. A fresh process gives the run its own peak memory and log, and a crash ends nothing but the run.
+"""One run of a comparison, in a process of its own: ``python -m recbole_diffusion.compare.worker`` with a
+:class:`~recbole_diffusion.compare.run.Run` as JSON on standard input.
+
+A fresh process gives the run its own peak memory and log, and a crash ends nothing but the run.
 """
 
 from __future__ import annotations
@@ -19,65 +21,13 @@ import psutil
 import torch
 from filelock import FileLock
 
-from recbole_diffusion.checkpoint import whole_file
+from recbole_diffusion.compare.run import POP_VALUES, RECORD_FORMAT, SHARED, Run
+from recbole_diffusion.config.roles import described, differences
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.fingerprint import describe_split
 from recbole_diffusion.evaluation.users import ranked_users
+from recbole_diffusion.files import whole_file
 from recbole_diffusion.quick_start import Prepared, request, run, settings_of
-from recbole_diffusion.roles import described, differences
-from recbole_diffusion.settings import UserError
-
-# Of the file of a finished run; one more whenever the same settings come to other numbers. The first had none.
-RECORD_FORMAT = 2
-# What a finished run must have in common with one that is wanted, beside the settings.
-SHARED = ("eval_seeds", "curve_steps", "data_sha256", "device", "threads")
-POP_VALUES = "pop_"  # before a metric: Pop's values of the users, beside the model's
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Run:
-    """What to train and test, and where its files go.
-
-    ``settings`` are the user's, ``resolved`` every setting that can change a result, as plain data; ``eval_seeds`` are
-    the generation seeds to test with, none for a model that draws no noise to generate; ``curve_steps`` the numbers of
-    steps of generation to validate in, once it is trained; ``tuning`` is what the search for the settings cost, to be
-    shown; ``device`` and ``threads`` are those of the process that plans, ``folder`` is an absolute path.
-    """
-
-    dataset: str
-    model: str
-    preset: str
-    seed: int
-    eval_seeds: list[int]
-    curve_steps: list[int]
-    settings: dict[str, Any]
-    resolved: dict[str, Any]
-    tuning: str
-    data_sha256: str
-    device: str
-    threads: int
-    folder: str
-
-    @property
-    def label(self) -> str:
-        return label(self.model, self.preset)
-
-    @property
-    def name(self) -> str:
-        """Of the run in its comparison, as part of a file's name."""
-        return "-".join((self.dataset, self.model, self.preset, f"seed{self.seed}"))
-
-    def file(self, suffix: str) -> Path:
-        """The run's ``.json`` (its result), ``.npz`` (the users' values) or ``.log``."""
-        return Path(self.folder) / f"seed{self.seed}{suffix}"
-
-    @property
-    def is_finished(self) -> bool:
-        return self.file(".json").is_file() and self.file(".npz").is_file()
-
-
-def label(model: str, preset: str) -> str:
-    """A model as the user names it: with its preset, unless that is the default."""
-    return model if preset == "default" else f"{model}:{preset}"
 
 
 def execute(task: Run) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from recbole.evaluator.register import metric_types
 from recbole.utils import EvaluatorType
 
-from recbole_diffusion.settings import UserError, check_name
+from recbole_diffusion.config.settings import UserError, check_name
 
 _SPLITTING = ("split", "order", "group_by")
 _FILTERS = (

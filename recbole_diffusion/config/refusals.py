@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from recbole_diffusion.settings import UserError
+from recbole_diffusion.config.settings import UserError
 
+_OURS = __name__.partition(".")[0]
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 # What RecBole raises where it checks something; another type from under one of our own models may be our mistake.
 _CHECKS = (ValueError, KeyError, NotImplementedError, AssertionError, ImportError)
@@ -75,7 +76,7 @@ def _place_in_recbole(error: BaseException) -> str | None:
         package = _package(frame)
         if package == "recbole":
             place = f"{Path(frame.f_globals['__file__']).name}:{line}"
-        elif package == __package__:
+        elif package == _OURS:
             place = None
     return place
 
@@ -83,7 +84,7 @@ def _place_in_recbole(error: BaseException) -> str | None:
 def _raised_by_us_or_recbole(error: BaseException) -> bool:
     """Whether it was raised by a line of RecBole or of this package, in words for a user, and not below one."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return _package(frame) in ("recbole", __package__)
+    return _package(frame) in ("recbole", _OURS)
 
 
 def _package(frame: FrameType) -> str:

@@ -1,0 +1,147 @@
+"""The rows of a comparison's tables: one for each data set and model, from its finished runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from recbole_diffusion.compare import popularity
+from recbole_diffusion.compare.run import Run
+from recbole_diffusion.compare.run import label as label_of
+from recbole_diffusion.compare.statistics import holm, paired_test
+from recbole_diffusion.compare.values import by_label, user_means
+from recbole_diffusion.config.protocol import is_sampled
+from recbole_diffusion.config.roles import GENERATION, NO_RESULT
+
+Record = dict[str, Any]
+_DECIMALS = 12
+# What a number rests on: columns of results.csv, and how results.md calls them.
+STAMP = {
+    "data_sha256": "data set, SHA-256",
+    "split_sha256": "split, SHA-256",
+    "users": "users",
+    "items": "items",
+    "interactions": "interactions",
+    "eval_args": "evaluation",
+    "candidate_seed": "seed of the sampled candidates",
+    "mask_history": "mask_history",
+    "category_field": "category_field",
+    "mmr_weight": "mmr_weight",
+    "MAX_ITEM_LIST_LENGTH": "MAX_ITEM_LIST_LENGTH",
+    "bucket_by_length": "bucket_by_length",
+    "precision": "precision",
+    **{key: key for key in GENERATION if key != "eval_seed"},
+    "eval_seeds": "generation seeds",
+    "seeds": "training seeds",
+    "tuning": "tuning, on the validation split",
+    "set": "settings given or found by tuning",
+    "versions": "versions",
+    "device": "device",
+    "cpu": "CPU",
+    "threads": "threads",
+}
+BETWEEN_RUNS = " | "  # values that the runs of one model do not share
+
+
+# Settings that are told by other entries, or are of no interest to a reader.
+_SHOWN_ELSEWHERE = ("seed", "eval_seed", "metrics", "topk", *NO_RESULT, *STAMP)
+
+
+def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str) -> list[dict[str, Any]]:
+    """One row a data set and model, of the ``runs`` in ``records``; ``metric`` (``ndcg@10``) is what is tested.
+
+    Pop's row, where it is none of the models, comes last (:func:`recbole_diffusion.compare.popularity.reference_rows`).
+    """
+    rows: list[dict[str, Any]] = []
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        finished = [run for run in runs if run.dataset == dataset and run in records]
+        own = _dataset_rows(finished, records)
+        _add_tests(own, finished, baseline, metric)
+        popularity.add_margins(own, finished, records, metric)
+        rows += own + popularity.reference_rows(own, finished, records)
+    return rows
+
+
+def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[dict[str, Any]]:
+    """One row a model: means over its finished seeds."""
+    rows = []
+    splits: dict[int, set[str]] = {}
+    for run in runs:
+        splits.setdefault(run.seed, set()).add(records[run]["split_sha256"])  # a random split is another a seed
+    splits_differ = any(len(of_seed) > 1 for of_seed in splits.values())
+    for own in by_label(runs).values():
+        results = [records[run] for run in own]
+        row: dict[str, Any] = {"dataset": own[0].dataset, "model": own[0].model, "preset": own[0].preset}
+        row["runs"] = len(own)
+        for name in results[0]["tests"][0]:
+            values = np.array([[test[name] for test in result["tests"]] for result in results])  # [seeds, generations]
+            row[f"test_{name}_mean"] = values.mean()
+            row[f"test_{name}_std"] = _deviation(values.mean(axis=1))
+            # Variances are what averages over the trained models.
+            row[f"test_{name}_generation_std"] = math.sqrt(np.mean([_deviation(v) ** 2 for v in values]))
+        row["train_seconds"] = np.mean([result["train_seconds"] for result in results])
+        row["seconds_per_1000_users"] = np.mean(
+            [np.mean(result["rank_seconds"]) / result["rows"] * 1000 for result in results]
+        )
+        row["parameters"] = results[0]["parameters"]
+        row["peak_memory_gb"] = np.max([result["peak_memory_gb"] for result in results])
+        row["epochs"] = np.mean([result["epochs"] for result in results])
+        row["splits_differ"] = splits_differ
+        facts = [_facts(result) for result in results]
+        for name in STAMP:
+            row[name] = BETWEEN_RUNS.join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
+        row["seeds"] = ", ".join(str(run.seed) for run in own)
+        given = {key: value for key, value in own[0].settings.items() if key not in _SHOWN_ELSEWHERE}
+        row["set"] = _text(given)
+        rows.append(row)
+    return rows
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """What a record says of itself, and the settings of the stamp that its figures rest on."""
+    settings = record["settings"]
+    facts = {**{key: settings.get(key) for key in STAMP}, **record}
+    if not is_sampled(settings["eval_args"]["mode"]["test"]):
+        facts["candidate_seed"] = None
+    return facts
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Sample standard deviation without the noise of rounding; nan for a single value, which has none."""
+    return round(float(np.std(values, ddof=1)), _DECIMALS) if len(values) > 1 else math.nan
+
+
+def _text(value: Any) -> str:
+    if value is None or value == []:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    return str(value)
+
+
+def _add_tests(rows: Sequence[dict[str, Any]], finished: Sequence[Run], baseline: str, metric: str) -> None:
+    """To each row of a data set the paired test against the baseline, where both have finished runs."""
+    values = {name: user_means(own, metric) for name, own in by_label(finished).items()}
+    tests = {
+        name: paired_test(of_users, values[baseline])
+        for name, of_users in values.items()
+        if name != baseline and baseline in values
+    }
+    corrected = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
+    for row in rows:
+        test = tests.get(label(row))
+        row["baseline"], row["tested_metric"] = baseline, metric
+        row["paired_users"] = test.users if test else None
+        row["difference"] = test.difference if test else math.nan
+        row["difference_low"], row["difference_high"] = (test.low, test.high) if test else (math.nan, math.nan)
+        row["p"], row["p_holm"] = (test.p_value, corrected[label(row)]) if test else (math.nan, math.nan)
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """The model of a row as the user names it."""
+    return label_of(row["model"], row["preset"])

@@ -1,0 +1,1 @@
+"""What a setting is, which there are, and how they are read."""

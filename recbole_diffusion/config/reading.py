@@ -1,0 +1,89 @@
+"""Settings as YAML: the files of the user and of this package, and single values of the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_diffusion.config.settings import Settings, UserError
+
+# libyaml's, where PyYAML has it, is some ten times faster: a Config reads seven files.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class YamlLoader(_SafeLoader):
+    """Safe YAML that also reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``), and no key twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
+                raise yaml.YAMLError(f"key {key.value!r} is given twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_value(text: str, key: str = "") -> Any:
+    """One command-line value as YAML: ``0.1``, ``true``, ``[5, 10]``, ``{LS: valid_and_test}``, ``~`` or ``None``.
+
+    RecBole's intervals (keys that end in ``_interval``), such as ``[4,inf)``, are text although they look like lists,
+    and so is a separator that is not in quotation marks, such as ``,``.
+    """
+    if key.endswith("_interval") and text.startswith(("[", "(")):
+        return text
+    if key.endswith("_separator") and not text.startswith(("'", '"')):
+        return text
+    value = yaml.load(text, Loader=YamlLoader)
+    return None if value == "None" else value
+
+
+def _read_mapping(text: str, where: str) -> Settings:
+    try:
+        values = yaml.load(text, Loader=YamlLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{where} must hold settings as 'key: value' lines.")
+    return values
+
+
+def load_settings(config_files: Sequence[str | Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:
+    """What the user set: the files in their order, then ``overrides`` (the command line) over them."""
+    settings: Settings = {}
+    for name in config_files:
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"config_files: there is no file {str(path)!r}.")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"config_files: {str(path)!r} cannot be read as UTF-8 text ({error}).") from error
+        settings.update(_read_mapping(text, str(path)))
+    settings.update(overrides or {})
+    return settings
+
+
+def properties_file(*parts: str) -> Path | None:
+    """Our YAML ``properties/<parts>``, in the installed package or beside it in a checkout; None if there is none."""
+    here = Path(__file__).resolve().parents[1]
+    for root in (here / "properties", here.parent / "properties"):
+        file = root.joinpath(*parts)
+        if file.is_file():
+            return file
+    return None
+
+
+def read_properties(*parts: str) -> Settings:
+    """Our YAML file ``properties/<parts>`` as a dictionary; empty where there is none."""
+    file = properties_file(*parts)
+    return _read_mapping(file.read_text(encoding="utf-8"), "/".join(("properties", *parts))) if file else {}

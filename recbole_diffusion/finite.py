@@ -1,0 +1,75 @@
+"""Training that stops at the first loss or weight that is not a finite number."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import torch
+from recbole.trainer import Trainer
+
+from recbole_diffusion import compat
+from recbole_diffusion.config.settings import UserError
+
+compat.apply()
+
+
+class Diverged(UserError):
+    """The training loss, or a weight, is not a finite number any more."""
+
+
+class FiniteLosses(Trainer):
+    """RecBole's training loop that stops at the first loss that is inf or nan, and says which.
+
+    RecBole's trainers of other kinds call the loop with losses of their own, so this comes last but for RecBole's.
+    """
+
+    saved_epoch: int | None  # of the checkpoint
+    saved_model_file: str
+
+    def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
+        loss_func = loss_func or self.model.calculate_loss
+        numbers = itertools.count(1)
+
+        def checked(interaction: Any) -> Any:
+            losses = loss_func(interaction)
+            self._check_losses(losses, f"epoch {epoch_idx}, batch {next(numbers)} of {len(train_data)}")
+            return losses
+
+        losses = super()._train_epoch(train_data, epoch_idx, checked, show_progress)
+        for name, weight in self.model.named_parameters():
+            if not torch.isfinite(weight).all():  # by the last step: its loss was finite, and the next is not computed
+                raise self._diverged(f"epoch {epoch_idx}", f"the weight {name} is not finite after it")
+        return losses
+
+    def _check_losses(self, losses: Any, where: str) -> None:
+        terms = losses if isinstance(losses, tuple) else (losses,)
+        total = _number(sum(terms))
+        if math.isfinite(total):
+            return
+        if len(terms) > 1:
+            for name, term in zip(loss_names(self.model, terms), terms, strict=True):
+                if not math.isfinite(_number(term)):
+                    raise self._diverged(where, f"the term {name!r} of the training loss is {_number(term)}")
+        raise self._diverged(where, f"the training loss is {total}")
+
+    def _diverged(self, where: str, what: str) -> Diverged:
+        kept = (
+            "No checkpoint was written before."
+            if self.saved_epoch is None
+            else f"The best epoch before, {self.saved_epoch}, is in {self.saved_model_file}."
+        )
+        return Diverged(f"{where}: {what}; learning_rate={self.learning_rate:g} may be too large. {kept}")
+
+
+def loss_names(model: Any, terms: tuple[Any, ...]) -> tuple[str, ...]:
+    """What the terms of a model's loss are called: its ``loss_names``, or their places."""
+    names = getattr(model, "loss_names", None) or ()
+    if len(names) == len(terms):
+        return tuple(names)
+    return ("loss",) if len(terms) == 1 else tuple(f"loss {place}" for place in range(1, len(terms) + 1))
+
+
+def _number(term: Any) -> float:
+    return term.detach().item() if isinstance(term, torch.Tensor) else float(term)

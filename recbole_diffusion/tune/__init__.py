@@ -1,0 +1,1 @@
+"""The search for the settings that validate best."""

@@ -1,0 +1,81 @@
+"""The files of a study: ``trials.csv``, ``best.yaml`` and the checkpoint of the best trial."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import BaseFileLock
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from recbole_diffusion.files import write_text
+from recbole_diffusion.quick_start import Request
+from recbole_diffusion.tune.study import cost_of, settings_of, state_of
+
+
+class Results:
+    """The results of a study in its folder.
+
+    Args:
+        folder: the study's.
+        wanted: the model, the data set and what is the same for every trial.
+        study: the study.
+        metric: what trials are judged by, as the settings name it.
+        searched: names of the searched settings.
+        lock: held while files are written; several processes share the folder.
+    """
+
+    def __init__(
+        self, folder: Path, wanted: Request, study: Study, metric: str, searched: Sequence[str], lock: BaseFileLock
+    ) -> None:
+        self.folder, self.wanted, self.study, self.metric = folder, wanted, study, metric
+        self.searched, self.lock = searched, lock
+        self.maximize = study.direction == StudyDirection.MAXIMIZE
+
+    def best(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
+        """The complete trial that validates best, the first of equal ones."""
+        complete = [t for t in trials if t.state == TrialState.COMPLETE]
+        sign = 1 if self.maximize else -1
+        return max(complete, key=lambda t: (sign * (t.value or 0.0), -t.number), default=None)
+
+    def write(self) -> None:
+        """``trials.csv``, ``best.yaml``, and no checkpoint but the best and those of running trials."""
+        with self.lock:
+            trials = self.study.get_trials(deepcopy=False)
+            best = self.best(trials)
+            write_text(self.folder / "trials.csv", self._table(trials))
+            if best is not None:
+                write_text(self.folder / "best.yaml", self._best_yaml(best, trials))
+            for trial in trials:
+                name = trial.user_attrs.get("checkpoint")
+                if name is not None and trial.state.is_finished() and (best is None or trial.number != best.number):
+                    (self.folder / "saved" / name).unlink(missing_ok=True)
+
+    def _table(self, trials: list[FrozenTrial]) -> str:
+        text = io.StringIO()
+        columns = ["trial", "state", self.metric, "seconds", "epochs", "best_epoch", *self.searched, "reason"]
+        table = csv.DictWriter(text, columns, lineterminator="\n")
+        table.writeheader()
+        for trial in trials:
+            curve = trial.intermediate_values.values()
+            reached = (max(curve) if self.maximize else min(curve)) if curve else None
+            facts = {key: trial.user_attrs.get(key) for key in ("seconds", "epochs", "best_epoch", "reason")}
+            value = trial.value if trial.state == TrialState.COMPLETE else reached
+            row = {"trial": trial.number + 1, "state": state_of(trial), self.metric: value, **facts}
+            table.writerow(row | settings_of(trial))
+        return text.getvalue()
+
+    def _best_yaml(self, best: FrozenTrial, trials: list[FrozenTrial]) -> str:
+        names = {"model": self.wanted.model, "dataset": self.wanted.dataset, "preset": self.wanted.preset}
+        # JSON is YAML, and keeps a text that looks like a number a text.
+        lines = [f"{key}: {json.dumps(v, default=str)}" for key, v in {**names, **self.wanted.user}.items()]
+        lines += [f"{key}: {json.dumps(value)}" for key, value in settings_of(best).items()]
+        return (
+            f"# {self.metric} {best.value:.4f} on the validation split, trial {best.number + 1}: the best of "
+            f"{cost_of(trials)} of training and validation.\n"
+            f"# Study {self.study.study_name}. recbole-diffusion run --config_files best.yaml\n"
+        ) + "".join(line + "\n" for line in lines)

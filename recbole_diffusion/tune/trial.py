@@ -1,0 +1,81 @@
+"""One trial: a setting, trained and validated."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from optuna.study import Study
+from optuna.trial import Trial
+
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.strict import PATHS, Config
+from recbole_diffusion.quick_start import Prepared, Request, prepare, train
+from recbole_diffusion.tune.log import trial_log
+
+POP = "pop"  # in the study: Pop's figure
+
+
+def train_trial(
+    trial: Trial, wanted: Request, study: Study, folder: Path, metric: str, check: Callable[[str], None] | None
+) -> float:
+    """Train the setting of a trial; returns its best validation score.
+
+    Args:
+        trial: gets the score of each validation, and as attributes ``checkpoint``, ``seconds`` (of training and
+            validation), ``epochs`` and ``best_epoch``.
+        wanted: the model, the data set and what is the same for every trial.
+        study: gets Pop's figure.
+        folder: where the trial works; ``log/`` and ``saved/`` are below it.
+        metric: the score, as the settings name it.
+        check: called after each validation but the last with what to say of the trial; what it raises stops it.
+
+    Raises:
+        UserError: the model's training does not validate.
+    """
+    config = wanted.config(**trial.params, checkpoint_dir=str(folder / "saved"))
+    _absolute_paths(config)
+    with contextlib.chdir(folder), trial_log(folder / "log" / f"{trial.number + 1:04}.log"):
+        logging.getLogger().info(config)
+        prepared = prepare(wanted.resolved, config)
+        trial.set_user_attr("checkpoint", Path(prepared.trainer.saved_model_file).name)
+        start = time.perf_counter()
+
+        def spend() -> None:
+            trial.set_user_attr("seconds", round(time.perf_counter() - start, 3))
+
+        def after_validation(epoch: int, score: float) -> None:
+            spend()
+            trial.set_user_attr("epochs", epoch + 1)
+            trial.report(score, epoch)
+            if check is not None and epoch + 1 < config["epochs"]:  # after the last there is nothing left to save
+                check(f"after {epoch + 1} epochs at {metric} {score:.4f}")
+
+        try:
+            result = train(prepared, after_validation)
+        finally:
+            spend()
+        _note_pop(study, prepared, metric)
+    if metric.lower() not in result["valid"]:
+        raise UserError(f"model={wanted.model}: its training does not validate, so it cannot be tuned.")
+    trial.set_user_attr("epochs", result["epochs"])
+    trial.set_user_attr("best_epoch", result["best_epoch"] + 1)
+    return result["valid"][metric.lower()]
+
+
+def _note_pop(study: Study, prepared: Prepared, metric: str) -> None:
+    """What Pop has on the validation split, once per study: it is the same for every setting."""
+    reference = prepared.trainer.reference
+    if reference is not None and POP not in study.user_attrs:
+        study.set_user_attr(POP, reference.valid.metrics[metric.lower()])
+
+
+def _absolute_paths(config: Config) -> None:
+    """Settings that are paths, made absolute: a trial works in another folder."""
+    for key in PATHS:
+        if isinstance(config.final_config_dict.get(key), str):
+            config[key] = os.path.abspath(config[key])
