@@ -12,20 +12,9 @@ from typing import Any
 import yaml
 
 from recbole_diffusion._version import __version__
+from recbole_diffusion.config.help import main_settings, model_settings
 from recbole_diffusion.config.reading import parse_value
 from recbole_diffusion.config.settings import UserError
-
-_EXAMPLES = """\
-main settings (any key of the YAML files can be set the same way):
-  --preset=paper               the recipe as printed in the paper, in place of what validates best
-  --seed=0                     seed of weights, batches and training noise
-  --eval_seed=0                seed of the noise at generation
-  --epochs=50 --train_batch_size=16 --learning_rate=0.001
-  --timesteps=1000 --noise_schedule=linear --sampler=ddim --sampling_steps=5 --eta=0
-  --metrics='[Hit, NDCG]' --topk='[5, 10]' --valid_metric=NDCG@10
-  --mask_history=True          never recommend what the user has already seen
-  --data_path=DIR              folder that holds DATASET/DATASET.inter
-"""
 
 _COMPARE_EXAMPLES = """\
 settings:
@@ -59,12 +48,10 @@ _TUNE_HELP = """\
 
 
 class _RunHelp(argparse.Action):
-    """Help that also lists the models, which are looked up only when they are asked for."""
+    """Help with the main settings and the models, or with all settings of ``--model``; it waits for that argument."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        parser.epilog = _EXAMPLES + "\n" + _model_list()
-        parser.print_help()
-        parser.exit()
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        namespace.help = parser
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,7 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    run.add_argument("-h", "--help", action=_RunHelp, nargs=0, help="show the settings and the models")
+    run.add_argument(
+        "-h",
+        "--help",
+        action=_RunHelp,
+        nargs=0,
+        help="show the settings and the models; with --model, all of its settings",
+    )
     _add_request(run)
     run.add_argument("--examples", type=_count, default=0, metavar="N", help="show N recommendations for one user")
     _add_tune(verbs)
@@ -205,6 +198,11 @@ def _model_list() -> str:
     )
 
 
+def _show_help(parser: argparse.ArgumentParser, model: str | None, preset: str | None) -> None:
+    parser.epilog = main_settings() + "\n" + _model_list() if model is None else model_settings(model, preset)
+    parser.print_help()
+
+
 def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     """``--key=value`` arguments as settings."""
     settings: dict[str, Any] = {}
@@ -254,6 +252,9 @@ def _interrupt(*_: Any) -> None:
 
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Call the verb's function; imported here, because ``--help`` and a mistyped argument should not wait for torch."""
+    if getattr(known, "help", None) is not None:
+        _show_help(known.help, known.model, known.preset)
+        return 0
     if known.verb == "compare":
         from recbole_diffusion.compare.plan import compare
 

@@ -14,8 +14,9 @@ from recbole_diffusion import registry
 from recbole_diffusion.compare import report, runner
 from recbole_diffusion.compare.run import Run
 from recbole_diffusion.config.reading import load_settings
+from recbole_diffusion.config.roles import COMPARED, PATHS
 from recbole_diffusion.config.settings import UserError, check_name, did_you_mean
-from recbole_diffusion.config.strict import PATHS, Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.items import check_named_columns
 from recbole_diffusion.data.loaders import fetch_files
@@ -32,13 +33,6 @@ _NAMED_OTHERWISE = {
     "seed": "--seeds=0,1,2",
     "eval_seed": "--eval_seeds=0,1,2",
 }
-# The models of a data set must agree on these, or their numbers are not of one task.
-_PROTOCOL = (
-    "eval_args", "mask_history", "metrics", "topk", "test_neg_sample_args", "benchmark_filename",
-    "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter",
-    "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "valid_metric",
-    "metric_decimal_place", "category_field", "tail_ratio", "mmr_candidates", "candidate_seed",
-)  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -233,7 +227,7 @@ def _check_protocol(runs: Sequence[Run]) -> None:
     """Refuse a comparison of models that do not solve one task."""
     first = runs[0]
     for run in runs[1:]:
-        for key in _PROTOCOL:
+        for key in COMPARED:
             mine, theirs = run.resolved[key], first.resolved[key]
             if mine != theirs:
                 raise UserError(

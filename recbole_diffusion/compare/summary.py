@@ -13,27 +13,19 @@ from recbole_diffusion.compare.run import Run
 from recbole_diffusion.compare.run import label as label_of
 from recbole_diffusion.compare.statistics import holm, paired_test
 from recbole_diffusion.compare.values import by_label, user_means
+from recbole_diffusion.config import roles
 from recbole_diffusion.config.protocol import is_sampled
-from recbole_diffusion.config.roles import GENERATION, NO_RESULT
 
 Record = dict[str, Any]
 _DECIMALS = 12
-# What a number rests on: columns of results.csv, and how results.md calls them.
-STAMP = {
+_DATA = {
     "data_sha256": "data set, SHA-256",
     "split_sha256": "split, SHA-256",
     "users": "users",
     "items": "items",
     "interactions": "interactions",
-    "eval_args": "evaluation",
-    "candidate_seed": "seed of the sampled candidates",
-    "mask_history": "mask_history",
-    "category_field": "category_field",
-    "mmr_weight": "mmr_weight",
-    "MAX_ITEM_LIST_LENGTH": "MAX_ITEM_LIST_LENGTH",
-    "bucket_by_length": "bucket_by_length",
-    "precision": "precision",
-    **{key: key for key in GENERATION if key != "eval_seed"},
+}
+_RUNS = {
     "eval_seeds": "generation seeds",
     "seeds": "training seeds",
     "tuning": "tuning, on the validation split",
@@ -46,8 +38,9 @@ STAMP = {
 BETWEEN_RUNS = " | "  # values that the runs of one model do not share
 
 
-# Settings that are told by other entries, or are of no interest to a reader.
-_SHOWN_ELSEWHERE = ("seed", "eval_seed", "metrics", "topk", *NO_RESULT, *STAMP)
+def stamp() -> dict[str, str]:
+    """What a number rests on: columns of results.csv, and how results.md calls them."""
+    return {**_DATA, **roles.stamp(), **_RUNS}
 
 
 def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str) -> list[dict[str, Any]]:
@@ -91,10 +84,11 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
         row["epochs"] = np.mean([result["epochs"] for result in results])
         row["splits_differ"] = splits_differ
         facts = [_facts(result) for result in results]
-        for name in STAMP:
+        for name in stamp():
             row[name] = BETWEEN_RUNS.join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
         row["seeds"] = ", ".join(str(run.seed) for run in own)
-        given = {key: value for key, value in own[0].settings.items() if key not in _SHOWN_ELSEWHERE}
+        told = {"seed", "eval_seed", "metrics", "topk", *roles.NO_RESULT, *stamp()}  # elsewhere, or of no interest
+        given = {key: value for key, value in own[0].settings.items() if key not in told}
         row["set"] = _text(given)
         rows.append(row)
     return rows
@@ -103,7 +97,7 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
 def _facts(record: Record) -> dict[str, Any]:
     """What a record says of itself, and the settings of the stamp that its figures rest on."""
     settings = record["settings"]
-    facts = {**{key: settings.get(key) for key in STAMP}, **record}
+    facts = {**{key: settings.get(key) for key in stamp()}, **record}
     if not is_sampled(settings["eval_args"]["mode"]["test"]):
         facts["candidate_seed"] = None
     return facts

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from recbole_diffusion.compare import popularity
-from recbole_diffusion.compare.summary import BETWEEN_RUNS, STAMP, label
+from recbole_diffusion.compare.summary import BETWEEN_RUNS, label, stamp
 from recbole_diffusion.evaluation.users import of_lists
 from recbole_diffusion.files import whole_file
 
@@ -45,9 +45,9 @@ def write(out: Path, rows: Sequence[dict[str, Any]], baseline: str, metric: str,
     table = pd.DataFrame(rows)
     for name in ("paired_users", "parameters"):
         table[name] = table[name].astype("Int64")
-    first = [name for name in table if name not in (*STAMP, "pop_differs")]
+    first = [name for name in table if name not in (*stamp(), "pop_differs")]
     with whole_file(out / "results.csv") as file:
-        file.write(table[[*first, *STAMP]].to_csv(index=False).encode())
+        file.write(table[[*first, *stamp()]].to_csv(index=False).encode())
     with whole_file(out / "results.md") as file:
         file.write(markdown(rows, baseline, metric, shown).encode())
 
@@ -155,7 +155,7 @@ def shown_tables(
 def protocol(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The protocol, a line an entry; where models differ, which of them has what."""
     lines = []
-    for name, title in STAMP.items():
+    for name, title in stamp().items():
         models: dict[str, list[str]] = {}
         for row in rows:
             if popularity.is_reference(row):

@@ -9,6 +9,7 @@ from typing import Any
 from recbole.evaluator.register import metric_types
 from recbole.utils import EvaluatorType
 
+from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import UserError, check_name
 
 _SPLITTING = ("split", "order", "group_by")
@@ -32,7 +33,7 @@ def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
     """
     lengths = settings.get("seq_len") or {}
     if not isinstance(lengths, dict) or any(type(most) is not int or most < 1 for most in lengths.values()):
-        raise UserError(f"seq_len={lengths!r}: must be columns and whole numbers >= 1, e.g. {{column: 5}}.")
+        raise RUN_ROWS["seq_len"].error("seq_len", lengths)
     args = settings["eval_args"]
     if isinstance(args, dict):  # RecBole refuses all else
         _check_modes(args.get("mode", "full"), settings["metrics"])
@@ -127,9 +128,6 @@ def _check_split(args: Mapping[str, Any], sequential: bool) -> None:
 
 def _check_files(names: Any) -> None:
     if not isinstance(names, list) or len(names) != 3 or len(set(map(str, names))) < 3:
-        raise UserError(
-            f"benchmark_filename={names!r}: must be three different names of training, validation and test, e.g. "
-            "[train, valid, test] for NAME.train.inter, NAME.valid.inter and NAME.test.inter."
-        )
+        raise RUN_ROWS["benchmark_filename"].error("benchmark_filename", names)
     for name in names:
         check_name("benchmark_filename", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from recbole_diffusion.config.settings import Settings, UserError
 
 # libyaml's, where PyYAML has it, is some ten times faster: a Config reads seven files.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+EXTENDS = "extends"  # in the YAML of a model: the file below it, which it has in common with others
 
 
 class YamlLoader(_SafeLoader):
@@ -87,3 +91,35 @@ def read_properties(*parts: str) -> Settings:
     """Our YAML file ``properties/<parts>`` as a dictionary; empty where there is none."""
     file = properties_file(*parts)
     return _read_mapping(file.read_text(encoding="utf-8"), "/".join(("properties", *parts))) if file else {}
+
+
+def model_properties(*parts: str) -> Settings:
+    """:func:`read_properties`, over those of the file that its line ``extends`` names, such as ``diffusion``.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    own = read_properties(*parts)
+    base = own.pop(EXTENDS, None)
+    if base is None:
+        return own
+    if properties_file(f"{base}.yaml") is None:
+        raise UserError(f"{'/'.join(('properties', *parts))}: {EXTENDS}={base!r}: there is no properties/{base}.yaml.")
+    return {**model_properties(f"{base}.yaml"), **own}
+
+
+def recbole_file(*parts: str) -> Path:
+    """A file or folder of RecBole, which is not imported; it may not be there.
+
+    Raises:
+        UserError: RecBole is not installed.
+    """
+    found = find_spec("recbole")
+    if found is None or found.origin is None:
+        raise UserError("RecBole is not installed; the README says how.")
+    return Path(found.origin).parent.joinpath(*parts)
+
+
+def recbole_properties(*parts: str) -> Settings:
+    """RecBole's YAML file ``properties/<parts>`` as a dictionary."""
+    return load_settings([recbole_file("properties", *parts)])

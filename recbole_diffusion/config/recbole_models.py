@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
@@ -11,24 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import FeatureType
 
-from recbole_diffusion.config.settings import Settings, TypedSettings, UserError, setting
+from recbole_diffusion.config.settings import Settings, UserError
+from recbole_diffusion.config.table import recbole_row
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
-# Name, kind and limits of a number, the first that fits; else it keeps the type it has in RecBole's YAML file.
-_LIMITS: tuple[tuple[str, str, dict[str, float]], ...] = (
-    (
-        r"(.*_)?(sizes?|size_list|layers?|heads|factors|dims?|dimension|channels|kernels|strides|hops?)",
-        "int",
-        {"low": 1},
-    ),
-    (r"k|kfac|rank|num_\w+|\w+_num|dims_\w+|steps?|m_step|save_step|pretrain_epochs", "int", {"low": 1}),
-    (r"(.*_)?weights?(_\d)?|.*_reg|reg_loss_ratio|lambda\d|shrink", "float", {"low": 0}),
-    (r".*_ratio|.*_probs?|(.*_)?dropout(_rate)?|drop_\w+", "float", {"low": 0, "high": 1}),
-    (r"(.*_)?(temperature|temp|tau)|layer_norm_eps", "float", {"above": 0}),
-)
-_KINDS = {bool: "bool", int: "int", float: "float", str: "str"}
 # Those that RecBole reads as a list in a text too, or as a file.
 _FREE = ("reranker_CAN_NUM", "pre_model_path")
 _AT_MOST_ITEMS = ("reranker_CAN_NUM", "metrics_k")
@@ -51,20 +37,9 @@ def check_types(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> None:
             if not isinstance(values[key], list):
                 raise UserError(f"{key}={values[key]!r}: must be a list, such as {default}.")
             elements, sample = values[key], default[0] if default else None
-        if type(sample) not in _KINDS:
-            continue
-        rule = _rule(key, sample)
+        row = recbole_row(key, sample)
         for element in elements:
-            rule.from_config({key: element})
-
-
-def _rule(key: str, sample: Any) -> type[TypedSettings]:
-    """The one setting ``key`` as typed settings."""
-    kind = _KINDS[type(sample)]
-    limits: dict[str, Any] = {}
-    if kind in ("int", "float"):
-        kind, limits = next((rule[1:] for rule in _LIMITS if re.fullmatch(rule[0], key)), (kind, limits))
-    return dataclasses.make_dataclass("Rule", [(key, kind, setting(**limits))], bases=(TypedSettings,), frozen=True)
+            row.read(key, element)
 
 
 def item_columns(settings: Mapping[str, Any]) -> dict[str, list[str]]:

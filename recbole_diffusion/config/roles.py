@@ -1,92 +1,84 @@
-"""What each setting does. Stamps, records, what a checkpoint is bound to and what is refused come from these tables."""
+"""What the roles of settings decide: what a figure rests on, what binds a checkpoint, what must be shared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
-# Changes what a trained model ranks, without training again. The validations of training generate too.
-GENERATION = (
-    "sampler", "sampling_steps", "valid_sampling_steps", "eta", "variance", "guidance_strength", "num_channels",
-    "start_steps", "rescale_x0", "eval_seed", "sampling_noise",
-)  # fmt: skip
-# Changes what is measured of a ranking, and so which epoch is kept.
-EVALUATION = (
-    "metrics", "topk", "valid_metric", "valid_metric_bigger", "eval_type", "metric_decimal_place", "category_field",
-    "tail_ratio", "mmr_weight", "mmr_candidates", "candidate_seed",
-)  # fmt: skip
-# Files that RecBole's models start from, and all such files.
-RECBOLE_SOURCES = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up")
-SOURCES = ("pretrained_item_table", *RECBOLE_SOURCES)
-# Changes where training starts from, how its negatives are drawn and when it ends: a saved model is past that.
-COURSE = (
-    *SOURCES, "freeze_epochs", "epochs", "eval_step", "stopping_step", "pretrain_epochs", "save_step", "worker",
-)  # fmt: skip
-# Changes how a model is trained, and nothing that a trained one computes. Not dropout_prob: RaCT scales scores by it.
-TRAINING = (
-    "learner", "learning_rate", "weight_decay", "clip_grad_norm", "train_batch_size", "train_neg_sample_args",
-    "shuffle", "bucket_by_length", "train_on", "prefixes_per_user", "window_overlap", "reproducibility",
-    "timestep_sampler", "snr_weighting", "item_init_std", "stop_gradient_target", "stop_gradient_latent",
-    "mse_weight", "ce_weight", "ce_temperature", "interest_weight", "penalty_weight", "num_negatives", "w_dagl",
-    "kl_weight", "divergence", "divergence_order", "dropout", "embedding_dropout", "hidden_dropout_prob",
-    "attn_dropout_prob",
-)  # fmt: skip
-# Changes no result but for rounding.
-SPEED = ("eval_batch_size", "max_cells")
-# Where a run is made. Device and threads change weights a little: a run records them beside its settings.
-PLACE = ("device", "gpu_id", "use_gpu", "local_rank", "single_spec", "data_path", "checkpoint_dir")
-# What a run shows.
-OUTPUT = ("show_progress", "state", "log_wandb", "wandb_project", "title_field", "loss_decimal_place")
+from recbole_diffusion.config.row import Part, Role, Row
+from recbole_diffusion.config.rows_models import RECBOLE_SOURCE_ROWS
+from recbole_diffusion.config.table import TABLE
 
 _SHOWN = 8
-NO_RESULT = frozenset((*SPEED, *PLACE, *OUTPUT))
-# Every setting without a role changes what the network computes, what it learned from or how it is tested.
-_FREE_TO_RESUME = NO_RESULT.union(COURSE)
-_FREE_TO_LOAD = _FREE_TO_RESUME.union(TRAINING, GENERATION, EVALUATION)
 
-# Names of earlier versions.
-RENAMED = {"cut_points": "prefixes_per_user"}
-# Settings that follow from others.
-DERIVED = {
-    "repeatable": "use mask_history (True or False)",
-    "valid_metric_bigger": "it follows from valid_metric",
-    "eval_type": "it follows from metrics",
-    "valid_neg_sample_args": "use eval_args, e.g. {mode: {valid: uni100}}",
-    "test_neg_sample_args": "use eval_args, e.g. {mode: {test: uni100}}",
-    "device": "use gpu_id, or use_gpu=False",
-    "MODEL_TYPE": "it follows from the model",
-    "MODEL_INPUT_TYPE": "it follows from the model and its loss_type",
-}
-_PICKLES = "pickled data sets and loaders are not supported: opening a pickle runs code"
-_PROCESSES = "a run is one process on one device; gpu_id chooses the GPU"
-# What RecBole has, and a run here would ignore or do wrongly. Their defaults are allowed: they ask for nothing.
-REFUSED = {
-    "save_dataset": _PICKLES,
-    "dataset_save_path": _PICKLES,
-    "save_dataloaders": _PICKLES,
-    "dataloaders_save_path": _PICKLES,
-    "config_file": "files are named by --config_files",
-    "enable_amp": "use precision=bf16",
-    "enable_scaler": "use precision=bf16, which needs no scaling of the loss",
-    "POSITION_FIELD": "no model reads it",
-    "nproc": _PROCESSES,
-    "world_size": _PROCESSES,
-    "offset": _PROCESSES,
-    "group_offset": _PROCESSES,
-    "ip": _PROCESSES,
-    "port": _PROCESSES,
-    "local_rank": _PROCESSES,
-    "single_spec": _PROCESSES,
-}
-# What only some of RecBole's models read, though all of them know it.
-READ_BY = {
-    "preload_weight": ("GRU4RecKG", "KSR"),
-    "require_pow": ("LightGCN", "SimpleX"),
-}
-# What only RecBole's models of knowledge graphs read.
-OF_KNOWLEDGE = (
-    "kg_reverse_r", "entity_kg_num_interval", "relation_kg_num_interval", "alias_of_entity_id", "alias_of_relation_id",
-)  # fmt: skip
+
+class Keys(Set[str]):
+    """The settings whose rows ``fit``, in the order of the table; those that are added to it later too."""
+
+    def __init__(self, fit: Callable[[Row], bool]) -> None:
+        self._fit = fit
+
+    def __contains__(self, key: object) -> bool:
+        row = TABLE.get(key) if isinstance(key, str) else None
+        return row is not None and self._fit(row)
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key, row in TABLE.items() if self._fit(row))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @classmethod
+    def _from_iterable(cls, keys: Iterable[Any]) -> frozenset[Any]:  # type: ignore[override]
+        return frozenset(keys)
+
+
+def _of_part(row: Row, *parts: Part) -> bool:
+    return row.role is Role.RESULT and row.part in parts
+
+
+GENERATION = Keys(lambda row: row.role is Role.GENERATION)
+EVALUATION = Keys(lambda row: _of_part(row, Part.EVALUATION))
+COURSE = Keys(lambda row: _of_part(row, Part.COURSE))
+TRAINING = Keys(lambda row: _of_part(row, Part.TRAINING))
+NO_RESULT = Keys(lambda row: row.changes_no_result)
+# Those that name files or folders, for those who make a run in another folder than the user's.
+PATHS = Keys(lambda row: row.kind == "path")
+# Files that RecBole's models start from.
+RECBOLE_SOURCES = tuple(RECBOLE_SOURCE_ROWS)
+# The models of a data set must agree on these, or their numbers are not of one task.
+COMPARED = Keys(lambda row: row.compared)
+# The trials of a study must share these, to be comparable, or because there is nothing to find.
+FIXED = Keys(
+    lambda row: (
+        row.fixed
+        or row.changes_no_result
+        or not row.settable
+        or _of_part(row, Part.DATA, Part.PROTOCOL, Part.EVALUATION, Part.KNOWLEDGE)
+    )
+)
+# Every setting without a row changes what the network computes.
+_FREE_TO_RESUME = Keys(lambda row: row.changes_no_result or _of_part(row, Part.COURSE))
+_FREE_TO_LOAD = Keys(
+    lambda row: (
+        row.changes_no_result
+        or row.role is Role.GENERATION
+        or _of_part(row, Part.COURSE, Part.TRAINING, Part.EVALUATION)
+    )
+)
+
+
+def new_name(key: str) -> str | None:
+    """What a setting of an earlier version is called now; None if there was none of that name."""
+    return next((new for new, row in TABLE.items() if key in row.formerly), None)
+
+
+def stamp() -> dict[str, str]:
+    """The settings that a comparison's protocol lists, and how it calls them."""
+    titles = {
+        key: row.stamp or (key if row.role is Role.GENERATION and not row.fixed else "") for key, row in TABLE.items()
+    }
+    return {key: title for key, title in titles.items() if title}
 
 
 def that_count(settings: Mapping[str, Any]) -> dict[str, Any]:

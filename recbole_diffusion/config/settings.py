@@ -1,16 +1,14 @@
-"""Typed and checked settings, and the error that tells a user what is wrong with one."""
+"""What every reader of settings needs: the error that tells a user what is wrong, checks of names and numbers."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
 Settings = dict[str, Any]
-D = TypeVar("D", bound="TypedSettings")
 
 
 class UserError(ValueError):
@@ -56,80 +54,15 @@ def check_finite(settings: Mapping[str, Any]) -> None:
         UserError: with the setting that has one.
     """
     for key, value in settings.items():
-        if not _all_finite(value):
+        if not is_finite(value):
             raise UserError(f"{key}={value!r}: must be finite, neither inf nor nan.")
 
 
-def _all_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether a value holds no inf and no nan, in lists and mappings too."""
     if isinstance(value, dict):
         # The infinity norm is a norm: clip_grad_norm={max_norm: 5, norm_type: .inf}.
-        return all(_all_finite(item) for key, item in value.items() if key != "norm_type")
+        return all(is_finite(item) for key, item in value.items() if key != "norm_type")
     if isinstance(value, list | tuple):
-        return all(_all_finite(item) for item in value)
+        return all(is_finite(item) for item in value)
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def setting(
-    low: float | None = None,
-    high: float | None = None,
-    choices: Iterable[str] | None = None,
-    above: float | None = None,
-    below: float | None = None,
-    optional: bool = False,
-) -> Any:
-    """A field of :class:`TypedSettings`: bounds (``low``, ``high`` included, ``above``, ``below`` not) or choices."""
-    allowed = tuple(choices) if choices is not None else None
-    bounds = {"low": low, "high": high, "choices": allowed, "above": above, "below": below, "optional": optional}
-    return dataclasses.field(metadata=bounds)
-
-
-@dataclasses.dataclass(frozen=True)
-class TypedSettings:
-    """Settings of one model, read once and checked: subclasses declare ``name: type = setting(...)``."""
-
-    _kinds: ClassVar[dict[str, tuple[type, ...]]] = {
-        "int": (int,), "float": (float, int), "bool": (bool,), "str": (str,),
-    }  # fmt: skip
-
-    @classmethod
-    def from_config(cls: type[D], config: Any) -> D:
-        """Read every field from ``config``.
-
-        Raises:
-            UserError: a value is missing, of another type or out of range; the message names key, value and range.
-        """
-        return cls(**{field.name: cls._read(field, config) for field in dataclasses.fields(cls)})
-
-    @classmethod
-    def _read(cls, field: dataclasses.Field, config: Any) -> Any:
-        value: Any = config[field.name] if field.name in config else None
-        kind = str(field.type).removesuffix(" | None")
-        rule = field.metadata
-        if value is None and rule["optional"]:
-            return None
-        types = cls._kinds[kind]
-        right_type = isinstance(value, types) and (bool in types or not isinstance(value, bool)) and _all_finite(value)
-        in_range = right_type and (
-            (rule["choices"] is None or value in rule["choices"])
-            and (rule["low"] is None or value >= rule["low"])
-            and (rule["high"] is None or value <= rule["high"])
-            and (rule["above"] is None or value > rule["above"])
-            and (rule["below"] is None or value < rule["below"])
-        )
-        if in_range:
-            return float(value) if kind == "float" else value
-        hint = did_you_mean(str(value), rule["choices"]) if rule["choices"] else ""
-        finite = "" if _all_finite(value) else " and finite"
-        raise UserError(f"{field.name}={value!r}: must be {_describe(kind, rule)}{finite}.{hint}")
-
-
-def _describe(kind: str, rule: Mapping[str, Any]) -> str:
-    words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a text"}[kind]
-    if rule["choices"] is not None:
-        words = "one of " + ", ".join(rule["choices"])
-    limits = [
-        f"{sign} {rule[name]:g}"
-        for name, sign in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
-        if rule[name] is not None
-    ]
-    return " ".join([words, *([" and ".join(limits)] if limits else []), *(["or ~"] if rule["optional"] else [])])

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import recbole
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator.register import metric_information
@@ -25,8 +24,15 @@ from recbole.utils.argument_list import (
 from recbole_diffusion import compat
 from recbole_diffusion.config import recbole_models, roles
 from recbole_diffusion.config.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
-from recbole_diffusion.config.reading import YamlLoader, load_settings, properties_file, read_properties
-from recbole_diffusion.config.run_settings import RunSettings
+from recbole_diffusion.config.reading import (
+    YamlLoader,
+    model_properties,
+    properties_file,
+    read_properties,
+    recbole_properties,
+)
+from recbole_diffusion.config.row import Part, Row
+from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import (
     Settings,
     UserError,
@@ -34,19 +40,16 @@ from recbole_diffusion.config.settings import (
     check_name,
     did_you_mean,
 )
+from recbole_diffusion.config.table import TABLE
 
 compat.apply()
 
-# Settings that name files or folders, for those who make a run in another folder than the user's.
-PATHS = ("data_path", "checkpoint_dir", *roles.SOURCES)
 # What a model of RecBole's looks up, though none of RecBole's YAML files lists it.
 _UNLISTED = {"HRM": ("reg_weight",)}
 # RecBole's sequential models that learn from the label of each row.
 _LABELLED = ("DIEN", "DIN")
-_EVAL_ARGS = ("split", "group_by", "order", "mode")
 # What metrics of recommended lists are computed from: they have one value for each k of topk.
 _LIST_RESOURCES = {"rec.items", "rec.topk"}
-_NEGATIVE_ARGS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 
 class Config(RecBoleConfig):
@@ -71,7 +74,9 @@ class Config(RecBoleConfig):
         folders = ("data_path", "checkpoint_dir")
         settings = {key: value for key, value in settings.items() if key not in folders or value is not None}
         check_finite(settings)
-        settings = {key: str(value) if key in PATHS and value is not None else value for key, value in settings.items()}
+        settings = {
+            key: str(value) if key in roles.PATHS and value is not None else value for key, value in settings.items()
+        }
         try:
             super().__init__(model=model_class, dataset=dataset, config_dict=settings)
         except UserError:
@@ -84,7 +89,7 @@ class Config(RecBoleConfig):
         # RecBole takes its own ml-100k whatever data_path says.
         if any(file.name.startswith(f"{dataset}.") and file.suffix == ".inter" for file in files):
             self.final_config_dict["data_path"] = str(own)
-        RunSettings.from_config(self)
+        self._check_values()
         if self["precision"] == "bf16" and model_class.type != ModelType.SEQUENTIAL:
             raise UserError(f"precision=bf16: only sequential models train in it; {model_class.__name__} is none.")
         if self["log_wandb"] and find_spec("wandb") is None:
@@ -133,7 +138,11 @@ class Config(RecBoleConfig):
         if self._samples_negatives(model_class):
             self.internal_config_dict["train_neg_sample_args"] = negatives
         file = f"{model}.yaml" if self._ours else f"recbole.{model}.yaml"
-        self.internal_config_dict.update(read_properties("model", file))
+        own = model_properties("model", file)
+        for key in own:
+            if self._ours and key not in TABLE:
+                raise UserError(f"{key} of {model}'s YAML has no role: declare it in the model's settings.")
+        self.internal_config_dict.update(own)
         allowed = ("default", "paper") if self._ours and properties_file("paper", file) else ("default",)
         if self._preset not in allowed:
             raise UserError(f"preset={self._preset}: {model} has no such preset. Allowed: {', '.join(allowed)}.")
@@ -147,7 +156,7 @@ class Config(RecBoleConfig):
     def _check_model_of_recbole(self, model: str) -> None:
         """Hold the model's settings to types, limits and stages, and load the item columns that they name."""
         user = self.external_config_dict
-        defaults = load_settings([Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"])
+        defaults = recbole_properties("model", f"{model}.yaml")
         recbole_models.check_types(defaults, {**self.internal_config_dict, **user})
         recbole_models.check_stage(model, self.internal_config_dict, user)
         recbole_models.load_item_columns(self.internal_config_dict, user)
@@ -182,20 +191,19 @@ class Config(RecBoleConfig):
         known = {*self.internal_config_dict, *_UNLISTED.get(self.model, ()), "model", "dataset"}
         known.update(key for keys in self.parameters.values() for key in keys)
         for key, value in self.external_config_dict.items():
-            if key in roles.RENAMED:
-                raise UserError(f"{key}={value!r}: is called {roles.RENAMED[key]} now.")
-            reason = roles.DERIVED.get(key)
-            if reason is None and value != self.internal_config_dict.get(key):
-                reason = roles.REFUSED.get(key) or self._why_unread(key, model_class)
-            if reason is not None:
+            if new_name := roles.new_name(key):
+                raise UserError(f"{key}={value!r}: is called {new_name} now.")
+            row = RUN_ROWS.get(key, Row("any"))
+            reason = row.derived
+            if not reason and value != self.internal_config_dict.get(key):
+                reason = row.refused or self._why_unread(row, model_class)
+            if reason:
                 raise UserError(f"{key}={value!r}: cannot be set; {reason}.")
-            if key not in known and key not in roles.REFUSED:
+            if key not in known and not row.refused:
                 raise UserError(f"unknown setting {key!r}.{did_you_mean(key, known)}")
-        for name, allowed in (("eval_args", _EVAL_ARGS), ("train_neg_sample_args", _NEGATIVE_ARGS)):
-            value = self.external_config_dict.get(name)
-            for key in value if isinstance(value, dict) else ():
-                if key not in allowed:
-                    raise UserError(f"{name}: unknown key {key!r}. Allowed: {', '.join(allowed)}.")
+            for part in value if row.keys and isinstance(value, dict) else ():
+                if part not in row.keys:
+                    raise UserError(f"{key}: unknown key {part!r}. Allowed: {', '.join(row.keys)}.")
         if self._ours and self.external_config_dict.get("train_neg_sample_args") is not None:
             value = self.external_config_dict["train_neg_sample_args"]
             raise UserError(
@@ -203,12 +211,18 @@ class Config(RecBoleConfig):
                 "they were real. Only ~ (none) is allowed."
             )
 
-    def _why_unread(self, key: str, model_class: Any) -> str | None:
-        """Why this model would ignore a setting that it knows; None if it does not."""
-        if key in roles.OF_KNOWLEDGE and model_class.type != ModelType.KNOWLEDGE:
+    def _why_unread(self, row: Row, model_class: Any) -> str:
+        """Why this model would ignore a setting that it knows; empty if it does not."""
+        if row.part is Part.KNOWLEDGE and model_class.type != ModelType.KNOWLEDGE:
             return "only models of knowledge graphs read it"
-        readers = roles.READ_BY.get(key, ())
-        return f"only {' and '.join(readers)} read it" if readers and self.model not in readers else None
+        unread = row.read_by and self.model not in row.read_by
+        return f"only {' and '.join(row.read_by)} read it" if unread else ""
+
+    def _check_values(self) -> None:
+        """The values of the settings that every run has; a model checks its own."""
+        for key, row in RUN_ROWS.items():
+            if row.settable:
+                row.read(key, self[key])
 
     def _init_device(self) -> None:
         if not self.final_config_dict["use_gpu"]:
@@ -226,10 +240,10 @@ class Config(RecBoleConfig):
         topk, metrics = self.final_config_dict["topk"], self.final_config_dict["metrics"]
         cuts = topk if isinstance(topk, list) else [topk]
         if not cuts or any(type(k) is not int or k < 1 for k in cuts):
-            raise UserError(f"topk={topk!r}: must be a list of whole numbers >= 1.")
+            raise RUN_ROWS["topk"].error("topk", topk)
         names = metrics if isinstance(metrics, list) else [metrics]
         if not names or any(type(name) is not str for name in names):
-            raise UserError(f"metrics={metrics!r}: must be a list of names.")
+            raise RUN_ROWS["metrics"].error("metrics", metrics)
         self._check_clipping(self.final_config_dict["clip_grad_norm"])
         self.final_config_dict["state"] = str(self.final_config_dict["state"]).upper()
         self.final_config_dict["valid_metric"] = str(self.final_config_dict["valid_metric"])
@@ -243,10 +257,7 @@ class Config(RecBoleConfig):
         right = isinstance(clip, dict) and "max_norm" in clip and clip.keys() <= {"max_norm", "norm_type"}
         if clip is None or (right and all(type(value) in (int, float) and value > 0 for value in clip.values())):
             return
-        raise UserError(
-            f"clip_grad_norm={clip!r}: must be ~, or max_norm and as an option norm_type, numbers above 0, e.g. "
-            "{max_norm: 5}."
-        )
+        raise RUN_ROWS["clip_grad_norm"].error("clip_grad_norm", clip)
 
     def _check_re_ranking(self) -> None:
         if self["eval_type"] != EvaluatorType.RANKING:

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureType
 
+from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import UserError, did_you_mean
 
 _KINDS = [kind.value for kind in FeatureType]
@@ -47,7 +48,7 @@ class AtomicFile:
     def __init__(self, path: str | Path, separator: str, encoding: str | None) -> None:
         self.path = Path(path)
         if not isinstance(separator, str) or not separator:
-            raise UserError(f"field_separator={separator!r}: must be a text of one character or more.")
+            raise RUN_ROWS["field_separator"].error("field_separator", separator)
         self.separator = separator
         self.encoding = "utf-8" if encoding is None else encoding
         try:

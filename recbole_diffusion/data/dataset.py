@@ -13,6 +13,7 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import UserError, did_you_mean
 from recbole_diffusion.data.atomic import AtomicFile, rows_and_lines
 
@@ -139,7 +140,7 @@ class AtomicDataset(Dataset):
     def _sequences(self, file: AtomicFile, texts: pd.Series) -> pd.Series:
         name, separator = str(texts.name), self.config["seq_separator"]
         if not isinstance(separator, str) or not separator:
-            raise UserError(f"seq_separator={separator!r}: must be a text of one character or more.")
+            raise RUN_ROWS["seq_separator"].error("seq_separator", separator)
         values = file.sequences(texts, separator)
         lengths = values.map(len)
         if name == self.item_id_list_field and self.benchmark_filename_list and isinstance(self, SequentialDataset):
@@ -202,8 +203,6 @@ class AtomicDataset(Dataset):
         keep = self.config["rm_dup_inter"]
         if keep is None:
             return
-        if keep not in ("first", "last"):
-            raise UserError(f"rm_dup_inter={keep!r}: must be first, last or ~.")
         if self.time_field in self.inter_feat:
             self.inter_feat = self.inter_feat.sort_values(self.time_field, kind="stable")
         else:

@@ -28,7 +28,6 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_diffusion.config.settings import setting
 from recbole_diffusion.diffusion.noise import RowNoise
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import CausalEncoder
@@ -37,16 +36,15 @@ from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusion
 
 
 @dataclass(frozen=True)
-class ADIGRecConfig(EmbeddingDiffusionConfig):
+class ADIGRecConfig(EmbeddingDiffusionConfig, model="ADIGRec"):
     """ADIGRec's own settings. On the unit sphere eps and v cannot be told from x_t, so it predicts x0."""
 
-    prediction: str = setting(choices=("x0",))
-    num_interests: int = setting(low=1)
-    num_negatives: int | None = setting(low=1, optional=True)
-    interest_weight: float = setting(low=0)
-    penalty_weight: float = setting(low=0)
-    use_dynamic_interest: bool = setting()
-    use_ai2m: bool = setting()
+    num_interests: int
+    num_negatives: int | None
+    interest_weight: float
+    penalty_weight: float
+    use_dynamic_interest: bool
+    use_ai2m: bool
 
 
 class Interests(NamedTuple):

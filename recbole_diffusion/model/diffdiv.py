@@ -25,10 +25,10 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_diffusion.config.settings import UserError, setting
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.noise import GUIDANCE, RowNoise
 from recbole_diffusion.model.dreamrec import DreamRec, DreamRecConfig
-from recbole_diffusion.model.losses import DIVERGENCES, gaussian_kl, robust_divergence, squared_error
+from recbole_diffusion.model.losses import gaussian_kl, robust_divergence, squared_error
 from recbole_diffusion.model.settings import DiffusionConfig
 
 
@@ -36,13 +36,13 @@ from recbole_diffusion.model.settings import DiffusionConfig
 class DiffDivConfig(DreamRecConfig):
     """What DiffDiv has beside DreamRec's settings."""
 
-    latent_size: int = setting(low=1)
-    divergence: str = setting(choices=DIVERGENCES)
-    divergence_order: float = setting(above=0)
-    w_dagl: float = setting(low=0)
-    kl_weight: float = setting(low=0)
-    stop_gradient_latent: bool = setting()
-    num_channels: int = setting(low=1)
+    latent_size: int
+    divergence: str
+    divergence_order: float
+    w_dagl: float
+    kl_weight: float
+    stop_gradient_latent: bool
+    num_channels: int
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -30,11 +30,10 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_diffusion.config.settings import UserError, setting
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.denoiser import sinusoidal_embedding
 from recbole_diffusion.diffusion.noise import START, STEP
 from recbole_diffusion.diffusion.samplers import sample
-from recbole_diffusion.diffusion.schedules import SCHEDULES
 from recbole_diffusion.model.base import DiffusionRecommender
 from recbole_diffusion.model.layers import Dropout
 from recbole_diffusion.model.losses import squared_error
@@ -44,29 +43,27 @@ _BIAS_STD = 0.001  # of every bias at the start
 
 
 @dataclass(frozen=True)
-class DiffRecConfig(DiffusionConfig):
+class DiffRecConfig(DiffusionConfig, model="DiffRec"):
     """DiffRec's own settings."""
 
     schedule_parameters: ClassVar[tuple[str, ...]] = (
         *DiffusionConfig.schedule_parameters, "noise_scale", "noise_min", "noise_max", "first_beta",
     )  # fmt: skip
 
-    noise_schedule: str = setting(choices=SCHEDULES)
-    noise_scale: float | None = setting(above=0, optional=True)
-    noise_min: float | None = setting(low=0, optional=True)
-    noise_max: float | None = setting(above=0, optional=True)
-    first_beta: float | None = setting(above=0, below=1, optional=True)
-    prediction: str = setting(choices=("x0", "eps"))
-    snr_weighting: bool = setting()
-    start_steps: int = setting(low=0)
-    time_aware: bool = setting()
-    w_min: float = setting(above=0)
-    w_max: float = setting(above=0)
-    normalize: bool = setting()
-    hidden_size: int = setting(low=1)
-    time_embedding_size: int = setting(low=2)
-    dropout: float = setting(low=0, below=1)
-    train_on: str = setting(choices=("users", "prefixes"))
+    noise_scale: float | None
+    noise_min: float | None
+    noise_max: float | None
+    first_beta: float | None
+    snr_weighting: bool
+    start_steps: int
+    time_aware: bool
+    w_min: float
+    w_max: float
+    normalize: bool
+    hidden_size: int
+    time_embedding_size: int
+    dropout: float
+    train_on: str
 
     def __post_init__(self) -> None:
         super().__post_init__()

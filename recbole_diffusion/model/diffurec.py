@@ -24,7 +24,6 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_diffusion.config.settings import setting
 from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
 from recbole_diffusion.diffusion.noise import GUIDANCE, RowNoise
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
@@ -35,13 +34,12 @@ _EPS = 1e-12  # of every layer norm, as the authors have it
 
 
 @dataclass(frozen=True)
-class DiffuRecConfig(EmbeddingDiffusionConfig):
+class DiffuRecConfig(EmbeddingDiffusionConfig, model="DiffuRec"):
     """DiffuRec's own settings. Each target noises its whole history, so it trains on prefixes."""
 
-    train_on: str = setting(choices=("prefixes",))
-    embedding_dropout: float = setting(low=0, below=1)
-    uncertainty: float = setting(low=0)
-    use_position: bool = setting()
+    embedding_dropout: float
+    uncertainty: float
+    use_position: bool
 
 
 class History(NamedTuple):

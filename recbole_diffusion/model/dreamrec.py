@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from recbole_diffusion.config.settings import UserError, setting
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance, MLPDenoiser
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import CausalEncoder
@@ -35,9 +35,9 @@ from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusion
 class DreamRecConfig(EmbeddingDiffusionConfig):
     """DreamRec's own settings."""
 
-    denoiser: str = setting(choices=("mlp1", "mlp2"))
-    guidance_strength: float = setting(low=0)
-    p_uncond: float = setting(low=0, below=1)
+    denoiser: str
+    guidance_strength: float
+    p_uncond: float
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,11 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from recbole_diffusion.config.settings import TypedSettings, UserError, setting
-from recbole_diffusion.diffusion.process import PREDICTIONS
-from recbole_diffusion.diffusion.samplers import SAMPLERS, VARIANCES
-from recbole_diffusion.diffusion.schedules import SCHEDULES, make_betas
-from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.typed import TypedSettings
+from recbole_diffusion.diffusion.schedules import make_betas
 
 
 @dataclass(frozen=True)
@@ -20,18 +18,18 @@ class DiffusionConfig(TypedSettings):
 
     schedule_parameters: ClassVar[tuple[str, ...]] = ("beta_start", "beta_end")
 
-    timesteps: int = setting(low=1)
-    noise_schedule: str = setting(choices=[name for name in SCHEDULES if name != "linear_variance"])
-    beta_start: float | None = setting(above=0, below=1, optional=True)
-    beta_end: float | None = setting(above=0, below=1, optional=True)
-    prediction: str = setting(choices=PREDICTIONS)
-    timestep_sampler: str = setting(choices=TIMESTEP_SAMPLERS)
-    sampler: str = setting(choices=SAMPLERS)
-    sampling_steps: int = setting(low=1)
-    valid_sampling_steps: int | None = setting(low=1, optional=True)
-    eta: float = setting(low=0, high=1)
-    variance: str = setting(choices=VARIANCES)
-    eval_seed: int = setting(low=0, high=2**63 - 1)
+    timesteps: int
+    noise_schedule: str
+    beta_start: float | None
+    beta_end: float | None
+    prediction: str
+    timestep_sampler: str
+    sampler: str
+    sampling_steps: int
+    valid_sampling_steps: int | None
+    eta: float
+    variance: str
+    eval_seed: int
 
     def __post_init__(self) -> None:
         """Refuse combinations that make no sense."""
@@ -63,19 +61,19 @@ class DiffusionConfig(TypedSettings):
 class EmbeddingDiffusionConfig(DiffusionConfig):
     """The settings of the models that diffuse the embedding of the target item; each has a Transformer."""
 
-    train_on: str = setting(choices=("windows", "prefixes"))
-    embedding_size: int = setting(low=1)
-    item_init_std: float = setting(above=0)
-    num_layers: int = setting(low=1)
-    num_heads: int = setting(low=1)
-    dropout: float = setting(low=0, below=1)
-    stop_gradient_target: bool = setting()
-    mse_weight: float = setting(low=0)
-    ce_weight: float = setting(low=0)
-    ce_temperature: float = setting(above=0)
-    rescale_x0: bool = setting()
-    pretrained_item_table: str | None = setting(optional=True)
-    freeze_epochs: int = setting(low=0)
+    train_on: str
+    embedding_size: int
+    item_init_std: float
+    num_layers: int
+    num_heads: int
+    dropout: float
+    stop_gradient_target: bool
+    mse_weight: float
+    ce_weight: float
+    ce_temperature: float
+    rescale_x0: bool
+    pretrained_item_table: str | None
+    freeze_epochs: int
 
     def __post_init__(self) -> None:
         super().__post_init__()

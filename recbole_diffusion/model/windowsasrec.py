@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 from torch import Tensor
 
-from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.typed import TypedSettings
 from recbole_diffusion.model.losses import softmax_cross_entropy
+
+
+@dataclass(frozen=True)
+class WindowSASRecConfig(TypedSettings):
+    """The settings of RecBole's SASRec."""
+
+    n_layers: int
+    n_heads: int
+    hidden_size: int
+    inner_size: int
+    hidden_dropout_prob: float
+    attn_dropout_prob: float
+    hidden_act: str
+    layer_norm_eps: float
+    initializer_range: float
+    loss_type: str
 
 
 class WindowSASRec(SASRec):
@@ -21,11 +38,11 @@ class WindowSASRec(SASRec):
     """
 
     train_on = "windows"
+    config_class: ClassVar[type[TypedSettings]] = WindowSASRecConfig
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        self.config_class.from_config(config)  # RecBole checks none of them
         super().__init__(config, dataset)
-        if self.loss_type != "CE":
-            raise UserError(f"loss_type={self.loss_type!r}: WindowSASRec learns by cross-entropy; only CE is allowed.")
         self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
         self.max_cells = config["max_cells"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_diffusion.config.reading import load_settings, properties_file
+from recbole_diffusion.config.roles import FIXED
 from recbole_diffusion.config.settings import Settings, UserError, did_you_mean
 from recbole_diffusion.model.base import DiffusionRecommender
 from recbole_diffusion.quick_start import Request
@@ -18,20 +19,6 @@ from recbole_diffusion.registry import RECBOLE_PREFIX
 
 _RANGE_KEYS = ("low", "high", "log", "step")
 _ALLOWED = "a list of two or more values, or a range such as {low: 1, high: 4} (with log: true or step: 2)"
-# What the trials of a study must share to be comparable, besides RecBole's settings of data, evaluation and machine.
-_PROTOCOL = (
-    "model",
-    "dataset",
-    "preset",
-    "mask_history",
-    "eval_seed",
-    "category_field",
-    "tail_ratio",
-    "title_field",
-    "mmr_weight",
-    "mmr_candidates",
-    "candidate_seed",
-)
 
 
 @dataclass(frozen=True)
@@ -178,10 +165,8 @@ def check_space(space: Space, where: str | Path, wanted: Request) -> Settings:
                 f"{key}, or do not set it."
             )
     config = wanted.config()
-    shared = {key for kind in ("General", "Evaluation", "Dataset") for key in config.parameters[kind]}
-    shared.discard("MAX_ITEM_LIST_LENGTH")
     for key, entry in space.items():
-        if key in shared or key in _PROTOCOL:
+        if key in FIXED:
             raise UserError(f"{where}: {key} is the same for every trial of a study, it cannot be searched.")
         for value in entry.corners():
             try:

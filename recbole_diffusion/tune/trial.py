@@ -12,8 +12,9 @@ from pathlib import Path
 from optuna.study import Study
 from optuna.trial import Trial
 
+from recbole_diffusion.config.roles import PATHS
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.config.strict import PATHS, Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import Prepared, Request, prepare, train
 from recbole_diffusion.tune.log import trial_log
 

@@ -252,7 +252,7 @@ def test_every_key_of_its_yaml_is_read_and_nothing_of_recboles_leaks_in(
     monkeypatch.setattr(RecBoleConfig, "__getitem__", recording)
     built = build(case.model, preset=case.preset, epochs=1, **case.small)
     monkeypatch.undo()
-    keys = set(reading.read_properties("model", f"{case.model}.yaml")) | set(
+    keys = set(reading.model_properties("model", f"{case.model}.yaml")) | set(
         reading.read_properties("paper", f"{case.model}.yaml")
     )
     assert keys and keys <= read, f"never read: {sorted(keys - read)}"

@@ -229,7 +229,6 @@ def test_the_log_counts_users_items_and_interactions(shop: Callable[..., Path], 
         ({"USER_ID_FIELD": "who"}, "USER_ID_FIELD='who' must be a token column; there is only"),
         ({"field_separator": ""}, "field_separator='': must be a text"),
         ({"seq_separator": "", "load_col": {"inter": "*", "item": "*"}}, "seq_separator='': must be a text"),
-        ({"rm_dup_inter": "newest"}, "rm_dup_inter='newest': must be first, last or ~"),
     ],
 )
 def test_columns_that_are_not_there(

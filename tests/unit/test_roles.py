@@ -20,7 +20,9 @@ from recbole.utils.argument_list import (
 )
 
 from recbole_diffusion.config import reading, roles
-from recbole_diffusion.config.run_settings import RunSettings
+from recbole_diffusion.config.row import Part
+from recbole_diffusion.config.rows_run import RUN_ROWS
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import run
 
 # Read where something else asks for it.
@@ -32,8 +34,8 @@ CONDITIONAL = {
     "tail_ratio": "of TailPercentage; the same for all models of a comparison",
     "candidate_seed": "refused where no candidates are sampled",
     "mmr_candidates": "of re-ranking; the same for all models of a comparison",
-    **{key: f"refused for models but {' and '.join(models)}" for key, models in roles.READ_BY.items()},
-    **dict.fromkeys(roles.OF_KNOWLEDGE, "refused for models without a knowledge graph"),
+    **{key: f"refused for models but {' and '.join(row.read_by)}" for key, row in RUN_ROWS.items() if row.read_by},
+    **{key: "of knowledge graphs; refused for others" for key, row in RUN_ROWS.items() if row.part is Part.KNOWLEDGE},
     "RATING_FIELD": "names a column, which DMF reads",
     "HEAD_ENTITY_ID_FIELD": "names a column of a knowledge graph",
     "TAIL_ENTITY_ID_FIELD": "names a column of a knowledge graph",
@@ -67,13 +69,14 @@ def test_every_known_setting_is_read_or_refused(random_data: Path, monkeypatch: 
         read.add(key)
         return by_attribute(self, key)
 
-    monkeypatch.setattr(RunSettings, "from_config", lambda config: None)  # to check a value is not to use it
+    monkeypatch.setattr(Config, "_check_values", lambda config: None)  # to check a value is not to use it
     monkeypatch.setattr(RecBoleConfig, "__getitem__", item)
     monkeypatch.setattr(RecBoleConfig, "__getattr__", attribute)
     small = {"data_path": str(random_data), "epochs": 1, "MAX_ITEM_LIST_LENGTH": 10}
     for model, own in (("DreamRec", {"embedding_size": 8}), ("BPR", {})):
         run(model, "random", settings={**small, **own}, examples=2)
-    ignored = _known() - read - roles.REFUSED.keys() - roles.DERIVED.keys() - CONDITIONAL.keys()
+    settable = {key for key in _known() if RUN_ROWS[key].settable}
+    ignored = settable - read - CONDITIONAL.keys()
     assert not ignored
 
 

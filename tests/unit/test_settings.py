@@ -1,8 +1,7 @@
-"""Reading settings: YAML values, strict keys, precedence, typed dataclasses."""
+"""Reading settings: YAML values, strict keys, precedence."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from conftest import Built
 
 from recbole_diffusion import registry
 from recbole_diffusion.config.reading import load_settings, parse_value
-from recbole_diffusion.config.reading import read_properties as read_file
-from recbole_diffusion.config.settings import TypedSettings, UserError, setting
+from recbole_diffusion.config.reading import properties_file as find
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.strict import Config
 
 
@@ -91,6 +90,8 @@ def test_the_paper_preset_is_between_the_models_yaml_and_the_user() -> None:
         ("SASRec", {"learning_rate": -1}, r"learning_rate=-1: must be a number > 0"),
         ("DreamRec", {"learner": "adamx"}, r"learner='adamx': must be one of adam, .*Did you mean 'adam"),
         ("DreamRec", {"mask_history": "yes"}, r"mask_history='yes': must be True or False"),
+        ("DreamRec", {"rm_dup_inter": "newest"}, r"rm_dup_inter='newest': must be one of first, last or ~"),
+        ("DreamRec", {"normalize_all": "yes"}, r"normalize_all='yes': must be True or False or ~"),
         ("DreamRec", {"repeatable": True}, r"use mask_history"),
         ("DreamRec", {"valid_metric": "MAP@10"}, r"valid_metric='MAP@10' is not computed.*Hit@5"),
         ("DreamRec", {"valid_metric": "NDCG@7"}, r"valid_metric='NDCG@7' is not computed"),
@@ -210,7 +211,7 @@ def test_our_names_come_first_and_recboles_stay_reachable() -> None:
 def test_our_yaml_for_a_model_of_recboles_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[str, ...]] = []
     monkeypatch.setattr(
-        "recbole_diffusion.config.strict.read_properties", lambda *parts: read.append(parts) or read_file(*parts)
+        "recbole_diffusion.config.reading.properties_file", lambda *parts: read.append(parts) or find(*parts)
     )
     _config("recbole.DiffRec")
     assert ("model", "recbole.DiffRec.yaml") in read and ("model", "DiffRec.yaml") not in read
@@ -230,13 +231,6 @@ def test_mask_history_decides_what_recbole_calls_repeatable() -> None:
     assert _config("DreamRec", mask_history=True)["repeatable"] is True  # the loader masks; RecBole insists on True
 
 
-@dataclasses.dataclass(frozen=True)
-class _Example(TypedSettings):
-    size: int = setting(low=1, high=9)
-    rate: float | None = setting(above=0, optional=True)
-    kind: str = setting(choices=("plain", "fancy"))
-
-
 def test_what_asks_for_nothing_is_no_mistake() -> None:
     shipped = {
         "save_dataset": False, "enable_amp": False, "preload_weight": None, "POSITION_FIELD": "position_id",
@@ -249,18 +243,3 @@ def test_what_asks_for_nothing_is_no_mistake() -> None:
     assert _config("LightGCN", require_pow=True, reg_weight=0.1)["require_pow"] is True
     assert _config("HRM", reg_weight=0.1)["reg_weight"] == 0.1
     assert _config("CFKG", kg_reverse_r=True)["kg_reverse_r"] is True
-
-
-def test_typed_settings_read_convert_and_refuse() -> None:
-    example = _Example.from_config({"size": 3, "rate": 1, "kind": "plain"})
-    assert example == _Example(3, 1.0, "plain") and type(example.rate) is float
-    assert _Example.from_config({"size": 3, "kind": "plain", "rate": None}).rate is None
-    with pytest.raises(UserError, match=r"size=None: must be a whole number >= 1 and <= 9"):
-        _Example.from_config({"kind": "plain"})
-    with pytest.raises(UserError, match=r"rate=0: must be a number > 0 or ~"):
-        _Example.from_config({"size": 3, "rate": 0, "kind": "plain"})
-    for value in (float("nan"), float("inf")):
-        with pytest.raises(UserError, match=r"rate=(nan|inf): must be a number > 0 or ~ and finite"):
-            _Example.from_config({"size": 3, "rate": value, "kind": "plain"})
-    with pytest.raises(UserError, match=r"kind='fance': must be one of plain, fancy. Did you mean 'fancy'"):
-        _Example.from_config({"size": 3, "kind": "fance"})

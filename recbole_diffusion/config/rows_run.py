@@ -1,0 +1,220 @@
+"""The settings that every run has, of whatever model: RecBole's and ours. The order is that of pages and help."""
+
+from __future__ import annotations
+
+from recbole_diffusion.config.row import (
+    Part,
+    Role,
+    derived,
+    flag,
+    from_zero,
+    number,
+    one_of,
+    other,
+    path,
+    refused,
+    section,
+    share,
+    text,
+    whole,
+)  # fmt: skip
+
+_SEEDS = 2**32 - 1
+_PICKLES = "pickled data sets and loaders are not supported: opening a pickle runs code"
+_PROCESSES = "a run is one process on one device; gpu_id chooses the GPU"
+_COLUMNS = "a list of columns, or ~"
+_OF_FILES = "columns of each file, e.g. {inter: [user_id, item_id]}, or ~"
+_INTERVAL = "an interval, e.g. '[4,inf)', or ~"
+
+_PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
+    "model": text("name of the model; recbole.NAME is always RecBole's own"),
+    "dataset": text("name of the data set"),
+    "preset": text("default, or paper: the recipe as printed in the paper", main=True),
+    "seed": whole("seed of weights, batches, training noise and random splits", low=0, high=_SEEDS, main=True),
+    "eval_args": other(
+        "split, group_by, order and mode", "how the data is split, and which items are ranked",
+        keys=("split", "group_by", "order", "mode"), compared=True, stamp="evaluation",
+    ),
+    "mask_history": flag(
+        "items of the user's history cannot be recommended again", compared=True, stamp="mask_history", main=True,
+    ),
+    "repeatable": derived("use mask_history (True or False)"),
+    "valid_neg_sample_args": derived("use eval_args, e.g. {mode: {valid: uni100}}"),
+    "test_neg_sample_args": derived("use eval_args, e.g. {mode: {test: uni100}}", compared=True),
+    "MODEL_TYPE": derived("it follows from the model"),
+    "MODEL_INPUT_TYPE": derived("it follows from the model and its loss_type"),
+})  # fmt: skip
+
+_EVALUATION = section(Role.RESULT, Part.EVALUATION, {
+    "metrics": other("a list of names", "metrics to compute", compared=True, main=True),
+    "topk": other("a list of whole numbers >= 1", "lengths of list that the metrics judge", compared=True, main=True),
+    "valid_metric": text("metric that selects the epoch, e.g. NDCG@10", compared=True, main=True),
+    "valid_metric_bigger": derived("it follows from valid_metric"),
+    "eval_type": derived("it follows from metrics"),
+    "metric_decimal_place": whole("decimals of the metrics", compared=True),
+    "candidate_seed": whole(
+        "which items are sampled for each user, where eval_args mode is uniN or popN", low=0, high=_SEEDS,
+        compared=True, stamp="seed of the sampled candidates",
+    ),
+    "category_field": text(
+        "token or token_seq column of the .item file with the categories of an item", optional=True, compared=True,
+        stamp="category_field",
+    ),
+    "tail_ratio": number(
+        "TailPercentage's tail: share of the items, or, above 1, their most interactions", above=0, compared=True,
+    ),
+    "mmr_weight": from_zero(
+        "lists are re-ranked by MMR on categories: 1 by score only, 0 by diversity only; ~ is not at all", high=1,
+        optional=True, stamp="mmr_weight",
+    ),
+    "mmr_candidates": whole("best items of a user that MMR picks from", compared=True),
+})  # fmt: skip
+
+_NETWORK = section(Role.RESULT, Part.NETWORK, {
+    "MAX_ITEM_LIST_LENGTH": whole("longest history, in items", stamp="MAX_ITEM_LIST_LENGTH", main=True),
+    "precision": one_of(
+        ("fp32", "bf16"), "bf16: matrix products of training and generation are in bfloat16", stamp="precision",
+    ),
+    "transform": other("a name, or ~", "RecBole's transformation of batches; for models that train on prefixes"),
+    "require_pow": flag("power in the regularisation of embeddings", read_by=("LightGCN", "SimpleX")),
+})  # fmt: skip
+
+_TRAINING = section(Role.RESULT, Part.TRAINING, {
+    # RecBole's sparse_adam takes sparse gradients only, which no model has.
+    "learner": one_of(("adam", "adamw", "sgd", "adagrad", "rmsprop"), "optimiser"),
+    "learning_rate": number("learning rate", above=0, main=True),
+    "weight_decay": from_zero("weight decay"),
+    "clip_grad_norm": other(
+        "~, or max_norm and as an option norm_type, numbers above 0, e.g. {max_norm: 5}", "clips the gradient's norm",
+    ),
+    "train_batch_size": whole("training rows in a step: windows, prefixes or users", main=True),
+    "train_neg_sample_args": other(
+        "settings of RecBole's sampler, or ~",
+        "sampled negatives; models that learn from pairs or labels get RecBole's default of one",
+        keys=("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
+    ),
+    "shuffle": flag("training rows come in another order in each epoch"),
+    "bucket_by_length": flag(
+        "histories of like length meet in a batch, which is as long as its longest", stamp="bucket_by_length",
+    ),
+    "prefixes_per_user": whole(
+        "random prefixes of each user in an epoch; ~ is all (only where rows are prefixes)", optional=True,
+        formerly=("cut_points",),
+    ),
+    "window_overlap": share(
+        "share of a window that repeats the one before, as context and not as targets (train_on: windows)",
+    ),
+    "reproducibility": flag("the same seed gives the same figures", fixed=True),
+})  # fmt: skip
+
+_COURSE = section(Role.RESULT, Part.COURSE, {
+    "epochs": whole("epochs at most", main=True),
+    "eval_step": whole("epochs between validations"),
+    "stopping_step": whole("validations without a better one before training stops", low=0),
+    "worker": whole("processes that load batches; they draw other negatives", low=0),
+})  # fmt: skip
+
+_DATA = section(Role.RESULT, Part.DATA, {
+    "encoding": text("text encoding of the files, as Python names it; ~ is utf-8", optional=True),
+    "field_separator": other("a text of one character or more", "what separates two columns"),
+    "seq_separator": other("a text of one character or more", "what separates the parts of a sequence"),
+    "USER_ID_FIELD": text("column of users", compared=True),
+    "ITEM_ID_FIELD": text("column of items", compared=True),
+    "TIME_FIELD": text("column of times", compared=True),
+    "RATING_FIELD": text("column of ratings"),
+    "LABEL_FIELD": text("column of labels that RecBole makes"),
+    "NEG_PREFIX": text("beginning of the names of columns of sampled items"),
+    "LIST_SUFFIX": text("end of the names of columns of histories"),
+    "ITEM_LIST_LENGTH_FIELD": text("column of lengths of histories"),
+    "TARGET_LIST_FIELD": text("column of the targets of a window, one for each position"),
+    "HEAD_ENTITY_ID_FIELD": text("column of heads of a knowledge graph"),
+    "TAIL_ENTITY_ID_FIELD": text("column of tails of a knowledge graph"),
+    "RELATION_ID_FIELD": text("column of relations of a knowledge graph"),
+    "ENTITY_ID_FIELD": text("column of entities of a knowledge graph"),
+    "load_col": other(_OF_FILES, "columns to load; ~ is all"),
+    "unload_col": other(_OF_FILES, "columns not to load"),
+    "unused_col": other(_OF_FILES, "columns that are loaded to filter by, and then dropped"),
+    "additional_feat_suffix": other("a list of file suffixes, or ~", "further files to load"),
+    "numerical_features": other("a list of columns", "float columns that models embed"),
+    "threshold": other("a column and a number, e.g. {rating: 3}, or ~", "rows from this value on have label 1"),
+    "seq_len": other("columns and whole numbers >= 1, e.g. {column: 5}, or ~", "most parts of a sequence column"),
+    "val_interval": other("columns and intervals, e.g. {rating: '[3,inf)'}, or ~", "rows to keep", compared=True),
+    "rm_dup_inter": one_of(
+        ("first", "last"), "which of several rows of the same user and item is kept; ~ is all", optional=True,
+        compared=True,
+    ),
+    "filter_inter_by_user_or_item": flag("rows of users and items that their files lack are dropped"),
+    "user_inter_num_interval": other(_INTERVAL, "numbers of rows of the users that are kept", compared=True),
+    "item_inter_num_interval": other(_INTERVAL, "numbers of rows of the items that are kept", compared=True),
+    "alias_of_user_id": other(_COLUMNS, "columns that hold users too"),
+    "alias_of_item_id": other(_COLUMNS, "columns that hold items too"),
+    "preload_weight": other(
+        "columns of ids and of vectors, or ~", "vectors to start from", read_by=("GRU4RecKG", "KSR"),
+    ),
+    "normalize_field": other(_COLUMNS, "float columns to scale to 0 ... 1"),
+    "normalize_all": flag("scale all float columns", optional=True),
+    "discretization": other("columns and methods, or ~", "float columns to cut into bins"),
+    "benchmark_filename": other(
+        "three different names of training, validation and test, e.g. [train, valid, test] for NAME.train.inter, "
+        "NAME.valid.inter and NAME.test.inter; or ~", "pre-split files, whose rows and splits are taken as they are",
+        compared=True,
+    ),
+    "POSITION_FIELD": refused("no model reads it"),
+})  # fmt: skip
+
+_KNOWLEDGE = section(Role.RESULT, Part.KNOWLEDGE, {
+    "kg_reverse_r": flag("relations count in both directions"),
+    "entity_kg_num_interval": other(_INTERVAL, "numbers of triples of the entities that are kept"),
+    "relation_kg_num_interval": other(_INTERVAL, "numbers of triples of the relations that are kept"),
+    "alias_of_entity_id": other(_COLUMNS, "columns that hold entities too"),
+    "alias_of_relation_id": other(_COLUMNS, "columns that hold relations too"),
+})  # fmt: skip
+
+_SPEED = section(Role.SPEED, None, {
+    "eval_batch_size": whole("rows in a batch of evaluation"),
+    "max_cells": whole(
+        "most numbers in one matrix of rows by items: bounds the rows ranked, or in a softmax, at a time",
+    ),
+})  # fmt: skip
+
+# Device and threads change weights a little: a run records them beside its settings.
+_PLACE = section(Role.PLACE, None, {
+    "data_path": path("folder that holds DATASET/DATASET.inter", main=True),
+    "checkpoint_dir": path("folder of checkpoints"),
+    "gpu_id": other("the number of a GPU", "GPU to use, where torch sees one", main=True),
+    "use_gpu": flag("False takes the CPU"),
+    "device": derived("use gpu_id, or use_gpu=False"),
+    "local_rank": refused(_PROCESSES),
+    "single_spec": refused(_PROCESSES),
+})  # fmt: skip
+
+_OUTPUT = section(Role.OUTPUT, None, {
+    "show_progress": flag("progress bars", main=True),
+    "state": one_of(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "least level of what is logged"),
+    "loss_decimal_place": whole("decimals of losses"),
+    "title_field": text("column of the .item file that names an item for people", optional=True),
+    "log_wandb": flag("log to Weights & Biases; needs the package wandb"),
+    "wandb_project": text("project there"),
+})  # fmt: skip
+
+# What RecBole has, and a run here would ignore or do wrongly. Their defaults are allowed: they ask for nothing.
+_REFUSED = section(Role.RESULT, Part.PROTOCOL, {
+    "save_dataset": refused(_PICKLES),
+    "dataset_save_path": refused(_PICKLES),
+    "save_dataloaders": refused(_PICKLES),
+    "dataloaders_save_path": refused(_PICKLES),
+    "config_file": refused("files are named by --config_files"),
+    "enable_amp": refused("use precision=bf16"),
+    "enable_scaler": refused("use precision=bf16, which needs no scaling of the loss"),
+    "nproc": refused(_PROCESSES),
+    "world_size": refused(_PROCESSES),
+    "offset": refused(_PROCESSES),
+    "group_offset": refused(_PROCESSES),
+    "ip": refused(_PROCESSES),
+    "port": refused(_PROCESSES),
+})  # fmt: skip
+
+RUN_ROWS = {
+    **_PROTOCOL, **_EVALUATION, **_NETWORK, **_TRAINING, **_COURSE, **_DATA, **_KNOWLEDGE, **_SPEED, **_PLACE,
+    **_OUTPUT, **_REFUSED,
+}  # fmt: skip

@@ -1,0 +1,103 @@
+"""The settings of a model as a frozen dataclass, read once and checked against the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable
+from typing import Any, ClassVar, TypeVar
+
+from recbole_diffusion.config import table
+from recbole_diffusion.config.row import Part, Role, Row, Rows
+
+D = TypeVar("D", bound="TypedSettings")
+_KINDS = ("int", "float", "bool", "str")
+
+
+def setting(
+    low: float | None = None,
+    high: float | None = None,
+    choices: Iterable[str] | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    role: Role | None = None,
+    part: Part = Part.NETWORK,
+    help: str = "",
+) -> Any:
+    """A field of :class:`TypedSettings`: a setting that the table does not have, or limits of its own for one it has.
+
+    Args:
+        low, high, choices, above, below: what is allowed, as in :class:`recbole_diffusion.config.row.Row`.
+        role, part: what a setting of its own changes. It needs a role; ``part`` counts with ``Role.RESULT``.
+        help: what it is, in a line; a setting of its own needs it.
+    """
+    limits = {"low": low, "high": high, "above": above, "below": below}
+    given = {name: value for name, value in limits.items() if value is not None}
+    if choices is not None:
+        given["choices"] = tuple(choices)  # type: ignore[assignment]
+    return dataclasses.field(metadata={"limits": given, "role": role, "part": part, "help": help})
+
+
+@dataclasses.dataclass(frozen=True)
+class TypedSettings:
+    """Settings of one model: subclasses declare ``name: type``, and the table has the rest.
+
+    ``class ADIGRecConfig(DiffusionConfig, model="ADIGRec")`` takes the table's choices for that model. A model of
+    another package declares its own settings by ``name: type = setting(role=..., help=..., low=...)``.
+    """
+
+    rows: ClassVar[Rows] = {}
+
+    def __init_subclass__(cls, model: str | None = None, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        declared = {name: _text(kind) for name, kind in inspect.get_annotations(cls).items()}
+        fields = {name: kind for name, kind in declared.items() if "ClassVar" not in kind}
+        inherited = {key: row.for_model(model) for key, row in cls.rows.items()}
+        cls.rows = {**inherited, **{name: _row(cls, name, kind, model) for name, kind in fields.items()}}
+
+    @classmethod
+    def from_config(cls: type[D], config: Any) -> D:
+        """Read every field from ``config``.
+
+        Raises:
+            UserError: a value is missing, of another type or out of range; the message names key, value and range.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: cls.rows[name].read(name, config[name] if name in config else None) for name in names})
+
+
+def _text(annotation: Any) -> str:
+    """``int``, ``int | None``, whether annotations are texts in the module or not."""
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def _row(cls: type[TypedSettings], name: str, annotation: str, model: str | None) -> Row:
+    """What the field ``name`` may be: the row of the table, narrowed by what the field says.
+
+    Raises:
+        TypeError: a setting of its own without a role or help, or a type or role that is not the table's.
+    """
+    kind, optional = annotation.removesuffix(" | None"), annotation.endswith(" | None")
+    field = cls.__dict__.get(name)
+    own = dict(field.metadata) if isinstance(field, dataclasses.Field) else {}
+    limits = own.get("limits", {})
+    if kind not in _KINDS:
+        raise TypeError(f"{cls.__name__}.{name}: must be of type {', '.join(_KINDS)}, or one of these | None.")
+    there = cls.rows.get(name) or table.TABLE.get(name)
+    if own.get("role") is None and there is None:
+        raise TypeError(
+            f"{cls.__name__}.{name}: no such setting in the table. Give it a role and a line of help: "
+            f"{name}: {annotation} = setting(role=Role.RESULT, help=...)."
+        )
+    if own.get("role") is not None:
+        if not own["help"]:
+            raise TypeError(f"{cls.__name__}.{name}: a setting of its own needs a line of help.")
+        row = Row(kind, own["help"], own["role"], own["part"], optional=optional, **limits)
+        table.add(name, row, cls.__name__)
+        return row
+    assert there is not None
+    if kind != ("str" if there.kind == "path" else there.kind):
+        raise TypeError(f"{cls.__name__}.{name}: is of type {kind}, and {there.kind} in the table.")
+    if optional and not there.optional:
+        raise TypeError(f"{cls.__name__}.{name}: may not be None, the table says.")
+    return dataclasses.replace(there.for_model(model), optional=optional, **limits)
