@@ -234,6 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, rest = _parser().parse_known_args(_split_config_files(sys.argv[1:] if arguments is None else arguments))
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if getattr(known, "help", None) is not None:
+            _show_help(known.help, known.model, known.preset)
+            return 0
         return _call(known, read_arguments(rest))
     except UserError as error:
         print(f"recbole-diffusion: error: {error}", file=sys.stderr)
@@ -252,9 +255,6 @@ def _interrupt(*_: Any) -> None:
 
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Call the verb's function; imported here, because ``--help`` and a mistyped argument should not wait for torch."""
-    if getattr(known, "help", None) is not None:
-        _show_help(known.help, known.model, known.preset)
-        return 0
     if known.verb == "compare":
         from recbole_diffusion.compare.plan import compare
 

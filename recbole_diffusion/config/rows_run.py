@@ -29,10 +29,10 @@ _INTERVAL = "an interval, e.g. '[4,inf)', or ~"
 _PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
     "model": text("name of the model; recbole.NAME is always RecBole's own"),
     "dataset": text("name of the data set"),
-    "preset": text("default, or paper: the recipe as printed in the paper", main=True),
+    "preset": text("default: what validates best; paper: the recipe as printed in the paper", main=True),
     "seed": whole("seed of weights, batches, training noise and random splits", low=0, high=_SEEDS, main=True),
     "eval_args": other(
-        "split, group_by, order and mode", "how the data is split, and which items are ranked",
+        "settings split, group_by, order and mode", "how the data is split, and which items are ranked",
         keys=("split", "group_by", "order", "mode"), compared=True, stamp="evaluation",
     ),
     "mask_history": flag(

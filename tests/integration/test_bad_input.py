@@ -238,7 +238,7 @@ def test_columns_of_items_are_there_where_nothing_reads_them_too(
         ("--seq_len={nope: 3}", "seq_len={'nope': 3}: no column 'nope' is loaded, only ['user_id', 'item_id', "),
         ("--seq_len={user_id: 3}", "seq_len={'user_id': 3}: column 'user_id' is of type token: must be token_seq or "),
         ("--seq_len={tags: 0}", "seq_len={'tags': 0}: must be columns and whole numbers >= 1"),
-        ("--seq_len=[tags]", "seq_len=['tags']: must be columns and whole numbers >= 1, e.g. {column: 5}."),
+        ("--seq_len=[tags]", "seq_len=['tags']: must be columns and whole numbers >= 1, e.g. {column: 5}, or ~."),
         ("--alias_of_user_id=[zz]", "alias_of_user_id=['zz']: no column 'zz' is loaded, only ['user_id', 'item_id', "),
         ("--alias_of_item_id=[tag]", "Did you mean 'tags'?"),
         ("--alias_of_item_id=[[tags]]", "alias_of_item_id=[['tags']]: no column ['tags'] is loaded"),
