@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from recbole_diffusion.config.reading import (
-    model_properties,
     properties_file,
     read_properties,
     recbole_file,
     recbole_properties,
+    settings_of_model,
 )
 from recbole_diffusion.config.row import Part, Row, Rows
 from recbole_diffusion.config.rows_models import RECBOLE_MODELS_ROWS
@@ -70,25 +70,16 @@ def model_defaults(model: str, preset: str = "default") -> Settings:
         UserError: there is no such model, or no such preset of it.
     """
     if model in our_models():
-        layers = [model_properties("model", f"{model}.yaml")]
-        allowed = ["default", *(["paper"] if properties_file("paper", f"{model}.yaml") else [])]
-        if preset == "paper":
-            layers.append(read_properties("paper", f"{model}.yaml"))
-    else:
-        plain, allowed = model.removeprefix("recbole."), ["default"]
-        theirs = sorted(file.stem for file in recbole_file("properties", "model").glob("*.yaml"))
-        if plain not in theirs:
-            raise UserError(
-                f"model={model!r}: there is no such model.{did_you_mean(model, [*our_models(), *theirs])} "
-                "run --help lists the models; names are case-sensitive."
-            )
-        layers = [recbole_properties("model", f"{plain}.yaml"), read_properties("model", f"recbole.{plain}.yaml")]
-    if preset not in allowed:
-        raise UserError(f"preset={preset}: {model} has no such preset. Allowed: {', '.join(allowed)}.")
-    defaults = run_defaults()
-    for layer in layers:
-        defaults.update(layer)
-    return defaults
+        return run_defaults() | settings_of_model(model, True, preset)
+    plain = model.removeprefix("recbole.")
+    theirs = sorted(file.stem for file in recbole_file("properties", "model").glob("*.yaml"))
+    if plain not in theirs:
+        raise UserError(
+            f"model={model!r}: there is no such model.{did_you_mean(model, [*our_models(), *theirs])} "
+            "run --help lists the models; names are case-sensitive."
+        )
+    own = settings_of_model(plain, False, preset)
+    return run_defaults() | recbole_properties("model", f"{plain}.yaml") | own
 
 
 def _rows(model: str, defaults: Settings) -> Rows:

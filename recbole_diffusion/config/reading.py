@@ -108,6 +108,19 @@ def model_properties(*parts: str) -> Settings:
     return {**model_properties(f"{base}.yaml"), **own}
 
 
+def settings_of_model(model: str, ours: bool, preset: str) -> Settings:
+    """What our YAML files say of a model: one of this package, or of RecBole.
+
+    Raises:
+        UserError: the model has no such preset.
+    """
+    file = f"{model}.yaml" if ours else f"recbole.{model}.yaml"
+    allowed = ("default", "paper") if ours and properties_file("paper", file) else ("default",)
+    if preset not in allowed:
+        raise UserError(f"preset={preset}: {model} has no such preset. Allowed: {', '.join(allowed)}.")
+    return {**model_properties("model", file), **(read_properties("paper", file) if preset == "paper" else {})}
+
+
 def recbole_file(*parts: str) -> Path:
     """A file or folder of RecBole, which is not imported; it may not be there.
 

@@ -24,13 +24,7 @@ from recbole.utils.argument_list import (
 from recbole_diffusion import compat
 from recbole_diffusion.config import recbole_models, roles
 from recbole_diffusion.config.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
-from recbole_diffusion.config.reading import (
-    YamlLoader,
-    model_properties,
-    properties_file,
-    read_properties,
-    recbole_properties,
-)
+from recbole_diffusion.config.reading import YamlLoader, read_properties, recbole_properties, settings_of_model
 from recbole_diffusion.config.row import Part, Row
 from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import (
@@ -137,17 +131,11 @@ class Config(RecBoleConfig):
         self._load_named_fields(model_class.type == ModelType.SEQUENTIAL)
         if self._samples_negatives(model_class):
             self.internal_config_dict["train_neg_sample_args"] = negatives
-        file = f"{model}.yaml" if self._ours else f"recbole.{model}.yaml"
-        own = model_properties("model", file)
+        own = settings_of_model(model, self._ours, self._preset)
         for key in own:
             if self._ours and key not in TABLE:
                 raise UserError(f"{key} of {model}'s YAML has no role: declare it in the model's settings.")
         self.internal_config_dict.update(own)
-        allowed = ("default", "paper") if self._ours and properties_file("paper", file) else ("default",)
-        if self._preset not in allowed:
-            raise UserError(f"preset={self._preset}: {model} has no such preset. Allowed: {', '.join(allowed)}.")
-        if self._preset == "paper":
-            self.internal_config_dict.update(read_properties("paper", file))
         self._check_keys(model_class)
         self._derive_repeatable(model_class)
         if not self._ours:

@@ -260,7 +260,9 @@ def test_a_file_below_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_key_of_a_models_yaml_without_a_role_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_diffusion.config.strict.model_properties", lambda *parts: {"timesteps": 5, "depth": 3})
+    monkeypatch.setattr(
+        "recbole_diffusion.config.reading.model_properties", lambda *parts: {"timesteps": 5, "depth": 3}
+    )
     with pytest.raises(UserError, match="depth of DiffRec's YAML has no role"):
         Config(registry.get_model("DiffRec").model_class, "made", {}, ours=True)
 
