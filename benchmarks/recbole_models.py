@@ -36,8 +36,8 @@ HEAD = """\
 This page answers: does a model of RecBole run by this package's command? {running} of {count} do.
 
 Each sequential and general model was run as `recbole-diffusion run --model=recbole.NAME --dataset=made --epochs=1`, on
-{users} users and {items} items with the item columns `class`, `brand` and `price`. If a model does not run, the table shows
-the error line of the command, which ends with exit status 2.
+{users} users and {items} items with the item columns `class`, `brand` and `price`. If a model does not run, the table
+shows the error line of the command, which ends with exit status 2.
 
 Versions: {versions}.
 

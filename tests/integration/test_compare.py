@@ -184,7 +184,7 @@ def test_finished_runs_are_kept_and_tables_are_made(
 
     text = Path("out/results.md").read_text()
     for part in (
-        "## random", "| DreamRec | default | 2 | 0.", " ± ", "NDCG@10 against the baseline, BPR:",
+        "## random", "| DreamRec | default | 2 | 0.", " ± ", "NDCG@10 compared with the baseline, BPR:",
         "- mask_history: False\n", "- evaluation: split LS valid_and_test", "- generation seeds: 3, 4 (DreamRec)\n",
         "- training seeds: 0, 1\n",
         f"- data set, SHA-256: {record['data_sha256']}", "- versions: recbole_diffusion ", "- threads: ", "- CPU: ",
@@ -673,7 +673,7 @@ def test_ctrl_c_leaves_what_is_finished(random_data: Path, sign: signal.Signals)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)  # the run has ended too
     assert shown.splitlines()[-1] == (
-        "recbole-diffusion: interrupted: 1 of 2 runs are finished and kept; the same command goes on."
+        "recbole-diffusion: interrupted: 1 of 2 runs are finished and kept; the same command continues."
     )
     assert "Traceback" not in shown
     assert sorted(path.name for path in Path("out/runs").rglob("*") if path.is_file()) == [
