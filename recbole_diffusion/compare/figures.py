@@ -261,8 +261,8 @@ def _differences(
             showlegend=False, row=line, col=column, name=name,
         )  # fmt: skip
         figure.update_yaxes(**_log_axis([1, counts.max()]), row=line, col=column)
-    note = f"Difference from {baseline} in each user's {shown(metric)}, averaged over seeds. The height of a bar is the "
-    note += "number of users. Blue: the model is better. Orange: the baseline is better. Grey: equal or nearly so."
+    note = f"Difference from {baseline} in each user's {shown(metric)}, averaged over seeds. The bars count "
+    note += "the users. Blue: the model is better. Orange: the baseline is better. Grey: equal or nearly so."
     return Figure("differences", f"Difference from {baseline}, user by user", note, figure)
 
 
