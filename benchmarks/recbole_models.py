@@ -3,7 +3,7 @@
     python benchmarks/recbole_models.py [--only SASRec BPR ...] [--again] [--seconds 120]
 
 Each model runs in a process of its own, one epoch on a small made data set with item columns, with the settings that
-``--model`` alone gives. Results are kept in benchmarks/results/recbole_models.jsonl, one JSON object a line, and not
+``--model`` alone gives. Results are kept in benchmarks/results/recbole_models.jsonl, one JSON object per line, and not
 made again unless ``--again`` or with other versions; docs/recbole_models.md is written anew after each model.
 """
 

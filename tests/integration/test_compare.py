@@ -1,4 +1,4 @@
-"""Comparisons: what is kept, what is refused, and that tables and tests are of the right users and numbers."""
+"""Comparisons: what is kept, what is refused, and whether tables and tests use the right users and numbers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_data_has_another_hash_when_a_file_changes(tmp_path: Path) -> None:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Runs are made in this process; names of those that were."""
+    """Make runs in this process. Returns the names of the runs that were made."""
     names: list[str] = []
 
     def start(run: Run, out: Path) -> int:
@@ -218,7 +218,7 @@ def test_every_evaluation_of_a_comparison_ranks_the_same_candidates(
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
-def test_runs_have_the_figures_of_pops_own_run_beside_them(
+def test_every_run_records_the_figures_of_pops_own_run(
     random_data: Path, started: list[str], mask_history: bool
 ) -> None:
     settings = {"mask_history": mask_history, "metrics": ["NDCG", "ItemCoverage"]}
@@ -450,7 +450,7 @@ def test_a_setting_that_a_run_did_not_have_is_not_one_that_was_none(random_data:
 
 @pytest.fixture
 def planned(random_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """The run that a comparison of one model plans, which is not made."""
+    """The run that a comparison of one model plans. It is not made."""
 
     def plan(model: str, **settings: Any) -> Run:
         runs: list[Run] = []

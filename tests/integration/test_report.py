@@ -51,7 +51,7 @@ LOOK = """
 
 
 def comparison(folder: Path, models: list[str], seeds: int = 3, constant: bool = False) -> dict[Run, dict[str, Any]]:
-    """Finished runs with made-up numbers; ``constant``: every user's metric is 0, as of a model that never hits."""
+    """Finished runs with made-up numbers. ``constant``: every user's metric is 0, as for a model that never hits."""
     records = {}
     for seed in range(seeds):
         for place, name in enumerate(models):
@@ -124,11 +124,11 @@ def test_rows_are_computed_from_the_runs(tmp_path: Path) -> None:
         assert row["train_seconds"] == pytest.approx(np.mean([record["train_seconds"] for record in own]))
 
 
-# ---- Pop beside the models
+# ---- Pop as a reference
 
 
 def with_pop(records: dict[Run, dict[str, Any]], seed: int = 9) -> dict[Run, dict[str, Any]]:
-    """The runs with Pop beside them, as they have had since it is computed; of Pop's own runs it is themselves."""
+    """The runs with Pop's values added, as runs record them now. For Pop's own runs these are its own values."""
     rng = np.random.default_rng(seed)
     values = rng.choice([0, 0, 0, 0.3, 0.5], size=(1, USERS))
     figures_of_pop = {f"{name.lower()}@10": 0.1 + place / 100 for place, name in enumerate(METRICS)}
@@ -352,7 +352,7 @@ def test_less_is_better_where_it_is(tmp_path: Path) -> None:
 
 
 def test_rounding_makes_no_difference_of_users(tmp_path: Path) -> None:
-    """The same three values of each user, in another order of seeds, have means that differ in the last bit."""
+    """The means of the same three values per user, in another order of seeds, differ in the last bit."""
     records = comparison(tmp_path, ["Pop", "DiffDiv"])
     values = np.random.default_rng(0).uniform(size=(3, USERS))
     for run in records:

@@ -151,7 +151,7 @@ Curve = Callable[[Settings], list[float]]
 
 
 class Planted:
-    """In place of training: the validation scores of a setting, ten seconds each."""
+    """Validation scores of a setting instead of training; each takes ten seconds."""
 
     def __init__(self) -> None:
         self.curve: Curve = lambda _: [0.1, 0.2]

@@ -1,4 +1,4 @@
-"""The rules by which a model counts as collapsed, against values known by hand."""
+"""The rules for collapse, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_too_few_users_are_no_evidence(values: list[float]) -> None:
         (10, 41, True),
     ],
 )
-def test_lists_are_narrow_beside_what_users_took(listed: int, taken: int, narrow: bool) -> None:
+def test_lists_are_narrow_compared_with_what_users_took(listed: int, taken: int, narrow: bool) -> None:
     assert is_narrow(listed, taken) is narrow
     assert (coverage_warning("DiffDiv", 10, listed, taken, 1000) is not None) is narrow
 
