@@ -20,10 +20,10 @@ Test metrics are means over training seeds ± the standard deviation over them. 
 **Spread by generation** is the standard deviation over the generation seeds of one trained model.
 
 **Test.** The metric of each user is averaged over seeds. Then the difference from the baseline is tested over the
-users that both models ranked. The table has the 95 % bootstrap interval of its mean, and p of a two-sided Wilcoxon
-signed-rank test, with Holm's correction for the models of one data set. The test tells whether the difference would
-hold for other users. It does not tell whether it would hold for other training seeds: for that, compare the difference
-with the deviation over seeds.
+users that both models ranked. The table has the 95 % bootstrap interval of its mean, and p of a
+two-sided Wilcoxon signed-rank test, with Holm's correction for the models of one data set. The test tells whether the
+difference would hold for other users. It does not tell whether it would hold for other training seeds: for that,
+compare the difference with the deviation over seeds.
 
 {popularity.NOTE}
 Peak memory is the resident memory of the run's process, including PyTorch itself. Times are wall-clock times, so they
