@@ -101,7 +101,7 @@ def main() -> None:
                 row = json.loads(made.stdout)
                 print(
                     f"{model}, {row['items']:,} items: peak {row['peak']:.1f} GB (after loading {row['loaded']:.1f}, "
-                    f"after training {row['peak_training']:.1f}); {row['batch_seconds']:.2f} s a batch, "
+                    f"after training {row['peak_training']:.1f}); {row['batch_seconds']:.2f} s per batch, "
                     f"{row['rank_seconds']:.1f} s to rank {RANKED} users, "
                     f"{row['diagnose_seconds']:.1f} s of diagnostics",
                     flush=True,

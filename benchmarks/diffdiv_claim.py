@@ -1,12 +1,12 @@
-"""DiffDiv's claim on ml-100k: does it buy diversity at less accuracy than its rivals?
+"""DiffDiv's claim on ml-100k: does it buy diversity at less cost in accuracy than its rivals?
 
     python benchmarks/diffdiv_claim.py --out=claim.jsonl [--seeds 0 1 2] [--part 0 2] [--picture claim.png]
 
 Trains DiffDiv with each divergence, without its latent loss and with three steps of generation, DreamRec, and
-WindowSASRec, once a seed, and then ranks with every value of what changes only generation or the list: 1, 2, 4, 8, 16
+WindowSASRec, once per seed, and then ranks with every value of what changes only generation or the list: 1, 2, 4, 8, 16
 channels (DiffDiv), guidance w = 0, 2, 4, 8 (DreamRec), weights of MMR re-ranking (WindowSASRec). The epoch is picked on
-validation at the default value. Finished runs are kept in ``--out``, one JSON object a line; ``--part I N`` makes every
-N-th from the I-th on. Prints tables of means over seeds. The picture needs kaleido and Chrome or Chromium.
+validation at the default value. Finished runs are kept in ``--out``, one JSON object per line. ``--part I N`` makes
+every N-th from the I-th on. Prints tables of means over seeds. The picture needs kaleido and Chrome or Chromium.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def means(rows: list[dict[str, Any]], name: str, value: float, split: str) -> di
 
 
 def table(rows: list[dict[str, Any]], split: str) -> str:
-    """Markdown, one line a model and value."""
+    """Markdown, one line per model and value."""
     names = [name.replace("categorycoverage", "category coverage").split("@")[0] for name in SHOWN]
     lines = [f"| model | varied | value | seeds | {' | '.join(names)} |", "|---" * (4 + len(SHOWN)) + "|"]
     for name, kind in KINDS.items():

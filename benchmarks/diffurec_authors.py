@@ -1,4 +1,4 @@
-"""DiffuRec beside its authors' code: seconds a training epoch, seconds to rank the test set, and use of the CPU.
+"""DiffuRec compared with its authors' code: seconds per training epoch, seconds to rank the test set, use of the CPU.
 
     git clone https://github.com/WHUIR/DiffuRec AUTHORS
     python benchmarks/diffurec_authors.py --data_path=DIR --dataset=NAME --authors=AUTHORS --threads=2 \\
@@ -10,10 +10,10 @@ loaders, optimiser and test function are called where they lie; without ``--auth
 figure is the median of ``--repeats`` with the smallest and the largest.
 
 - Training: ``--batches`` batches a repeat, extrapolated to an epoch (mean times batches). Ours differ in length: they
-  are drawn over the whole epoch, one from each of as many groups of like length, the same for both precisions.
+  are drawn over the whole epoch, one from each of as many groups of similar length, the same for both precisions.
 - Ranking: ours ranks the whole test set, metrics included, in each number of ``--steps``. Theirs ranks one batch of 512
   users a repeat, metrics included, extrapolated to all users; it takes 32 steps and pads all histories to 50.
-- ``--checkpoint``: a trained DiffuRec of ours, ranked in place of an untrained one; prints its test NDCG@10 too.
+- ``--checkpoint``: our trained DiffuRec, ranked instead of an untrained one; prints its test NDCG@10 too.
 - Utilisation: FLOPs of the matrix products of our float32 steps, forward and backward, over (seconds times the speed of
   a large float32 matrix product, the fastest of one beside each step), and where the time of those steps goes.
 """
@@ -96,7 +96,7 @@ class Ours:
         return self.dataset.uid_field, self.dataset.iid_field
 
     def draw_batches(self, count: int) -> list[list[int]]:
-        """Rows of ``count`` batches of an epoch, one from each of as many groups of like length, in random order."""
+        """Rows of ``count`` batches of an epoch, one from each of as many groups of similar length, in random order."""
         sampler = self.loaders.train.batch_sampler
         epoch = sorted(sampler, key=lambda rows: int(sampler.lengths[rows].max()))
         # Groups need not be whole numbers of batches: so each batch is as likely as any other.
@@ -217,7 +217,7 @@ def compare_training(arguments: argparse.Namespace, ours: dict[str, Ours], their
 
     epoch_seconds = {name: [value * batches[name] for value in values] for name, values in batch_seconds.items()}
     for name, values in epoch_seconds.items():
-        print(f"training, {name}: {_spread(batch_seconds[name], '.3f')} s a batch")
+        print(f"training, {name}: {_spread(batch_seconds[name], '.3f')} s per batch")
         print(f"training, {name}: {_spread(values, '.1f')} s an epoch, extrapolated to {batches[name]} batches")
     print_ratios("training", epoch_seconds)
     print(f"a step of ours in fp32: {_spread(flops, '.3g')} FLOPs")

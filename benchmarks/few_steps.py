@@ -77,7 +77,7 @@ def study(result: dict[str, Any], user: dict[str, Any], users: int | None, done:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, one line a row."""
+    """Markdown, one line per row."""
     lines = [
         "| data | model | sampler | steps | valid NDCG@10 | test NDCG@10 | seconds |",
         "|---|---|---|---|---|---|---|",

@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py --out=memory.jsonl [--millions 1 3 10] [--recbole_millions 1 3]
 
-Each measurement is a process of its own on synthetic data (200 interactions a user, 100,000 items, L = 50): it imports
+Each measurement has its own process and synthetic data (200 interactions per user, 100,000 items, L = 50). It imports
 what it needs, notes its memory, then loads the atomic file, splits it, builds the three loaders and draws batches.
 ``peak`` is the highest resident memory above that of the imports. Only what ``--out`` does not have yet is measured.
 """
@@ -74,7 +74,7 @@ def _peak() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="file of finished measurements, one JSON object a line")
+    parser.add_argument("--out", type=Path, help="file of finished measurements, one JSON object per line")
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 3, 10])
     parser.add_argument("--recbole_millions", type=float, nargs="*", default=[1, 3], help="10 need more than 24 GB")
     parser.add_argument("--measure", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
@@ -98,7 +98,7 @@ def main() -> None:
                 result = {"kind": kind, "millions": millions, **json.loads(done.stdout.splitlines()[-1])}
                 results.append(result)
                 append_rows(arguments.out, result)
-    print("| histories | million interactions | peak GB | start-up s | ms a batch | batches an epoch |")
+    print("| histories | million interactions | peak GB | start-up s | ms per batch | batches per epoch |")
     print("|---|---|---|---|---|---|")
     for r in sorted(results, key=lambda r: (r["kind"], r["millions"])):
         cells = (r["kind"], f"{r['millions']:g}", f"{r['peak_gb']:.2f}", f"{r['startup_seconds']:.1f}")

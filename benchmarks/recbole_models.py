@@ -3,7 +3,7 @@
     python benchmarks/recbole_models.py [--only SASRec BPR ...] [--again] [--seconds 120]
 
 Each model runs in a process of its own, one epoch on a small made data set with item columns, with the settings that
-``--model`` alone gives. Results are kept in benchmarks/results/recbole_models.jsonl, one JSON object a line, and not
+``--model`` alone gives. Results are kept in benchmarks/results/recbole_models.jsonl, one JSON object per line, and not
 made again unless ``--again`` or with other versions; docs/recbole_models.md is written anew after each model.
 """
 
@@ -31,14 +31,17 @@ USERS, ITEMS = 60, 40
 ERROR = "recbole-diffusion: error: "
 VERSIONS = {name: versions()[name] for name in ("python", "recbole", "torch", "numpy", "pandas", "scipy")}
 HEAD = """\
-# RecBole's own models by this command
+# Which of RecBole's own models run
 
-With {versions}.
+This page answers: does a model of RecBole run by this package's command? {running} of {count} do.
 
-Every sequential and general model of RecBole, each run as
-`recbole-diffusion run --model=recbole.NAME --dataset=made --epochs=1` on {users} users and {items} items with the item
-columns `class`, `brand` and `price`: {running} of {count} run. Where one does not, the line is what the command says,
-with exit status 2. [benchmarks/recbole_models.py](../benchmarks/recbole_models.py) makes this page;
+Each sequential and general model was run as `recbole-diffusion run --model=recbole.NAME --dataset=made --epochs=1`, on
+{users} users and {items} items with the item columns `class`, `brand` and `price`. If a model does not run, the table
+shows the error line of the command, which ends with exit status 2.
+
+Versions: {versions}.
+
+[benchmarks/recbole_models.py](../benchmarks/recbole_models.py) writes this page.
 [models.md](models.md#recboles-own-models) says what some models need.
 
 | model | kind | result |

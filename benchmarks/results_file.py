@@ -1,4 +1,4 @@
-"""Finished measurements in a file: one JSON object a line, kept as they come."""
+"""Finished measurements in a file: one JSON object per line, kept as they come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows against prefixes: seconds a pass over all training targets, and NDCG@10 after equal training time.
+"""Windows compared with prefixes: seconds per pass over all training targets, and NDCG@10 after equal training time.
 
     python benchmarks/windows.py --data_path=DIR --dataset=ml-1m [--models DreamRec DiffDiv] [--minutes 4]
         [--preset paper] [--times 4]

@@ -1,4 +1,4 @@
-"""Checkpoints of plain data and tensors, written whole or not at all, and bound to the settings and data of a run."""
+"""Checkpoints: plain data and tensors, written whole or not at all, bound to the settings and data of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KIND = "__kind__"
 
 
 def save(state: dict[str, Any], path: str | Path) -> None:
-    """Write ``state`` (see :func:`plain`) as a whole file (:func:`whole_file`)."""
+    """Write ``state`` (see :func:`plain`) with :func:`whole_file`."""
     with whole_file(path) as file:
         torch.save({"format": FORMAT, **state}, file)
 
@@ -38,7 +38,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         raise UserError(f"{str(path)!r} is not a checkpoint: the file is empty.")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # whatever a damaged or foreign file raises
+    except Exception as error:  # a damaged or foreign file can raise anything
         reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise UserError(f"{str(path)!r} is not a checkpoint of this package, or is damaged ({reason}).") from error
     found = state.get("format") if isinstance(state, dict) else None
@@ -49,7 +49,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
 
 
 class Vocabulary(NamedTuple):
-    """What the ids of a model stand for: the tokens of items and users, and a hash of those of every other field."""
+    """The meaning of a model's ids: the tokens of items and users, and a hash of the tokens of each other field."""
 
     items: list[str]
     users: list[str]
@@ -57,14 +57,14 @@ class Vocabulary(NamedTuple):
 
     @classmethod
     def of(cls, dataset: Any) -> Vocabulary:
-        """That of a RecBole data set."""
+        """The vocabulary of a RecBole data set."""
         tokens = {str(field): [str(token) for token in of_field] for field, of_field in dataset.field2id_token.items()}
         items, users = (tokens.pop(field, []) for field in (dataset.iid_field, dataset.uid_field))
         return cls(items, users, {field: _hash(of_field) for field, of_field in sorted(tokens.items())})
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> Vocabulary:
-        """That of a checkpoint."""
+        """The vocabulary in a checkpoint."""
         return cls(*(state[name] for name in cls._fields))
 
 
@@ -75,16 +75,16 @@ def _hash(tokens: list[str]) -> str:
 def check(
     state: Mapping[str, Any], where: str, vocabulary: Vocabulary, config: Mapping[str, Any], resume: bool
 ) -> None:
-    """Refuse a checkpoint that was made with other settings or from other data than a model here.
+    """Refuse a checkpoint that was made with other settings, or from other data, than the model that loads it.
 
     Args:
         state: from :func:`load`.
-        where: how the message calls it.
-        vocabulary, config: those of the model it is for.
-        resume: to go on with its training; else settings of training, generation and measuring may differ.
+        where: name of the checkpoint in the error.
+        vocabulary, config: those of the model that loads it.
+        resume: to continue its training. Otherwise settings of training, generation and measuring may differ.
 
     Raises:
-        UserError: with the settings, or the first item or user, that differ.
+        UserError: settings, items or users differ; the error names the settings, or the first item or user.
     """
     there, here = that_bind(state["config"], resume), plain(that_bind(config, resume))
     if there.get("model") != here["model"]:
@@ -96,10 +96,10 @@ def check(
 
 
 def check_vocabulary(there: Vocabulary, where: str, here: Vocabulary) -> None:
-    """Refuse a checkpoint whose ids stand for other items, users or values than here.
+    """Refuse a checkpoint whose ids mean other items, users or values than here.
 
     Raises:
-        UserError: with the first that differs, or their counts.
+        UserError: with the first item or user that differs, or with the counts.
     """
     for kind, known, wanted in (("item", there.items, here.items), ("user", there.users, here.users)):
         if len(known) != len(wanted):  # the first is padding
@@ -109,16 +109,16 @@ def check_vocabulary(there: Vocabulary, where: str, here: Vocabulary) -> None:
                 raise UserError(
                     f"{where}: was made from other data: its {kind} {index} is {token!r} and not {other!r}."
                 )
-    for field in sorted(there.fields.keys() & here.fields.keys()):  # others may have been loaded
+    for field in sorted(there.fields.keys() & here.fields.keys()):  # one side may have loaded more fields
         if there.fields[field] != here.fields[field]:
             raise UserError(f"{where}: was made from other data: the values of {field!r} differ.")
 
 
 def check_sources(config: Any, vocabulary: Vocabulary) -> None:
-    """Refuse files that RecBole's models start from (``pre_model_path``, ...): they take the weights as they are.
+    """Check the files that RecBole's models start from (``pre_model_path``, ...). The models do not check them.
 
     Raises:
-        UserError: a file that is no checkpoint of ours, or of other items or users.
+        UserError: a file is not our checkpoint, or is about other items or users.
     """
     for key in RECBOLE_SOURCES:
         if config[key]:
@@ -127,10 +127,10 @@ def check_sources(config: Any, vocabulary: Vocabulary) -> None:
 
 
 def load_named(key: str, path: str | Path) -> dict[str, Any]:
-    """:func:`load`, of the file that the setting ``key`` names.
+    """:func:`load` the file that the setting ``key`` names.
 
     Raises:
-        UserError: as :func:`load`, with the setting.
+        UserError: as :func:`load`; the error names the setting.
     """
     try:
         return load(path)
@@ -139,7 +139,7 @@ def load_named(key: str, path: str | Path) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as what :func:`load` can read back: tensors, numbers, text, lists, dictionaries; the rest as text."""
+    """``value`` as data that :func:`load` can read: tensors, numbers, text, lists, dictionaries; the rest as text."""
     if isinstance(value, torch.Tensor) or value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, dict):
@@ -150,7 +150,7 @@ def plain(value: Any) -> Any:
 
 
 def pack(value: Any) -> Any:
-    """What a model keeps outside its parameters, as plain data that :func:`unpack` gives back as it was.
+    """What a model keeps outside its parameters, as plain data; :func:`unpack` restores it.
 
     Raises:
         TypeError: a kind of value that cannot be written as plain data.

@@ -1,4 +1,4 @@
-"""The one way to write a file: whole or not at all."""
+"""How every file is written: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from recbole_diffusion.config.settings import UserError
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file beside ``path`` to write to; at the end it is flushed to disk and renamed into place.
+    """Write to a temporary file in the same folder. At the end it is flushed to disk and renamed to ``path``.
 
-    After an error, or when the process is told to end, ``path`` is what it was before.
+    After an error or an interrupt, ``path`` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,16 +34,16 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text in UTF-8 as a whole file (:func:`whole_file`)."""
+    """Write a text in UTF-8 with :func:`whole_file`."""
     with whole_file(path) as file:
         file.write(text.encode())
 
 
 def make_folder(key: str, path: str | Path) -> Path:
-    """The folder ``path``, made where there is none.
+    """Make the folder ``path`` if it does not exist, and return it.
 
     Raises:
-        UserError: it cannot be made; ``key`` is what names it.
+        UserError: it cannot be made. ``key`` is the setting that names it.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
@@ -53,5 +53,5 @@ def make_folder(key: str, path: str | Path) -> Path:
 
 
 def unique_name(*parts: Any) -> str:
-    """``parts``, the time and a token, joined by hyphens: runs that start in one second differ."""
+    """``parts``, the time and a random token, joined by hyphens. Runs that start in the same second differ."""
     return "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(3)])

@@ -1,4 +1,4 @@
-"""Training that stops at the first loss or weight that is not a finite number."""
+"""Training stops at the first loss or weight that is not a finite number."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ compat.apply()
 
 
 class Diverged(UserError):
-    """The training loss, or a weight, is not a finite number any more."""
+    """The training loss or a weight is no longer a finite number."""
 
 
 class FiniteLosses(Trainer):
-    """RecBole's training loop that stops at the first loss that is inf or nan, and says which.
+    """RecBole's training loop, which stops at the first loss that is inf or nan and names it.
 
-    RecBole's trainers of other kinds call the loop with losses of their own, so this comes last but for RecBole's.
+    RecBole's other trainers call the loop with their own losses. So this class must be the last base before RecBole's
+    ``Trainer``.
     """
 
     saved_epoch: int | None  # of the checkpoint
@@ -39,7 +40,7 @@ class FiniteLosses(Trainer):
 
         losses = super()._train_epoch(train_data, epoch_idx, checked, show_progress)
         for name, weight in self.model.named_parameters():
-            if not torch.isfinite(weight).all():  # by the last step: its loss was finite, and the next is not computed
+            if not torch.isfinite(weight).all():  # the last step can break a weight, and no loss is computed after it
                 raise self._diverged(f"epoch {epoch_idx}", f"the weight {name} is not finite after it")
         return losses
 
@@ -64,7 +65,7 @@ class FiniteLosses(Trainer):
 
 
 def loss_names(model: Any, terms: tuple[Any, ...]) -> tuple[str, ...]:
-    """What the terms of a model's loss are called: its ``loss_names``, or their places."""
+    """Names of the terms of a model's loss: its ``loss_names``, else ``loss 1``, ``loss 2``, ..."""
     names = getattr(model, "loss_names", None) or ()
     if len(names) == len(terms):
         return tuple(names)

@@ -1,1 +1,1 @@
-"""Several models on several data sets with several seeds, and the report of them."""
+"""Train and test several models on several data sets with several seeds, and report."""

@@ -1,4 +1,4 @@
-"""The figures of a comparison, of one data set each, from its rows and runs."""
+"""The figures of a comparison, made from its rows and runs. Each figure is about one data set."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from recbole_diffusion.evaluation.collapse import paired_differences
 from recbole_diffusion.evaluation.users import smaller_is_better
 
 # Okabe and Ito's colours, without the yellow that is lost on white. Symbols and dashes repeat after another number, so
-# that no two models share both: a model is told by its symbol too.
+# that no two models share both: a symbol tells a model as well as a colour does.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "triangle-down")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _POP_LINE = {"dash": "dot", "color": "#777777", "width": 1}
-# What a list's diversity can be read from, with units; those that were computed get a panel.
+# Metrics of diversity, with units; each that was computed gets a panel.
 _DIVERSITY = {
     "ild": "ILD@{k} (0 to 1)",
     "embeddingild": "EmbeddingILD@{k} (0 to 2)",
@@ -38,15 +38,15 @@ _DIVERSITY = {
     "novelty": "Novelty@{k} (bits)",
     "averagepopularity": "AveragePopularity@{k} (interactions)",
 }
-_PANEL = 320  # pixels, as all sizes here: height of a line of panels
-_GAP = 95  # of it, between two lines
+_PANEL = 320  # height of a line of panels, in pixels like all sizes here
+_GAP = 95  # the part of it between two lines
 _LEGEND = 70  # below the panels
 _MARGINS = (40, 60)  # above and below the panels
 _BINS = 10  # of differences to either side of zero
 
 
 class Figure(NamedTuple):
-    """A picture with its title, the name of its file, and what a reader has to know to read it."""
+    """A picture with the name of its file, its title, and a note that helps to read it."""
 
     name: str
     title: str
@@ -62,15 +62,15 @@ def draw(
     metric: str,
     shown: Callable[[str], str],
 ) -> list[Figure]:
-    """The figures of one data set, those for which there are numbers.
+    """The figures of one data set. A figure without numbers is left out.
 
     Args:
         rows: the data set's, from :func:`recbole_diffusion.compare.summary.summarise`.
         records: the finished runs of the data set.
         styles: how each model looks, from :func:`styles`.
         baseline: label of the model that the others are compared with.
-        metric: what accuracy is told by, ``ndcg@10``.
-        shown: from the lower case of results to the names of the settings.
+        metric: the metric of accuracy, ``ndcg@10``.
+        shown: from the names in results to those in the settings, from :func:`tables.metric_names`.
     """
     made = (
         _diversity(rows, styles, metric, shown),
@@ -97,7 +97,7 @@ def styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
 def _panels(
     titles: Sequence[str], x_titles: Sequence[str], columns: int, legend: bool = True
 ) -> tuple[go.Figure, list[tuple[int, int]]]:
-    """A figure with a panel for each of ``titles``, and their (row, column). A title says what goes up in its panel."""
+    """A figure with a panel for each of ``titles``, and their (row, column). A title names the vertical axis."""
     columns = min(columns, len(titles))
     lines = math.ceil(len(titles) / columns)
     below = _LEGEND if legend else 0
@@ -122,7 +122,7 @@ def _panels(
 
 
 def _log_axis(values: Sequence[float]) -> dict[str, Any]:
-    """A logarithmic axis around ``values``, with ticks at powers of ten, or at 1, 2, 5 where these are too few."""
+    """A logarithmic axis around ``values``; ticks at powers of ten, or also at 2 and 5 if those are too few."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     steps = (1,) if high - low > 3 else (1, 2, 5)
     ticks = [float(f"{step}e{power}") for power in range(low, high + 1) for step in steps]
@@ -140,7 +140,7 @@ def _line(style: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named(name: str, in_legend: bool) -> dict[str, Any]:
-    """A model's traces are one entry of the legend, whichever panel they are in."""
+    """One entry of the legend for a model's traces in all panels."""
     return {"name": name, "legendgroup": name, "showlegend": in_legend}
 
 
@@ -164,16 +164,16 @@ def _diversity(
             )  # fmt: skip
         if of_pop is not None:
             figure.add_vline(x=of_pop, line=_POP_LINE, row=line, col=column)
-    note = "Each point is a model, its bars one standard deviation over training seeds. A diverse list that nobody "
-    note += "likes is worth little: look at the accuracy first."
+    note = "Each point is a model; its bars are one standard deviation over training seeds. A diverse list that nobody "
+    note += "likes is worth little, so look at the accuracy first."
     note += "" if of_pop is None else f" The dotted line is Pop's {shown(metric)}."
     if hollow := [label(row) for row in rows if not_above(row)]:
-        note += f" Hollow: not above Pop, so that its diversity says nothing for it ({', '.join(hollow)})."
+        note += f" Hollow: not above Pop, so its diversity is no merit ({', '.join(hollow)})."
     return Figure("diversity", "Accuracy against diversity", note, figure)
 
 
 def _models(rows: Sequence[Mapping[str, Any]], metric: str) -> tuple[list[Mapping[str, Any]], float | None]:
-    """The rows of the models, and what Pop has, whether it is one of them or not."""
+    """The rows of the models, and Pop's value of ``metric``, which the reference row has if Pop is no model."""
     of_pop = next((row[f"test_{metric}_mean"] for row in rows if is_pop(row)), None)
     return [row for row in rows if not is_reference(row)], of_pop
 
@@ -199,7 +199,7 @@ def _cost(
         if of_pop is not None:
             figure.add_hline(y=of_pop, line=_POP_LINE, row=line, col=column)
         figure.update_xaxes(**_log_axis([row[cost] for row in rows]), row=line, col=column)
-    note = "Bars are one standard deviation over training seeds; logarithmic axes of time."
+    note = "Bars are one standard deviation over training seeds. The axes of time are logarithmic."
     note += "" if of_pop is None else f" The dotted line is Pop's {shown(metric)}."
     return Figure("cost", "Quality against cost", note, figure)
 
@@ -229,8 +229,8 @@ def _curves(
         return None
     figure.update_xaxes(**_log_axis(spent), row=1, col=2)
     figure.update_yaxes(rangemode="tozero")
-    note = "One line a training seed. Seconds are those of training alone: epochs times the seconds of the one before "
-    note += "each validation."
+    note = "One line per training seed. Seconds are those of training alone: the number of epochs times the seconds of "
+    note += "the last epoch before each validation."
     return Figure("curves", "Training curves", note, figure)
 
 
@@ -261,9 +261,9 @@ def _differences(
             showlegend=False, row=line, col=column, name=name,
         )  # fmt: skip
         figure.update_yaxes(**_log_axis([1, counts.max()]), row=line, col=column)
-    note = f"{shown(metric)} of each user, averaged over seeds, less that of {baseline}; upwards the number of users. "
-    note += "Blue: the model is better, orange: the baseline, grey: equal or nearly so."
-    return Figure("differences", f"Users against {baseline}", note, figure)
+    note = f"Difference from {baseline} in each user's {shown(metric)}, averaged over seeds. The bars count "
+    note += "the users. Blue: the model is better. Orange: the baseline is better. Grey: equal or nearly so."
+    return Figure("differences", f"Difference from {baseline}, user by user", note, figure)
 
 
 def _shares(differences: pd.Series, better_up: bool) -> str:
@@ -275,7 +275,7 @@ def _shares(differences: pd.Series, better_up: bool) -> str:
 def _steps(
     records: Mapping[Run, Record], styles: Mapping[str, Any], metric: str, shown: Callable[[str], str]
 ) -> Figure | None:
-    """Means over training seeds of what the runs measured in other numbers of steps of generation."""
+    """The runs' measurements with other numbers of generation steps, as means over training seeds."""
     measured = [
         {"label": run.label, "steps": point["steps"], "valid": point["valid"][metric], "seconds": point["seconds"]}
         for run, record in records.items()
@@ -296,5 +296,5 @@ def _steps(
         figure.update_xaxes(type="log", tickvals=sorted(points["steps"].unique()), row=line, col=column)
     figure.update_yaxes(rangemode="tozero", row=1, col=1)
     figure.update_yaxes(**_log_axis(points["seconds"].tolist()), row=1, col=2)
-    note = "The trained models, generating in fewer or more steps of their own sampler."
+    note = "The trained models, each with fewer or more steps of its own sampler."
     return Figure("steps", "Steps of generation", note, figure)

@@ -1,4 +1,4 @@
-"""Pop in a comparison: the row that it has where it is not among the models, and how far each model is above it."""
+"""Pop in a comparison: its own row if it is not among the models, and the difference of each model from it."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from recbole_diffusion.compare.values import by_label, user_means
 from recbole_diffusion.evaluation.collapse import margin
 from recbole_diffusion.evaluation.users import accuracy_metric
 
-REFERENCE = "reference"  # the preset of the row of a Pop that is none of the comparison's models
-ABOVE, NOT_ABOVE = "yes", "no"  # in the column ``above_pop``; empty: not known
+REFERENCE = "reference"  # the preset in Pop's row, if Pop is not among the models
+ABOVE, NOT_ABOVE = "yes", "no"  # in the column ``above_pop``; empty means not known
 NOTE = """\
-**Pop** recommends the most popular items of the training split to everyone. Where it is not among the models it has a
-row all the same, as a reference without seeds or cost, computed beside each run on the same rows. How much a model is
-above it is the mean difference over the users of the test split, with the 95 % interval of its standard error; a model
-whose interval is not above 0 is marked "not above Pop". What the lists of such a model are like says nothing for it.
+**Pop** recommends the most popular items of the training split to everyone. If it is not among the models, it has a
+row without seeds or cost, as a reference: each run also computes it on the same test rows. The difference from Pop is
+the mean over the users of the test split, with a 95 % interval from its standard error. A model is marked "not above
+Pop" if its interval is not above 0. The diversity of such a model's lists is no merit.
 """
 POP_DIFFERS = """\
-**Pop's figures differ between runs of one split.** They were made by different versions; how much a model is above Pop
-is by the Pop beside its own runs. Remove the older runs, and they are made again.
+**Pop's figures differ between runs of one split.** Different versions made them. Each model is compared with the Pop of
+its own runs. Remove the older runs, and the same command makes them again.
 """
 _OWN = ("Pop", "recbole.Pop")
-_SAME = 1e-9  # rounding: the batches of models differ
+_SAME = 1e-9  # rounding error: models have different batches
 
 Rows = list[dict[str, Any]]
 
 
 def is_pop(row: Mapping[str, Any]) -> bool:
-    """Whether a row is Pop's, one of the comparison's models or not."""
+    """Whether a row is Pop's, as a model of the comparison or as the reference."""
     return row["model"] in _OWN
 
 
 def is_reference(row: Mapping[str, Any]) -> bool:
-    """Whether a row is that of a Pop that is none of the comparison's models."""
+    """Whether a row is Pop's as the reference, not as a model of the comparison."""
     return row["preset"] == REFERENCE
 
 
 def not_above(row: Mapping[str, Any]) -> bool:
-    """Whether a row is of a model that is known not to be clearly above Pop."""
+    """Whether the model of a row is known not to be clearly above Pop."""
     return row["above_pop"] == NOT_ABOVE
 
 
 def add_margins(rows: Rows, finished: Sequence[Run], records: Mapping[Run, dict[str, Any]], metric: str) -> None:
-    """To each row of a data set how far the model is above Pop, on the users of the test split.
+    """Add the difference from Pop to each row of a data set: the mean over the users of the test split.
 
-    By what tells accuracy, ``metric`` if that does, and by Pop beside the model's own runs, or else by Pop's own. Runs
-    of earlier versions have no Pop beside them: where Pop is no model either, it is not known.
+    The metric is ``metric`` if it measures accuracy, else the first one that does. Pop's values come from the model's
+    own runs. Runs of earlier versions have none; then they come from Pop's runs, if Pop is one of the models.
     """
     own = by_label(finished)
     differ = _differ(finished, records)
@@ -71,9 +71,9 @@ def add_margins(rows: Rows, finished: Sequence[Run], records: Mapping[Run, dict[
 
 
 def reference_rows(rows: Rows, finished: Sequence[Run], records: Mapping[Run, dict[str, Any]]) -> Rows:
-    """Pop's row for a data set whose ``rows`` have none: its test metrics beside the runs, and nothing else.
+    """Pop's row for a data set whose ``rows`` have none: its test metrics only, as means over the runs.
 
-    They are means over the runs, for splits may differ. Empty where no run has Pop beside it.
+    They are means because splits may differ. Empty if no run has computed Pop.
     """
     beside = _beside(finished, records)
     if not beside or any(is_pop(row) for row in rows):
@@ -94,7 +94,7 @@ def _beside(finished: Sequence[Run], records: Mapping[Run, dict[str, Any]]) -> l
 def _user_means_of_pop(
     runs: Sequence[Run], finished: Sequence[Run], records: Mapping[Run, dict[str, Any]], metric: str
 ) -> pd.Series | None:
-    """Pop's metric of each user, for the model of ``runs``."""
+    """Pop's metric of each user, to compare the model of ``runs`` with."""
     beside = [run for run in runs if records[run].get("pop_test")]
     if beside:
         return user_means(beside, POP_VALUES + metric)
@@ -107,7 +107,7 @@ def _is_plain_pop(run: Run) -> bool:
 
 
 def _differ(finished: Sequence[Run], records: Mapping[Run, dict[str, Any]]) -> bool:
-    """Whether two runs of one split have other figures of Pop, which cannot be."""
+    """Whether two runs of one split have different figures of Pop. Runs of one version never do."""
     if not _beside(finished, records):
         return False
     known: dict[str, dict[str, float]] = {}

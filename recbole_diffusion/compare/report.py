@@ -1,4 +1,4 @@
-"""What a comparison shows: its tables, ``report.html`` with tables and figures, and the figures as PNG files."""
+"""Write the report of a comparison: tables, ``report.html`` with tables and figures, and the figures as PNG files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recbole_diffusion.compare.summary import Record
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.files import whole_file
 
-# In the folder of the pictures: the names of those that are written there, for other pictures may be the user's.
+# A file in the folder of the pictures that lists those written by us. Other pictures there may be the user's.
 _WRITTEN = ".written"
 _PNG = {"width": 1100, "scale": 2}
 _STYLE = """\
@@ -36,18 +36,18 @@ th { border-bottom: 2px solid #555; } th:first-child, td:first-child { text-alig
 def write(
     out: Path, runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str, png: bool = False
 ) -> None:
-    """``results.csv``, ``results.md`` and ``report.html`` of ``runs`` as far as they are in ``records``.
+    """Write ``results.csv``, ``results.md`` and ``report.html`` from the runs that have a result in ``records``.
 
     Args:
         out: folder to write into.
         runs: all runs of the comparison.
-        records: the results of those that are finished, at least one.
+        records: the results of the finished runs, at least one.
         baseline: label of the model that the others are tested against.
-        metric: what is tested, in the lower case of results: ``ndcg@10``.
+        metric: the tested metric, as results name it: ``ndcg@10``.
         png: write every figure to ``figures/DATASET-NAME.png`` too.
 
     Raises:
-        UserError: ``png`` without a browser.
+        UserError: ``png`` is set and there is no browser.
     """
     rows = summary.summarise(runs, records, baseline, metric)
     shown = tables.metric_names(runs[0].resolved["metrics"])
@@ -64,7 +64,7 @@ def write(
 
 
 def check_png() -> None:
-    """Before hours of runs: whether PNG files can be written, as far as can be told.
+    """Check that kaleido is installed for PNG files. Called before the runs, which may take hours.
 
     Raises:
         UserError: kaleido is not installed.
@@ -74,7 +74,7 @@ def check_png() -> None:
 
 
 def write_png(folder: Path, drawn: Mapping[str, Sequence[Figure]]) -> None:
-    """Every figure as ``DATASET-NAME.png``; those that were written here before and are not drawn any more go.
+    """Write every figure as ``DATASET-NAME.png``. Remove those that were written here before and are no longer drawn.
 
     Raises:
         UserError: the browser that kaleido draws with is missing.
@@ -101,7 +101,7 @@ def _page(
     metric: str,
     shown: Callable[[str], str],
 ) -> str:
-    """One HTML file that needs no other: plotly's JavaScript is inside."""
+    """One HTML file that needs no other file: it contains plotly's JavaScript."""
     body = ["<h1>Comparison of recommenders</h1>"]
     for number, (dataset, own) in enumerate(tables.by_dataset(rows).items()):
         body.append(f"<h2>{html.escape(dataset)}</h2>")
@@ -139,7 +139,7 @@ def _table(table: tables.Table) -> str:
 
 
 def _paragraphs(markdown: str) -> str:
-    """Paragraphs with ``**bold**`` and ```code```, all the Markdown there is in the notes."""
+    """The notes as HTML: paragraphs, ``**bold**`` and ```code```, the only Markdown in them."""
     text = html.escape(markdown, quote=False)
     text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
     text = re.sub(r"`(.+?)`", r"<code>\1</code>", text, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""One run of a comparison: what to train and test, where its files go, and what marks its result."""
+"""One run of a comparison: what to train and test, and where its files go."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-# Of the file of a finished run; one more whenever the same settings come to other numbers. The first had none.
+# The format of a result file. It goes up by one when the same settings give other numbers. The first had no number.
 RECORD_FORMAT = 2
-# What a finished run must have in common with one that is wanted, beside the settings.
+# What a finished run must share with the wanted one, in addition to the settings.
 SHARED = ("eval_seeds", "curve_steps", "data_sha256", "device", "threads")
-POP_VALUES = "pop_"  # before a metric: Pop's values of the users, beside the model's
+POP_VALUES = "pop_"  # prefix of a metric: Pop's values of the users
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """What to train and test, and where its files go.
 
-    ``settings`` are the user's, ``resolved`` every setting that can change a result, as plain data; ``eval_seeds`` are
-    the generation seeds to test with, none for a model that draws no noise to generate; ``curve_steps`` the numbers of
-    steps of generation to validate in, once it is trained; ``tuning`` is what the search for the settings cost, to be
-    shown; ``device`` and ``threads`` are those of the process that plans, ``folder`` is an absolute path.
+    - ``settings``: the user's. ``resolved``: every setting that can change a result, as plain data.
+    - ``eval_seeds``: generation seeds to test with; empty for a model that generates without noise.
+    - ``curve_steps``: numbers of generation steps to validate with, after training.
+    - ``tuning``: a text that says what the search for the settings cost.
+    - ``device``, ``threads``: those of the process that plans.
+    - ``folder``: an absolute path.
     """
 
     dataset: str
@@ -43,7 +45,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of the run in its comparison, as part of a file's name."""
+        """A name that is unique in the comparison, for file names."""
         return "-".join((self.dataset, self.model, self.preset, f"seed{self.seed}"))
 
     def file(self, suffix: str) -> Path:
@@ -56,5 +58,5 @@ class Run:
 
 
 def label(model: str, preset: str) -> str:
-    """A model as the user names it: with its preset, unless that is the default."""
+    """``MODEL``, or ``MODEL:PRESET`` if the preset is not the default."""
     return model if preset == "default" else f"{model}:{preset}"

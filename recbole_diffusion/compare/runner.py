@@ -1,7 +1,7 @@
-"""The runs of a comparison that are missing, made one after the other, and what is shown meanwhile.
+"""Make the missing runs of a comparison, one after the other, and show progress.
 
-Several processes can make the runs of one folder: a run is locked by the process that makes it, the report by the one
-that writes it.
+Several processes can work on one folder. The process that makes a run holds its lock, and the process that writes the
+report holds the lock of the report.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ _STOP_SECONDS = 30
 
 
 def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool = False) -> int:
-    """Make every run that is not finished yet; tables and report after each.
+    """Make every run that is not finished yet, and write tables and report after each.
 
-    A run that another process is making is left to it. The process that ends last has every run in its report.
+    A run that another process is making is left to that process. The process that ends last reports all runs.
 
     Args:
         runs: all runs of the comparison.
         out: folder of everything that is written.
         baseline: label of the model that the others are tested against.
-        metric: what is tested, in the lower case of results: ``ndcg@10``.
+        metric: the tested metric, as results name it: ``ndcg@10``.
         png: write the figures as PNG files too, at the end.
 
     Returns:
-        How many runs failed in this process, and are not finished.
+        The number of runs that failed in this process and are not finished.
 
     Raises:
         UserError: a finished run had other settings or data.
     """
-    # All are looked at before any is made: a run of other settings is found at once.
+    # Check all before making any: a run with other settings is found at once.
     records: dict[Run, Record] = {}
     _read_finished(runs, records)
     if records:
@@ -82,7 +82,7 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
                 print("; ".join([*parts, f"best so far {_best(run.dataset, records, metric)}"]), flush=True)
     except KeyboardInterrupt:
         print()
-        kept = f"{len(records)} of {len(runs)} runs are finished and kept; the same command goes on"
+        kept = f"{len(records)} of {len(runs)} runs are finished and kept; the same command continues"
         raise KeyboardInterrupt(kept) from None
     if png:
         _write_report(runs, records, out, baseline, metric, png)
@@ -91,8 +91,8 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
     others = len(runs) - len(records) - len(failed)
     if others:
         print(
-            f"{others} of {len(runs)} runs are being made by other processes; the last to end has them in its report. "
-            "What they give up, the same command makes."
+            f"{others} of {len(runs)} runs are being made by other processes. The process that ends last reports them. "
+            "If one stops early, give the same command again."
         )
     written = ", ".join(str(out / name) for name in ("report.html", "results.md", "results.csv"))
     print(written if records else "No run has finished: there is no table.")
@@ -100,11 +100,11 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
 
 
 def finished(run: Run) -> Record | None:
-    """The result of a run that was made before, or None.
+    """The result of a run that is finished already, or None.
 
     Raises:
-        UserError: it was made by a version whose numbers are others, with other settings or data, on another kind of
-            device or with other threads.
+        UserError: it was made by a version with other numbers, with other settings or data, on another kind of device
+            or with another number of threads.
     """
     if not run.is_finished:
         return None
@@ -127,7 +127,7 @@ def finished(run: Run) -> Record | None:
 
 
 def _read_finished(runs: Sequence[Run], records: dict[Run, Record]) -> None:
-    """Add to ``records`` what is finished."""
+    """Add the finished runs to ``records``."""
     for run in runs:
         if run not in records and (record := finished(run)):
             records[run] = record
@@ -145,7 +145,7 @@ def _write_report(
 
 @contextlib.contextmanager
 def _claimed(run: Run, out: Path) -> Iterator[bool]:
-    """Whether the run is this process's to make; it is until the end of the block, or of the process."""
+    """Whether this process may make the run. If so, it holds the lock until the end of the block or of the process."""
     lock = FileLock(_lock_file(out, run.name))
     with contextlib.suppress(Timeout):
         lock.acquire(blocking=False)
@@ -156,14 +156,14 @@ def _claimed(run: Run, out: Path) -> Iterator[bool]:
 
 
 def _lock_file(out: Path, name: str) -> Path:
-    """A file to lock; it is left where it is, since removing it would let two processes hold it."""
+    """A file to lock. It is never removed: otherwise two processes could hold the lock."""
     folder = out / "locks"
     make_folder("out", folder)
     return folder / f"{name}.lock"
 
 
 def start(run: Run, out: Path) -> int:
-    """Make a run in a process of its own that works in ``out``; returns its exit status."""
+    """Make a run in its own process, which works in ``out``. Returns the exit status."""
     Path(run.folder).mkdir(parents=True, exist_ok=True)
     here = str(Path(recbole_diffusion.__file__).parents[1])
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
@@ -186,7 +186,7 @@ def start(run: Run, out: Path) -> int:
 
 
 def _reason(run: Run, status: int) -> str:
-    """Why a run failed: the last line of its log, or what ended it."""
+    """Why a run failed: the last line of its log, or the signal that ended it."""
     if status < 0:
         return f"ended by signal {-status}"
     lines = run.file(".log").read_text(encoding="utf-8", errors="replace").split("\n")
@@ -194,7 +194,7 @@ def _reason(run: Run, status: int) -> str:
 
 
 def _seconds_left(missing: Sequence[Run], records: Mapping[Run, Record]) -> float:
-    """An estimate from runs of the same model on the same data set, else on that data set, else from all."""
+    """Estimated from runs of the same model and data set; else of the same data set; else from all runs."""
     closest: tuple[Callable[[Run, Run], bool], ...] = (
         lambda a, b: (a.dataset, a.label) == (b.dataset, b.label),
         lambda a, b: a.dataset == b.dataset,
@@ -212,7 +212,7 @@ def _mean_test(record: Record, metric: str) -> float:
 
 
 def _best(dataset: str, records: Mapping[Run, Record], metric: str) -> str:
-    """The model with the best mean over its finished seeds."""
+    """The model with the best mean over its finished seeds, and that mean."""
     tests: dict[str, list[float]] = {}
     for run, record in records.items():
         if run.dataset == dataset:

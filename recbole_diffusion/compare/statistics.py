@@ -1,4 +1,4 @@
-"""Whether two models differ by more than chance: paired tests over users. Pure functions."""
+"""Do two models differ by more than chance? Paired tests over users, as pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCH_VALUES = 10_000_000  # drawn at once by the bootstrap: 80 MB
 
 
 class PairedTest(NamedTuple):
-    """One model against another on the users that both have ranked.
+    """One model compared with another, on the users that both have ranked.
 
     ``difference`` is the mean over users of model minus baseline, ``low`` and ``high`` its 95 % bootstrap interval,
     ``p_value`` that of the two-sided Wilcoxon signed-rank test. With fewer than two users all but ``users`` are nan.
@@ -30,7 +30,7 @@ class PairedTest(NamedTuple):
 
 
 def paired_test(model: pd.Series, baseline: pd.Series) -> PairedTest:
-    """Compare values of users, each series indexed by user; users that one of them lacks are left out."""
+    """Compare two series of values, indexed by user. Users that are in only one series are left out."""
     differences = paired_differences(model, baseline).to_numpy()
     if len(differences) < 2:
         return PairedTest(len(differences), *[float("nan")] * 4)
@@ -41,7 +41,7 @@ def paired_test(model: pd.Series, baseline: pd.Series) -> PairedTest:
 def wilcoxon(differences: np.ndarray) -> float:
     """p of the two-sided Wilcoxon signed-rank test of paired ``differences``, [users]; zeros are left out.
 
-    1 where no pair differs, for which scipy gives nan.
+    1 if no pair differs (scipy gives nan).
     """
     return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
 
@@ -60,9 +60,10 @@ def bootstrap_interval(differences: np.ndarray, seed: int = 0) -> tuple[float, f
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: the i-th smallest of m p-values times m - i + 1, at most 1 and never below a smaller one's.
+    """Holm's correction: the i-th smallest of m p-values is multiplied by m - i + 1.
 
-    A nan is no test: it stays nan and does not count.
+    A result is at most 1, and never below the result of a smaller p-value. A nan is no test: it stays nan and does not
+    count in m.
     """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # nan sorts last

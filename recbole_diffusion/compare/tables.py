@@ -16,32 +16,33 @@ from recbole_diffusion.files import whole_file
 
 _NONE = "–"
 NOTES = f"""\
-Test metrics are means over training seeds ± the standard deviation over them; generation seeds are averaged first.
+Test metrics are means over training seeds ± the standard deviation over them. Generation seeds are averaged first.
 **Spread by generation** is the standard deviation over the generation seeds of one trained model.
 
-**Test.** For each user the metric is averaged over seeds; the difference to the baseline is tested over the users that
-both models ranked: a 95 % bootstrap interval of its mean, and p of a two-sided Wilcoxon signed-rank test, corrected by
-Holm's method for the models of one data set. This tells whether the difference would hold for other users. It does not
-tell whether it would hold for other training seeds: compare the difference with the deviation over seeds for that.
+**Test.** The metric of each user is averaged over seeds. Then the difference from the baseline is tested over the
+users that both models ranked. The table has the 95 % bootstrap interval of its mean, and p of a
+two-sided Wilcoxon signed-rank test, with Holm's correction for the models of one data set. The test tells whether the
+difference would hold for other users. It does not tell whether it would hold for other training seeds: for that,
+compare the difference with the deviation over seeds.
 
 {popularity.NOTE}
-Peak memory is the resident memory of the run's process, PyTorch itself included; times are wall-clock times, so other
-work on the machine is part of them.
+Peak memory is the resident memory of the run's process, including PyTorch itself. Times are wall-clock times, so they
+include the effect of other work on the machine.
 """
-_MACHINE = ("versions", "device", "cpu", "threads")  # of these, what should be the same for all models
+_MACHINE = ("versions", "device", "cpu", "threads")  # should be the same for all models
 SPLITS_DIFFER = """\
-**The splits differ between models.** RecBole splits users with fewer than four interactions in another way for
-sequential and for general models, and ranks another catalogue where a model reads an .item file. For the former leave
-them out: `--user_inter_num_interval='[4,inf)'`.
+**The splits differ between models.** There are two causes. RecBole splits users with fewer than four interactions
+differently for sequential and for general models; leave these users out with `--user_inter_num_interval='[4,inf)'`. And
+RecBole ranks another catalogue if a model reads an .item file.
 """
 MACHINES_DIFFER = """\
-**Not all runs are of one machine.** Device, CPU, threads and versions change a trained model a little: a small
-difference between models that do not share them may be theirs.
+**Not all runs are of one machine.** Device, CPU, threads and versions change a trained model a little. They can be the
+cause of a small difference between models that do not share them.
 """
 
 
 def write(out: Path, rows: Sequence[dict[str, Any]], baseline: str, metric: str, shown: Callable[[str], str]) -> None:
-    """Both tables of ``summary.summarise``'s rows; ``shown`` as :func:`metric_names` gives it."""
+    """Write both tables from the rows of ``summary.summarise``; ``shown`` comes from :func:`metric_names`."""
     table = pd.DataFrame(rows)
     for name in ("paired_users", "parameters"):
         table[name] = table[name].astype("Int64")
@@ -53,7 +54,7 @@ def write(out: Path, rows: Sequence[dict[str, Any]], baseline: str, metric: str,
 
 
 def metric_names(metrics: Sequence[str]) -> Callable[[str], str]:
-    """From the lower case of results to the names of the settings: ``ndcg@10`` to ``NDCG@10``."""
+    """A function from the names in results to those in the settings: ``ndcg@10`` to ``NDCG@10``."""
     names = {name.lower(): name for name in metrics}
 
     def shown(key: str) -> str:
@@ -64,7 +65,7 @@ def metric_names(metrics: Sequence[str]) -> Callable[[str], str]:
 
 
 class Table(NamedTuple):
-    """A table as it is shown, ``title`` above it; cells are text."""
+    """A table as it is shown, with ``title`` above it; cells are text."""
 
     title: str
     header: list[str]
@@ -94,12 +95,12 @@ def by_dataset(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
 
 
 def tested_metrics(row: Mapping[str, Any]) -> list[str]:
-    """The test metrics a row has: ``ndcg@10``, ..."""
+    """The test metrics that a row has: ``ndcg@10``, ..."""
     return [key[5:-5] for key in row if key.startswith("test_") and key.endswith("_mean")]
 
 
 def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What stands above the tables of one data set whose models do not compare as they should."""
+    """The warnings above the tables of one data set: why its models may not be comparable."""
     made = [row for row in rows if not popularity.is_reference(row)]
     machines = any(row[name] != made[0][name] or BETWEEN_RUNS in row[name] for row in made for name in _MACHINE)
     differ = {
@@ -113,7 +114,7 @@ def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def shown_tables(
     rows: Sequence[Mapping[str, Any]], baseline: str, metric: str, shown: Callable[[str], str]
 ) -> list[Table]:
-    """Metrics, what the lists are like beside accuracy, tests and cost of the models of one data set."""
+    """The four tables of one data set: metrics, diversity of the lists with accuracy, tests, cost."""
     models = [row for row in rows if not popularity.is_reference(row)]
 
     def table(title: str, columns: Mapping[str, Sequence[str]], of_rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -125,7 +126,7 @@ def shown_tables(
     beside = {}
     if accuracy := rows[0]["accuracy_metric"]:
         name = shown(accuracy)
-        beside = {name: metrics[accuracy], f"{name} less Pop's (95 % interval)": [_margin(row) for row in rows]}
+        beside = {name: metrics[accuracy], "difference from Pop (95 % interval)": [_margin(row) for row in rows]}
     plain = {shown(name): cells for name, cells in metrics.items() if not of_lists(name) and name != accuracy}
     lists = {shown(name): cells for name, cells in metrics.items() if of_lists(name)}
     runs = {"runs": [str(row["runs"] or _NONE) for row in rows]}
@@ -146,14 +147,14 @@ def shown_tables(
     }
     return [
         table("Test metrics", {**runs, **beside, **plain}, rows),
-        *([table("What the lists are like, beside accuracy", {**beside, **lists}, rows)] if lists else []),
-        table(f"{shown(metric)} against the baseline, {baseline}", test, models),
+        *([table("Diversity and novelty of the lists, with accuracy", {**beside, **lists}, rows)] if lists else []),
+        table(f"{shown(metric)} compared with the baseline, {baseline}", test, models),
         table("Cost", cost, models),
     ]
 
 
 def protocol(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The protocol, a line an entry; where models differ, which of them has what."""
+    """The protocol, one line per entry. If models differ, the line says which model has which value."""
     lines = []
     for name, title in stamp().items():
         models: dict[str, list[str]] = {}
@@ -171,7 +172,7 @@ def protocol(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _spread(row: Mapping[str, Any], name: str) -> str:
-    """``0.0568 ± 0.0017``, or the mean alone of a single run."""
+    """``0.0568 ± 0.0017``; a single run has only the mean."""
     mean, deviation = row.get(f"{name}_mean", math.nan), row.get(f"{name}_std", math.nan)
     return _number(mean, ".4f") + ("" if math.isnan(deviation) else f" ± {deviation:.4f}")
 

@@ -1,4 +1,4 @@
-"""The users' values that finished runs have left."""
+"""The users' values in the files of finished runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def user_means(runs: Sequence[Run], metric: str) -> pd.Series:
-    """The metric of each user, averaged over training and generation seeds and the user's rows; indexed by token."""
+    """The metric of each user, indexed by token: the mean over training seeds, generation seeds and the user's rows."""
     seeds = []
     for run in runs:
         with np.load(run.file(".npz"), allow_pickle=False) as file:

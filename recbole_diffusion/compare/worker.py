@@ -1,7 +1,7 @@
-"""One run of a comparison, in a process of its own: ``python -m recbole_diffusion.compare.worker`` with a
-:class:`~recbole_diffusion.compare.run.Run` as JSON on standard input.
+"""One run of a comparison in its own process: ``python -m recbole_diffusion.compare.worker``.
 
-A fresh process gives the run its own peak memory and log, and a crash ends nothing but the run.
+It reads a :class:`~recbole_diffusion.compare.run.Run` as JSON from standard input. In a fresh process a run has its own
+peak memory and log, and a crash ends only that run.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from recbole_diffusion.quick_start import Prepared, request, run, settings_of
 
 
 def execute(task: Run) -> None:
-    """Train and test, then write the users' values and, last, the result: a run with a result is finished.
+    """Train and test. Then write the users' values and, last, the result: a run with a result is finished.
 
-    The ``.npz`` holds ``users``, the user token of each ranked row in sorted order, and for each metric that has values
-    of single users an array [generation seeds or 1, rows], and one of Pop on the same rows, ``pop_METRIC`` [1, rows].
+    The ``.npz`` file holds ``users``, the sorted user token of each ranked row. Each metric that has values of single
+    users is an array [generation seeds or 1, rows]; Pop's values on the same rows are ``pop_METRIC`` [1, rows].
 
     Raises:
-        UserError: settings, device or threads are not what was planned, or do not fit.
+        UserError: settings, device or threads differ from the plan, or do not fit together.
     """
     _check_planned(task)
     facts: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def execute(task: Run) -> None:
 
 
 def _check_planned(task: Run) -> None:
-    """Refuse to make a run that would not be the one that is asked for, before it is trained."""
+    """Check, before training, that this process would make the planned run."""
     config = request(task.model, task.dataset, dict(task.settings), task.preset).config()
     planned = {**task.resolved, "device": task.device, "threads": task.threads}
     here = {**settings_of(config), "device": str(config["device"]), "threads": torch.get_num_threads()}
@@ -92,13 +92,13 @@ def _check_planned(task: Run) -> None:
 @dataclasses.dataclass(frozen=True)
 class _Evaluation:
     reported: dict[str, float]  # as RecBole rounds them
-    metrics: dict[str, float]  # the same, without rounding where users have values
+    metrics: dict[str, float]  # the same, not rounded if users have values
     values: dict[str, np.ndarray]
     seconds: float
 
 
 def _evaluate(prepared: Prepared, eval_seeds: list[int]) -> list[_Evaluation]:
-    """The test split, once for each generation seed."""
+    """Evaluate the test split once with each generation seed."""
     if not eval_seeds:
         return [_evaluate_once(prepared, load_best_model=True)]
     model, own = prepared.model, prepared.model.settings
@@ -120,7 +120,7 @@ def _evaluate_once(prepared: Prepared, load_best_model: bool) -> _Evaluation:
 
 
 def _steps_curve(prepared: Prepared, curve_steps: list[int]) -> list[dict[str, Any]]:
-    """Validation metrics and seconds in each number of steps; the test split is not read for a choice."""
+    """Validation metrics and seconds for each number of steps. The test split is not read, for a choice may follow."""
     trainer, curve = prepared.trainer, []
     for steps in curve_steps:
         with prepared.model.generating_in(steps):
@@ -131,7 +131,7 @@ def _steps_curve(prepared: Prepared, curve_steps: list[int]) -> list[dict[str, A
 
 
 def _peak_memory() -> float:
-    """The most memory this process has had resident, in GB."""
+    """Peak resident memory of this process, in GB."""
     status = Path("/proc/self/status")
     if status.is_file():
         # Not getrusage: on Linux a child starts from the peak of the process that started it.
@@ -151,13 +151,13 @@ def _cpu_name() -> str:
 
 
 def main() -> int:
-    """Run what standard input says; the last line of standard error tells why a run failed."""
-    # Ctrl-C reaches every process of the terminal: the one that started this one decides, and ends it by SIGTERM.
+    """Make the run that standard input describes. If it fails, the last line of standard error says why."""
+    # Ctrl-C reaches every process of the terminal. The parent decides, and ends this process by SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
         task = Run(**json.load(sys.stdin))
-        # Whoever started this process may be killed and leave it alone: a second one waits, and finds the result.
+        # If the parent is killed, this process lives on. A second worker for the same run waits and finds the result.
         with FileLock(Path("locks", f"{task.name}.worker.lock")):
             if not task.is_finished:
                 execute(task)

@@ -1,7 +1,7 @@
-"""One atomic file: text, one row per line, and a header ``name:type`` for each column.
+"""Reads one atomic file: text, one row per line, with a header ``name:type`` for each column.
 
-Nothing is quoted: a quotation mark is a character like another. Only an empty field is missing; in a column of numbers
-so are the words for it that tables are exported with. What cannot be read so is refused, by file and line.
+Nothing is quoted: a quotation mark is a normal character. Only an empty field is missing. In a column of numbers, words
+such as ``NaN`` are missing too. Anything else that cannot be read is an error with file and line.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import UserError, did_you_mean
 
 _KINDS = [kind.value for kind in FeatureType]
-# No word is a number: these can only mean that there is none. As identifiers they are words.
+# In a column of numbers these words mean that the number is missing. As identifiers they are normal words.
 _NO_NUMBER = ["", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "-nan", "NULL", "Null", "null", "None", "<NA>"]
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
-# From here on whole numbers have no exact 64-bit float.
+# From here on, some whole numbers have no exact 64-bit float.
 _LARGEST_TIME = 2.0**53
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)  # models compute in 32 bits
 _BLOCK = 1 << 24  # bytes
@@ -34,15 +34,15 @@ _UNIT = "\x1f"  # ASCII's own separator of fields
 
 
 class AtomicFile:
-    """A file whose header is read and checked; :meth:`read` reads its rows.
+    """An atomic file. The header is read and checked at once; :meth:`read` reads the rows.
 
     Args:
         path: the file.
-        separator: between two fields (``field_separator``).
-        encoding: of the text; None is UTF-8. A byte order mark is skipped.
+        separator: the text between two fields (``field_separator``).
+        encoding: encoding of the text; None means UTF-8. A byte order mark is skipped.
 
     Raises:
-        UserError: no text in that encoding, no rows, or a header that does not give each column a name and a type.
+        UserError: the text is not in that encoding, the file is empty, or the header lacks a name or a type.
     """
 
     def __init__(self, path: str | Path, separator: str, encoding: str | None) -> None:
@@ -58,7 +58,7 @@ class AtomicFile:
         self.columns = self._read_header()  # name to type
 
     def _read_header(self) -> dict[str, FeatureType]:
-        # What else is in the buffer of the first line may be in columns that nobody asks for.
+        # Wrong bytes in the rest of the buffer are no error yet: they may be in columns that nobody reads.
         with self._open(errors="replace") as lines:
             header = lines.readline().rstrip("\n").removeprefix("\ufeff")
         if not header:
@@ -85,14 +85,15 @@ class AtomicFile:
         return columns
 
     def read(self, names: Sequence[str], text: bool = False) -> pd.DataFrame:
-        """The columns ``names``: float64 for type float, else text; NaN where missing. The index is the line number.
+        """The columns ``names``: float64 for type float, else text; NaN if missing. The index is the line number.
 
         Args:
             names: columns of the header.
             text: read numbers as text too.
 
         Raises:
-            UserError: no rows, one of another length than the header, or no finite number in a column of type float.
+            UserError: there are no rows, a row has more or fewer fields than the header, or a value of a float column
+                is no finite number.
         """
         places = {name: place for place, name in enumerate(self.columns)}
         numbers = [name for name in names if not text and self.columns[name] == FeatureType.FLOAT]
@@ -108,11 +109,11 @@ class AtomicFile:
             "dtype": {places[name]: np.float64 if name in numbers else object for name in names},
             "keep_default_na": False,
             "na_values": {places[name]: _NO_NUMBER if name in numbers else [""] for name in names},
-            "skip_blank_lines": False,  # a row's place in the table says its line
+            "skip_blank_lines": False,  # so that a row's place in the table gives its line
         }
         source: Any = self.path
         try:
-            if len(self.separator.encode()) > 1:  # more than pandas's fast parser knows
+            if len(self.separator.encode()) > 1:  # longer than pandas's fast parser allows
                 with self._open() as lines:
                     source = io.StringIO(lines.read().replace(self.separator, _UNIT))
             table = pd.read_csv(source, sep=self.separator if source is self.path else _UNIT, **options)
@@ -138,10 +139,10 @@ class AtomicFile:
         return table
 
     def sequences(self, texts: pd.Series, separator: str) -> pd.Series:
-        """A column of type token_seq or float_seq as one array a row, empty where it is missing.
+        """A column of type token_seq or float_seq: one array per row, empty if the field is missing.
 
         Raises:
-            UserError: what is no finite number in a float_seq.
+            UserError: a float_seq holds a value that is no finite number.
         """
         name = str(texts.name)
         kind: Any = str if self.columns[name] == FeatureType.TOKEN_SEQ else np.float64
@@ -155,10 +156,10 @@ class AtomicFile:
         return pd.Series(parts, index=texts.index, dtype=object)
 
     def check_times(self, times: pd.Series) -> None:
-        """Refuse times, a column of :meth:`read`, that do not say which row is earlier.
+        """Check that times, a column from :meth:`read`, tell which row is earlier.
 
         Raises:
-            UserError: a time is missing, or too large or too fine for float64 to tell it from another.
+            UserError: a time is missing, or float64 cannot tell it from another time.
         """
         name = str(times.name)
         missing = times.index[times.isna()]
@@ -201,7 +202,7 @@ class AtomicFile:
             raise UserError(f"{self.path} cannot be read: {error.strerror}.") from error
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Line number and fields of every row; for errors, because it is slow."""
+        """Line number and fields of every row. It is slow, so only for errors."""
         with self._open(errors="replace") as lines:
             next(lines)
             for number, line in enumerate(lines, start=2):
@@ -212,7 +213,7 @@ class AtomicFile:
         return {number: fields[place] for number, fields in self._rows() if number in wanted}
 
     def _refuse_first(self, names: Sequence[str], is_wrong: Callable[[str], bool], otherwise: str = "") -> UserError:
-        """The error for the first field of these columns that is wrong; ``otherwise`` where none is."""
+        """The error for the first wrong field in these columns; ``otherwise`` if there is none."""
         places = {place: name for place, name in enumerate(self.columns) if name in names}
         for number, fields in self._rows():
             for place, name in places.items():
@@ -221,7 +222,7 @@ class AtomicFile:
         return UserError(f"{self.path} cannot be read: {otherwise}.")
 
     def _refuse_ragged_rows(self) -> None:
-        """Refuse a row with more or fewer fields than the header; blank lines and separators at the end are neither."""
+        """Refuse a row with more or fewer fields than the header. Blank lines and separators at the end are allowed."""
         width = len(self.columns)
         if self._may_be_ragged():
             for number, fields in self._rows():
@@ -232,14 +233,14 @@ class AtomicFile:
                     )
 
     def _may_be_ragged(self) -> bool:
-        """Whether a line that is not empty has other separators than the header has. True where bytes do not say."""
+        """Whether a non-empty line has another number of separators than the header. True if bytes cannot tell."""
         try:
             if len(self.separator.encode()) > 1 or b"\t\n".decode(self.encoding) != "\t\n":
                 return True
         except UnicodeError:
             return True
         separator, right = ord(self.separator), len(self.columns) - 1
-        count = size = 0  # separators and bytes of the line that the block before ends in
+        count = size = 0  # separators and bytes of the unfinished line at the end of the last block
         with self.path.open("rb") as file:
             while block := file.read(_BLOCK):
                 data = np.frombuffer(block, np.uint8)

@@ -1,4 +1,4 @@
-"""Which rows make a batch: histories of like length together, in a new random order each epoch."""
+"""Which rows make a batch: histories of similar length together, in a new random order each epoch."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-_BATCHES_A_CHUNK = 64  # rows are sorted by length among so many batches' rows, not among all: batches stay mixed
+_BATCHES_A_CHUNK = 64  # rows are sorted by length within a chunk of so many batches, so that batches stay mixed
 
 
 class BatchSampler(Sampler[list[int]]):
     """Batches of row numbers.
 
     Args:
-        draw: gives the rows of an epoch, [rows]; every draw has as many targets.
+        draw: returns the rows of an epoch, [rows]. Every draw must have the same number of targets.
         lengths: history length of every row that can be drawn, [N].
-        targets: targets in every row that can be drawn (windows: up to L), [N]; None where each row has one.
-        batch_size: rows a batch. Where rows of like length meet, a batch holds as many targets as so many rows do on
-            average: a batch of short windows would else weigh each of its targets more.
-        bucket: whether rows of like length meet in a batch; else batches are cut from the (shuffled) rows in order.
-        generator: source of the order; None keeps the rows in order (sorted by length, where ``bucket``).
+        targets: number of targets in every row that can be drawn, [N]; None if each has one.
+        batch_size: rows per batch. With ``bucket`` and ``targets``, a batch holds as many targets as that many rows
+            have on average. Otherwise a target in a batch of short windows would have more weight.
+        bucket: put rows of similar length into one batch. Otherwise batches are cut from the (shuffled) rows in order.
+        generator: source of the random order; None keeps the rows in order (with ``bucket``, sorted by length).
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class BatchSampler(Sampler[list[int]]):
             self.budget, self.total = batch_size, len(draw())
         else:
             mean = float(self.targets.double().mean())
-            self.budget = max(round(batch_size * mean), int(self.targets.max()))  # targets a batch
-            self.total = int(self.targets[draw()].sum())  # targets an epoch
+            self.budget = max(round(batch_size * mean), int(self.targets.max()))  # targets per batch
+            self.total = int(self.targets[draw()].sum())  # targets per epoch
 
     def __iter__(self) -> Iterator[list[int]]:
         rows = self._shuffled(self.draw())
@@ -74,17 +74,17 @@ class BatchSampler(Sampler[list[int]]):
         return -(-self.total // self.budget)
 
     def attach(self, loader: DataLoader) -> None:
-        """Make ``loader`` draw these batches. It is built by RecBole, and torch lets nobody set this attribute then."""
+        """Make ``loader`` draw these batches. RecBole has built it, and torch then refuses a plain assignment."""
         loader.__dict__["batch_sampler"] = self
 
 
 def draw_prefixes(users: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` random rows of each user, all of them where a user has fewer: row numbers, [rows].
+    """Row numbers of ``count`` random rows of each user, or of all if a user has fewer: [rows].
 
     Args:
         users: user of each row, [N].
     """
-    # By user, and within a user in random order; the first of each are drawn.
+    # Sort by user, in random order within a user, and take the first of each user.
     order = torch.randperm(len(users), generator=generator)
     order = order[users[order].argsort(stable=True)]
     ordered = users[order]
@@ -93,11 +93,11 @@ def draw_prefixes(users: Tensor, count: int, generator: torch.Generator) -> Tens
 
 
 def last_rows(users: Tensor, target_rows: Tensor) -> Tensor:
-    """The latest row of each user: row numbers, [users].
+    """Row number of the latest row of each user, [users].
 
     Args:
         users: user of each row, [N].
-        target_rows: which event is the target of each row, [N]; events are in order of user and time.
+        target_rows: the event that is the target of each row, [N]; events are sorted by user and time.
     """
     order = target_rows.argsort()
     ordered = users[order]

@@ -1,4 +1,4 @@
-"""The items that a user's held-out ones are ranked among, where an evaluation samples them (``uniN``, ``popN``)."""
+"""Sampled candidates: the items among which a user's held-out items are ranked (``uniN``, ``popN``)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _PHASES = ("valid", "test")
 
 
 class CandidateSampler:
-    """Draws a user's candidates, instead of RecBole's sampler: the same ones whenever it is asked.
+    """Draws the candidates of a user, instead of RecBole's sampler. Every call gives the same ones.
 
-    They follow from ``candidate_seed``, the phase, the user, the catalogue and, for ``popN``, how often each item of it
-    was taken; users and items count by their tokens, so that models with ids of their own get the same candidates.
-    Nothing is drawn from a random state that others use. As RecBole's, candidates can come twice; none is an item of
-    the user's in this phase, nor one that RecBole's sampler leaves out.
+    They are a function of ``candidate_seed``, the phase, the user, the catalogue and, for ``popN``, the counts of its
+    items. Users and items are identified by their tokens, so models with different ids get the same candidates. No
+    shared random state is used. As with RecBole, a candidate can occur twice. None is an item of the user in this
+    phase, nor one that RecBole's sampler leaves out.
 
     Args:
         config: settings of the run.
         splits: training, validation and test.
-        sampler: RecBole's, of the phase.
+        sampler: RecBole's sampler of the phase.
     """
 
     def __init__(self, config: Any, splits: Sequence[Dataset], sampler: Any) -> None:
@@ -46,14 +46,14 @@ class CandidateSampler:
         self._bounds = weights.cumsum()
 
     def own_items(self, user: int, items: np.ndarray) -> list[int]:
-        """What cannot be a candidate of the user id ``user``, who has ``items`` in this phase."""
+        """Items that cannot be candidates of the user id ``user``, who has ``items`` in this phase."""
         return list(self._left_out[user].union(items))
 
     def sample_by_user_ids(self, user_ids: np.ndarray, item_ids: np.ndarray, num: int) -> Tensor:
         """Candidates of one user, ``num`` for each item in this phase.
 
         Args:
-            user_ids: the user, once for each item, [rows].
+            user_ids: the same user, once for each item, [rows].
             item_ids: all items of the user in this phase, [rows].
 
         Returns:
@@ -73,12 +73,12 @@ class CandidateSampler:
 
 
 class SampledEvalDataLoader(NegSampleEvalDataLoader):
-    """RecBole's evaluation among sampled candidates; the scores of a batch have ``max_cells`` numbers at most.
+    """RecBole's evaluation among sampled candidates. The scores of a batch are at most ``max_cells`` numbers.
 
-    RecBole's trainer writes the scores of the candidates into a matrix of users by all items.
+    (RecBole's trainer writes the scores of the candidates into a matrix of users by all items.)
 
     Raises:
-        UserError: a user has all items there are, so that there is none to sample.
+        UserError: a user has all items, so there is none to sample.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""How every data set reads its files and orders its rows, whichever of RecBole's classes it is."""
+"""How data sets of all RecBole's classes read their files and order their rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import UserError, did_you_mean
 from recbole_diffusion.data.atomic import AtomicFile, rows_and_lines
 
-# Settings that name the identifiers of a row, by the suffix of the file: a row without one of them says nothing.
+# Settings that name the identifiers of a row, by the suffix of the file. A row without one of them is useless.
 _IDENTIFIERS = {
     "inter": ("USER_ID_FIELD", "ITEM_ID_FIELD"),
     "user": ("USER_ID_FIELD",),
@@ -28,7 +28,7 @@ _IDENTIFIERS = {
 
 
 _ALIASES = ("alias_of_user_id", "alias_of_item_id", "alias_of_entity_id", "alias_of_relation_id")
-# Settings that name columns, with the types that they are for; RecBole skips the others without a word.
+# Settings that name columns, with the column types they accept. RecBole silently skips columns of other types.
 _NAMING = {
     "seq_len": (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ),
     **dict.fromkeys(_ALIASES, (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)),
@@ -36,20 +36,20 @@ _NAMING = {
 
 
 class AtomicDataset(Dataset):
-    """A RecBole data set read by :class:`AtomicFile`, its rows in the exact order of their times.
+    """A RecBole data set that is read by :class:`AtomicFile`, with rows in the exact order of their times.
 
-    RecBole rounds times to 32 bits, in which a Unix time is a multiple of 128 seconds, and sorts then. Here rows are
-    sorted by the times of the file before anything changes them; those of one time keep the file's order. Times stay 64
-    bits wide, so that whatever sorts and splits compares them exactly, and are rounded when a batch is made.
+    RecBole rounds times to 32 bits before it sorts, and then a Unix time is a multiple of 128 seconds. Here rows are
+    sorted by the times of the file, before anything changes them. Rows with equal times keep the file's order. Times
+    stay 64 bits wide until a batch is made, so that every later sort and split compares them exactly.
     """
 
     inter_feat: Any
-    interactions: int  # of the whole data set, before it is split
-    _cut_lists: Sequence[str] = ()  # histories of pre-split files
+    interactions: int  # number in the whole data set, before the split
+    _cut_lists: Sequence[str] = ()  # columns with the histories of pre-split files
 
     def _get_field_from_config(self) -> None:
         super()._get_field_from_config()
-        # RecBole looks it up by this name, but sets it only where the items are called item_id.
+        # RecBole reads this attribute, but sets it only if the items are called item_id.
         self.item_id_list_field = f"{self.iid_field}{self.config['LIST_SUFFIX']}"
 
     def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
@@ -72,7 +72,7 @@ class AtomicDataset(Dataset):
         if not names:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
-        if suffix != "link":  # its columns are those of other files
+        if suffix != "link":  # its columns are columns of other files
             for name in names:
                 self.set_field_property(name, file.columns[name], source, 1)
                 if "float" in file.columns[name].value:
@@ -93,7 +93,7 @@ class AtomicDataset(Dataset):
                 raise UserError(f"{setting}={value!r}: must be lists of columns, e.g. {{inter: [user_id, item_id]}}.")
 
     def _check_columns(self, file: AtomicFile, suffix: str) -> None:
-        """Refuse columns of ``load_col`` or ``unload_col`` that the user named and the file does not have."""
+        """Refuse columns in the user's ``load_col`` or ``unload_col`` that the file does not have."""
         for setting in ("load_col", "unload_col"):
             given = (self.config.external_config_dict.get(setting) or {}).get(suffix)
             for name in given if isinstance(given, list) else []:
@@ -102,7 +102,7 @@ class AtomicDataset(Dataset):
                     raise UserError(f"{setting}: {file.path} has no column {name!r}, only {list(file.columns)}.{hint}")
 
     def _check_interactions(self, file: AtomicFile, names: list[str]) -> None:
-        """Refuse a file of interactions without the columns that this run needs of it."""
+        """Refuse a file of interactions that lacks columns which this run needs."""
         needed = [(f"{key}={self.config[key]!r}", self.config[key], FeatureType.TOKEN) for key in _IDENTIFIERS["inter"]]
         if self.benchmark_filename_list is not None:
             if isinstance(self, SequentialDataset):
@@ -126,7 +126,7 @@ class AtomicDataset(Dataset):
         return self.config["eval_args"]["order"] == "TO" or self.config["rm_dup_inter"] is not None
 
     def _with_identifiers(self, file: AtomicFile, table: pd.DataFrame, suffix: str) -> pd.DataFrame:
-        """``table`` without the rows that say of no user or no item what they say."""
+        """``table`` without the rows that have no user or no item."""
         keys = [self.config[key] for key in _IDENTIFIERS.get(suffix, ())]
         keys = [key for key in keys if key in table]
         without = table.index[table[keys].isna().any(axis=1)] if keys else table.index[:0]
@@ -156,7 +156,7 @@ class AtomicDataset(Dataset):
         super()._init_alias()
 
     def _check_named_columns(self) -> None:
-        """Refuse settings that name columns which are not loaded, or are of a type that the setting is not for."""
+        """Refuse settings that name columns which are not loaded, or whose type the setting does not accept."""
         for setting, kinds in _NAMING.items():
             value = self.config.external_config_dict.get(setting)
             if value is None:
@@ -182,12 +182,12 @@ class AtomicDataset(Dataset):
                     )
 
     def _set_alias(self, alias_name: str, default_value: list) -> None:
-        # The items of a pre-split history are the items there are, whether the user says so or not.
+        # The items in pre-split histories share their ids with the item column, even if the user does not say so.
         history = [self.item_id_list_field] if self.benchmark_filename_list and alias_name == "item_id" else []
         super()._set_alias(alias_name, [*default_value, *(name for name in history if name in self.field2type)])
 
     def _benchmark_presets(self) -> None:
-        """Cut pre-split histories to their last ``MAX_ITEM_LIST_LENGTH``, as histories are that are made here."""
+        """Cut pre-split histories to their last ``MAX_ITEM_LIST_LENGTH`` items, like all other histories."""
         most = self.config["MAX_ITEM_LIST_LENGTH"]
         lists = [f"{name}{self.config['LIST_SUFFIX']}" for name in self.inter_feat]
         self._cut_lists = [name for name in lists if name in self.inter_feat]
@@ -197,7 +197,7 @@ class AtomicDataset(Dataset):
         super()._benchmark_presets()
 
     def _filter_nan_user_or_item(self) -> None:
-        """Those rows were left out when their file was read."""
+        """Nothing to do: these rows were left out when the file was read."""
 
     def _remove_duplication(self) -> None:
         keep = self.config["rm_dup_inter"]
@@ -210,7 +210,7 @@ class AtomicDataset(Dataset):
         self.inter_feat = self.inter_feat.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
 
     def _remap_ID_all(self) -> None:
-        """Number the tokens as RecBole does, in the order of the file; then sort the rows, if time orders them."""
+        """Number the tokens as RecBole does, in the order of the file. Then sort the rows if time orders them."""
         super()._remap_ID_all()
         self.interactions = len(self.inter_feat)
         self._warn_of_what_is_odd()
@@ -226,7 +226,7 @@ class AtomicDataset(Dataset):
         self.logger.info(f"{ties:,} of {neighbours.sum():,} neighbouring events of a user share a time{order}.")
 
     def _warn_of_what_is_odd(self) -> None:
-        """Say what is read as it is, and is seldom meant: rows given twice, items that nobody has taken."""
+        """Warn of data that is allowed but rarely intended: repeated rows, items that nobody has taken."""
         columns = [name for name in (self.uid_field, self.iid_field, self.time_field) if name in self.inter_feat]
         twice = 0 if self.benchmark_filename_list is not None else int(self.inter_feat.duplicated(columns).sum())
         if twice:
@@ -242,7 +242,7 @@ class AtomicDataset(Dataset):
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
         interaction = super()._dataframe_to_interaction(data)
-        for name in set(self._cut_lists) & set(data):  # as wide as histories that are made here: some models need it
+        for name in set(self._cut_lists) & set(data):  # as wide as all other histories, because some models need it
             values = interaction[name]  # [rows, longest, ...]
             short = self.config["MAX_ITEM_LIST_LENGTH"] - values.shape[1]
             padded = torch.nn.functional.pad(values, (0, 0) * (values.dim() - 2) + (0, short))
@@ -261,17 +261,17 @@ class AtomicDataset(Dataset):
         graph = f", {len(self.kg_feat):,} triples" if hasattr(self, "kg_feat") else ""
         return (
             f"{self.dataset_name}: {users:,} users, {items:,} items, {self.interactions:,} interactions{graph} "
-            f"({self.interactions / users:.1f} a user, {self.interactions / items:.1f} an item, "
+            f"({self.interactions / users:.1f} per user, {self.interactions / items:.1f} per item, "
             f"{self.interactions / users / items:.4%} of all pairs). Fields: {', '.join(self.field2type)}"
         )
 
 
 def as_in_batches(values: torch.Tensor) -> torch.Tensor:
-    """Times are 64 bits wide only until a batch is made."""
+    """``values`` as they are in a batch: 64-bit times become 32-bit floats."""
     return values.float() if values.dtype == torch.float64 else values
 
 
 @functools.cache
 def with_atomic_files(dataset_class: type[Dataset]) -> type[Dataset]:
-    """``dataset_class``, of RecBole, as an :class:`AtomicDataset`."""
+    """RecBole's ``dataset_class`` as an :class:`AtomicDataset`."""
     return type(dataset_class.__name__, (AtomicDataset, dataset_class), {})

@@ -1,4 +1,4 @@
-"""Which data, and which split of it, a result is of: hashes that other models and other machines find again."""
+"""Hashes of the data and of its split. They are the same for all models and machines."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def dataset_hash(config: Any) -> str:
 
 
 def describe_split(dataset: Dataset, loaders: Loaders) -> dict[str, Any]:
-    """``split_sha256``, ``users``, ``items`` and ``interactions`` of what a model trains and is evaluated on.
+    """``split_sha256``, ``users``, ``items`` and ``interactions`` of the splits of a model.
 
-    The hash is of the (user, item) pairs of training, validation and test, by token and in an order of its own: it is
-    the same for sequential and general models where they are given the same split.
+    The hash is of the (user, item) pairs of training, validation and test, by token, in sorted order. So it is the same
+    for sequential and general models with the same split.
     """
     users, items = (dataset.field2id_token[field].astype(str) for field in (dataset.uid_field, dataset.iid_field))
     user_place, item_place = np.argsort(np.argsort(users)), np.argsort(np.argsort(items))
@@ -39,7 +39,7 @@ def describe_split(dataset: Dataset, loaders: Loaders) -> dict[str, Any]:
     for tokens in (users, items):
         digest.update("\n".join(sorted(tokens)).encode() + b"\0")
     interactions = 0
-    # A sequential model never predicts a user's first interaction, but it is training data: the matrix has it.
+    # A sequential model never predicts a user's first interaction, but it is training data. The matrix has it.
     matrix = loaders.train._dataset.inter_matrix()
     pairs = [(matrix.row, matrix.col)]
     for loader in loaders[1:]:

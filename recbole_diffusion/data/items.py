@@ -1,4 +1,4 @@
-"""Facts about items: how often each was taken, and columns of the .item file, read by themselves."""
+"""Facts about items: their interaction counts, and single columns of the .item file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.atomic import AtomicFile
 
-# Settings that name a column of the .item file, though not every run reads it.
+# Settings that name a column of the .item file. Not every run reads the column.
 _NAMING = ("category_field", "title_field")
 
 
 def interaction_counts(split: Any) -> np.ndarray:
-    """Interactions of each item in ``split``, the first one of each user that it has included: [n_items]."""
+    """Number of interactions of each item in ``split``, [n_items], including the first of each user."""
     return np.bincount(split.inter_matrix().col, minlength=split.item_num)
 
 
@@ -27,22 +27,22 @@ class ItemColumn(NamedTuple):
 
 
 def item_column(config: Any, setting: str) -> ItemColumn:
-    """The column of the .item file that ``config[setting]`` names; the text of a missing value is empty.
+    """The column of the .item file that ``config[setting]`` names. A missing value is an empty text.
 
-    RecBole is not asked to load it: with item features it changes the catalogue.
+    RecBole does not load this column: with item features it would change the catalogue.
 
     Raises:
-        UserError: no .item file, no such column in it, or what :class:`AtomicFile` refuses.
+        UserError: there is no .item file, it has no such column, or :class:`AtomicFile` refuses it.
     """
     field, item_field = config[setting], config["ITEM_ID_FIELD"]
     file = _file_with(config, setting)
     table = file.read(list(dict.fromkeys((item_field, field))), text=True)
-    table = table.dropna(subset=item_field).drop_duplicates(item_field)  # the first of an item, as RecBole takes
+    table = table.dropna(subset=item_field).drop_duplicates(item_field)  # the first row of an item, as in RecBole
     return ItemColumn(file.columns[field].value, dict(zip(table[item_field], table[field].fillna(""), strict=True)))
 
 
 def check_named_columns(config: Any) -> None:
-    """Look for the columns that the user's settings name, also where nothing of this run reads them.
+    """Check that the columns exist that the user's settings name, even if this run does not read them.
 
     Raises:
         UserError: as :func:`item_column`.
@@ -53,7 +53,7 @@ def check_named_columns(config: Any) -> None:
 
 
 def _file_with(config: Any, setting: str) -> AtomicFile:
-    """The .item file, which has the column that ``config[setting]`` names."""
+    """The .item file, after a check that it has the column that ``config[setting]`` names."""
     field = config[setting]
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""A data set by name, and the three loaders of a model."""
+"""Creates a data set by name, and the three loaders of a model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import WindowDataLoader
 
-# RecBole's models that read the table of histories itself, which a lazy data set does not have.
+# RecBole's models that read the table of histories directly. A lazy data set has no such table.
 _NEEDS_TABLE = ("FEARec",)
 
 
@@ -48,7 +48,7 @@ class Loaders(NamedTuple):
 
 
 class BoundedEvalDataLoader(FullSortEvalDataLoader):
-    """Whole-catalogue evaluation; the scores of a batch have ``max_cells`` numbers at most."""
+    """Evaluation over the whole catalogue. The scores of a batch are at most ``max_cells`` numbers."""
 
     step: int
 
@@ -60,8 +60,9 @@ class BoundedEvalDataLoader(FullSortEvalDataLoader):
 class SequenceEvalDataLoader(BoundedEvalDataLoader):
     """Evaluation of a data set that keeps the whole sequences.
 
-    With ``bucket_by_length`` histories of like length meet in a batch. With ``mask_history`` the loader says which
-    items the user has seen, and the trainer scores those -inf; RecBole's own never does for a sequential model.
+    With ``bucket_by_length``, histories of similar length are in one batch. With ``mask_history``, the loader gives the
+    items that the user has seen, and the trainer gives them the score -inf. RecBole never does this for a sequential
+    model.
     """
 
     def __init__(self, config: Any, dataset: LazySequentialDataset, sampler: Any, shuffle: bool = False) -> None:
@@ -79,10 +80,10 @@ class SequenceEvalDataLoader(BoundedEvalDataLoader):
 
 
 def create_dataset(config: RecBoleConfig) -> Dataset:
-    """The data set named in ``config``: histories lazy for sequential models, RecBole's class for the others.
+    """The data set named in ``config``: with lazy histories for sequential models, of RecBole's class for the others.
 
     Raises:
-        UserError: no such files on disk and none to be had, or files RecBole cannot read.
+        UserError: the files are not on disk and cannot be downloaded, or they cannot be read.
     """
     fetch_files(config)
     name = config["model"]
@@ -108,10 +109,10 @@ def create_dataset(config: RecBoleConfig) -> Dataset:
 
 
 def fetch_files(config: RecBoleConfig) -> None:
-    """Make sure that the atomic files are on disk; download what RecBole knows, as RecBole does.
+    """Make sure that the atomic files are on disk. Download them if RecBole knows the data set.
 
     Raises:
-        UserError: no such files on disk and none to be had.
+        UserError: the files are not on disk and cannot be downloaded.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
     suffixes = [f".{part}" for part in config["benchmark_filename"] or []] or [""]
@@ -130,14 +131,14 @@ def fetch_files(config: RecBoleConfig) -> None:
         local = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         hint = did_you_mean(name, [*known, *local, "ml-100k"])
         raise UserError(f"dataset={name!r}: not found in {folder}, and no download is known by that name.{hint} {put}")
-    # Beside its place, then renamed: what another process finds there is whole.
+    # Download to a temporary folder and rename it, so that another process never finds half of it.
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    downloader = Dataset.__new__(Dataset)  # RecBole's download is a method of a data set that is not loaded yet
+    downloader = Dataset.__new__(Dataset)  # RecBole's download is a method of the data set, which is not loaded yet
     downloader.config, downloader.dataset_name, downloader.dataset_path = config, name, str(temporary)
     downloader.logger = getLogger()
     try:
         downloader._download()
-        if temporary.is_dir():  # one process of several downloads, the others wait
+        if temporary.is_dir():  # only one of several processes downloads, the others wait
             with contextlib.suppress(OSError):  # another command was first
                 os.replace(temporary, folder)
         if torch.distributed.is_initialized():
@@ -154,13 +155,13 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
     Args:
         config: settings of the run.
         dataset: from :func:`create_dataset`.
-        train_on: training rows of a sequential model: ``prefixes``, one a target; ``windows``, up to L targets a row;
-            ``users``, each user's last target with the history before it.
-        trim: whether the model takes batches as long as their longest history; else all are L long.
+        train_on: training rows of a sequential model: ``prefixes``, one row per target; ``windows``, rows of up to L
+            targets; ``users``, one row per user with the last target and the history before it.
+        trim: whether the model accepts batches as long as their longest history; otherwise all have length L.
 
     Raises:
-        UserError: a split is empty, lists are longer than the catalogue, or the data set does not keep the whole
-            sequences that a setting needs (``benchmark_filename``).
+        UserError: a split is empty, lists are longer than the catalogue, or a setting needs whole sequences that the
+            data set does not keep (``benchmark_filename``).
     """
     splits = dataset.build()
     _check_splits(config, splits)
@@ -170,7 +171,7 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
     whole = getattr(splits[0], "events", None) is not None
     _check_rows(config, train_on, whole)
     train: AbstractDataLoader
-    # Not by RecBole's get_dataloader: that goes by the model's name, and has a loader of its own for its own DiffRec.
+    # Not RecBole's get_dataloader: it looks at the model's name, and its DiffRec has a special loader.
     if not whole:
         train = TrainDataLoader(config, splits[0], samplers[0], shuffle=config["shuffle"])
     elif train_on == "windows":
@@ -181,7 +182,7 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
     for split, mode in zip(splits[1:], phase_modes(config), strict=True):
         if mode != "full" and config["mask_history"]:
             raise UserError(f"mask_history=True: needs eval_args mode 'full' for {config['model']}.")
-        if whole:  # what is not ranked whole joins pieces of one width
+        if whole:  # other modes join pieces, which must have the same width
             split.trim = trim and config["bucket_by_length"] and mode == "full"
     ranked_whole = SequenceEvalDataLoader if whole else BoundedEvalDataLoader
     return Loaders(train, *_evaluation_loaders(config, splits, samplers, ranked_whole))
@@ -190,7 +191,7 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
 def _evaluation_loaders(
     config: RecBoleConfig, splits: list, samplers: tuple, ranked_whole: type[BoundedEvalDataLoader]
 ) -> list[AbstractDataLoader]:
-    """Validation and test, by the mode of each: ``ranked_whole`` where the whole catalogue is ranked."""
+    """The loaders of validation and test, by their modes; ``ranked_whole`` is the class for mode ``full``."""
     loaders: list[AbstractDataLoader] = []
     for split, sampler, mode in zip(splits[1:], samplers[1:], phase_modes(config), strict=True):
         if mode == "full":
@@ -203,13 +204,13 @@ def _evaluation_loaders(
 
 
 def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samplers: tuple) -> Loaders:
-    """RecBole's own training batches, with negatives that are never the user's own items, and evaluation as for all."""
+    """RecBole's own training batches, with negatives that are never the user's own items, and our evaluation."""
     for name in ("prefixes_per_user", "window_overlap"):
         if config.external_config_dict.get(name) is not None:
             raise UserError(f"{name}={config[name]}: only sequential models have histories to cut.")
     negatives = config["train_neg_sample_args"]
     if negatives["distribution"] != "none":
-        # What evaluation leaves in the ranking must not decide what training may draw: never the user's own items.
+        # Training negatives are never the user's own items, whatever evaluation leaves in the ranking.
         sampler = Sampler(["train", "valid", "test"], splits, negatives["distribution"], negatives["alpha"])
         samplers = (sampler.set_phase("train"), *samplers[1:])
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
@@ -221,7 +222,7 @@ def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samp
 
 
 def _check_rows(config: RecBoleConfig, train_on: str, whole: bool) -> None:
-    """Refuse settings that the data set or the kind of training rows cannot follow."""
+    """Refuse settings that do not fit the data set or the kind of training rows."""
     if not whole and train_on != "prefixes":
         hint = "" if config["train_on"] is None else " Set train_on=prefixes."
         raise UserError(f"train_on={train_on}: needs the whole sequences, not benchmark_filename.{hint}")

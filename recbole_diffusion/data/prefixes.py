@@ -1,4 +1,4 @@
-"""One row a target: its history, gathered when the batch is made."""
+"""One row per target, with its history, which is gathered when the batch is made."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from recbole_diffusion.data.sequences import LazySequentialDataset
 
 
 class PrefixDataLoader(TrainDataLoader):
-    """RecBole's training batches of a sequential model, with a choice of rows and of the order they come in.
+    """RecBole's training batches of a sequential model, with a choice of rows and of their order.
 
     Args:
-        config: ``bucket_by_length``: histories of like length meet in a batch; without it and without a choice of rows
-            the batches are RecBole's own, to the last id. ``prefixes_per_user``: so many random rows of each user per
-            epoch.
-        dataset, sampler, shuffle: as RecBole's.
-        last_only: one row a user, the one with the longest history.
+        config: ``bucket_by_length`` puts histories of similar length into one batch. ``prefixes_per_user`` is the
+            number of random rows per user and epoch. Without both, the batches are RecBole's own, to the last id.
+        dataset, sampler, shuffle: as in RecBole.
+        last_only: one row per user, the one with the longest history.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Histories gathered a batch at a time, in place of RecBole's table of every padded prefix."""
+"""Histories that are gathered batch by batch, instead of RecBole's table of every padded prefix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recbole_diffusion.data.dataset import AtomicDataset, as_in_batches
 
-# Column of ``inter_feat`` that says which event is a row's target; batches do not carry it.
+# Column of ``inter_feat``: the event that is a row's target. Batches do not have it.
 _TARGET_ROW = "_target_row"
 
 
@@ -19,12 +19,12 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
     """RecBole's ``SequentialDataset`` with the same rows and batches, in memory proportional to the interactions.
 
     RecBole writes the history of every target into an ``[N, L]`` table for each field. Here ``events`` keeps the
-    interactions once, sorted by user and time; a row of ``inter_feat`` is a target with its ``item_length``, and its
-    history is the ``item_length`` events before it, gathered when the row is asked for.
+    interactions once, sorted by user and time. A row of ``inter_feat`` is a target with its ``item_length``. Its
+    history is the ``item_length`` events before it, gathered when the row is read.
     """
 
     events: Interaction | None = None
-    trim: bool = False  # histories as long as the longest of those asked for, not all of them L
+    trim: bool = False  # cut a batch to its longest history, instead of padding it to L
     inter_feat: Any
 
     def data_augmentation(self) -> None:
@@ -45,7 +45,7 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
         self.inter_feat = Interaction(columns)
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[LazySequentialDataset]:
-        """RecBole's leave-one-out, row by row the same, without a Python list of row numbers for each user."""
+        """RecBole's leave-one-out with the same rows, but without a Python list of row numbers for each user."""
         assert leave_one_mode == "valid_and_test"  # the settings allow no other
         kept, held_out = _leave_out(self.inter_feat[group_by].long(), 2)
         self._drop_unused_col()
@@ -64,11 +64,11 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
 
     @property
     def target_rows(self) -> Tensor:
-        """Which events are the targets of this split, in the order of its rows, [N]."""
+        """The events that are the targets of this split, in the order of its rows, [N]."""
         return _wide(self.inter_feat[_TARGET_ROW])
 
     def histories(self, target: Tensor, length: Tensor, width: int) -> Interaction:
-        """``<field>_list`` columns: the ``length`` events before each target, then 0 up to ``width``."""
+        """The ``<field>_list`` columns [batch, width]: the ``length`` events before each target, padded with 0."""
         assert self.events is not None
         offset = torch.arange(width)
         inside = offset < length.unsqueeze(-1)  # [batch, width]
@@ -83,7 +83,7 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
         return Interaction(lists)
 
     def seen_items(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Every item of the user before each target, however long ago, without the target's own item.
+        """All items of the user before each target, without the target's own item.
 
         Returns:
             (position in ``target``, item), both [total].
@@ -99,7 +99,7 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
         return position[keep], seen[keep]
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
-        """Sparse users-by-items matrix of this split: its targets, and the first event of each user it has."""
+        """Sparse users-by-items matrix of this split: its targets, and each user's first event if it is in here."""
         if self.events is None:
             return super().inter_matrix(form, value_field)
         rows = self.target_rows
@@ -110,9 +110,9 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
 
 
 def _leave_out(users: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:
-    """Row numbers of what is kept, and of the last ``count`` rows of each user that has more, the last ones at the end.
+    """Row numbers of the kept rows, and ``count`` lists of held-out rows, the last row of each user in the last list.
 
-    Users come in the order of their first row, their rows in the order they have.
+    A user keeps at least one row. Users are in the order of their first row, and their rows keep their order.
     """
     rows = torch.arange(len(users))
     size = torch.bincount(users)
@@ -126,7 +126,7 @@ def _leave_out(users: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:
 
 
 def _run_start(values: Tensor) -> Tensor:
-    """Where the run of equal neighbours begins that each position is in, [N]."""
+    """For each position, where its run of equal neighbours begins, [N]."""
     begins = torch.ones_like(values, dtype=torch.bool)
     begins[1:] = values[1:] != values[:-1]
     return torch.cummax(torch.arange(len(values)) * begins, dim=0).values

@@ -1,4 +1,4 @@
-"""Windows: one row holds up to L targets, so that one causal pass learns from every position."""
+"""Windows: one row holds up to L targets, so one causal pass learns from every position."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from recbole_diffusion.data.sequences import LazySequentialDataset
 
 
 class Windows(NamedTuple):
-    """Windows of one user's consecutive events each; the last ``targets`` events of a window are its targets."""
+    """Windows. Each has consecutive events of one user; the last ``targets`` events are its targets."""
 
     first: Tensor  # row of the first target among the events, [windows]
     targets: Tensor  # number of targets, [windows]
-    context: Tensor  # items before the first target's own predecessor that the window also reads, [windows]
+    context: Tensor  # items that the window also reads, before the one that predicts its first target, [windows]
 
 
 def cut_windows(target_rows: Tensor, users: Tensor, length: int, stride: int) -> Windows:
-    """Cut each user's run of consecutive targets into windows, whole ones at the recent end.
+    """Cut each user's run of consecutive targets into windows, from the latest target backwards.
 
-    Every target is in exactly one window. A window reads ``length`` items at most: the one before each target, and
-    earlier ones of the run as context. So a target is read after ``length - stride + 1`` items at least, or after all
-    that the run has before it.
+    Every target is in exactly one window. A window reads at most ``length`` items: the one before each target, and
+    earlier items of the run as context. So a target is predicted from at least ``length - stride + 1`` items, or from
+    all items that the run has before it.
 
     Args:
         target_rows: positions of the targets among the events, [N], any order.
         users: user of each event, [events].
-        length: L, items a window.
-        stride: targets a window, 1 ... L.
+        length: L, items per window.
+        stride: targets per window, 1 ... L.
     """
     rows = target_rows.sort().values
     starts_run = torch.ones_like(rows, dtype=torch.bool)
@@ -52,10 +52,14 @@ def cut_windows(target_rows: Tensor, users: Tensor, length: int, stride: int) ->
 class WindowDataLoader(AbstractDataLoader):
     """Training batches of windows.
 
-    A batch has ``item_id_list`` [batch, L] (context, then the item before each target, padded on the right with 0),
-    ``target_list`` (``TARGET_LIST_FIELD``) [batch, L] (the target of each position, 0 where there is none),
-    ``item_length`` [batch] and ``user_id`` [batch]; L is the longest window of the batch. ``train_batch_size`` counts
-    windows; with ``bucket_by_length`` windows of like length meet, as many as hold the targets of that many.
+    A batch has these fields, where L is the longest window of the batch:
+
+    - ``item_id_list`` [batch, L]: the context, then the item before each target, padded on the right with 0.
+    - ``target_list`` (``TARGET_LIST_FIELD``) [batch, L]: the target of each position, 0 if there is none.
+    - ``item_length`` [batch] and ``user_id`` [batch].
+
+    ``train_batch_size`` counts windows. With ``bucket_by_length``, windows of similar length are together, and a batch
+    holds as many targets as that number of windows has on average.
     """
 
     def __init__(self, config: Any, dataset: LazySequentialDataset, sampler: Any, shuffle: bool = False) -> None:

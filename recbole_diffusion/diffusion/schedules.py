@@ -1,7 +1,7 @@
 """Noise schedules: how much noise each step of the forward process adds.
 
-A schedule is a pure function ``(timesteps, **params) -> beta``, float64 of shape [T]. Index 0 is the least noisy step.
-``abar_t`` is the product of ``1 - beta_0 ... 1 - beta_t``; ``abar(u)`` is a curve of it over the time ``u`` in [0, 1].
+A schedule is a pure function ``(timesteps, **params) -> betas``, float64 of shape [T]. Index 0 is the least noisy step.
+``abar_t`` is the product of ``1 - beta_0 ... 1 - beta_t``. ``abar(u)`` is the same as a curve over ``u`` in [0, 1].
 """
 
 import inspect
@@ -11,22 +11,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-MAX_BETA = 0.999  # a curve that reaches abar = 0 would give a beta of 1, which no reverse step can undo
+MAX_BETA = 0.999  # a curve that reaches abar = 0 would give beta = 1, and no reverse step can undo that
 
 
 def linear(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:
-    """Evenly spaced betas, not rescaled by T (Ho et al. 2020, section 4)."""
+    """Evenly spaced betas, the same ends for every T (Ho et al. 2020, section 4)."""
     return torch.linspace(beta_start, beta_end, timesteps, dtype=torch.float64)
 
 
 def scaled_linear(timesteps: int) -> Tensor:
-    """The linear schedule of 1000 steps with betas times 1000/T, so that the total noise stays about the same."""
+    """``linear`` with both ends multiplied by 1000/T, so that the total noise is about the same for every T."""
     scale = 1000 / timesteps
     return linear(timesteps, 1e-4 * scale, 0.02 * scale)
 
 
 def truncated_linear(timesteps: int) -> Tensor:
-    """``scaled_linear`` plus 0.01, with a smaller end where the usual one exceeds 1 (DiffuRec)."""
+    """``scaled_linear`` plus 0.01. If its end exceeds 1, a smaller end is used (DiffuRec)."""
     scale = 1000 / timesteps
     end = 0.02 * scale + 0.01
     return linear(timesteps, 1e-4 * scale + 0.01, end if end <= 1 else 0.001 * scale + 0.01)
@@ -44,7 +44,7 @@ def cosine(timesteps: int) -> Tensor:
 
 
 def truncated_cosine(timesteps: int) -> Tensor:
-    """``abar(u) = cos^2((u + 0.1)/1.1 * pi/2)``, from ``beta_0 = 1 - abar(0)`` to one step before its end."""
+    """``abar(u) = cos^2((u + 0.1)/1.1 * pi/2)``; ``beta_0 = 1 - abar(0)``, and the curve's last step is left out."""
 
     def abar(u: Tensor) -> Tensor:
         return torch.cos((u + 0.1) / 1.1 * (math.pi / 2)) ** 2
@@ -54,14 +54,14 @@ def truncated_cosine(timesteps: int) -> Tensor:
 
 
 def sqrt(timesteps: int) -> Tensor:
-    """``abar(u) = 1 - sqrt(u + 1e-4)`` (Li et al. 2022, Diffusion-LM). It ends just below 0, which the cap catches."""
+    """``abar(u) = 1 - sqrt(u + 1e-4)`` (Li et al. 2022, Diffusion-LM). It ends just below 0, so the cap applies."""
     return _curve_betas(lambda u: 1 - torch.sqrt(u + 1e-4), timesteps)
 
 
 def exp(timesteps: int, beta_min: float = 0.1, beta_max: float = 10.0) -> Tensor:
     """``beta_t = 1 - exp(-b0/T - x_t (b1 - b0)/(2 T^2))``, ``x = linspace(1, 2T+1, T)`` (DreamRec).
 
-    Nearly the integral over each step of a noise rate that grows linearly from ``beta_min`` to ``beta_max``.
+    The noise rate grows linearly from ``beta_min`` to ``beta_max``; this is nearly its integral over each step.
     """
     x = torch.linspace(1, 2 * timesteps + 1, timesteps, dtype=torch.float64)
     return -torch.expm1(-beta_min / timesteps - x * (beta_max - beta_min) / (2 * timesteps**2))
@@ -73,10 +73,10 @@ def linear_variance(
     """``1 - abar_t`` grows linearly from ``noise_scale * noise_min`` to ``noise_scale * noise_max`` (DiffRec).
 
     Args:
-        first_beta: fixed ``beta_0`` in place of the one that follows (the authors' 1e-5); the other betas stay.
+        first_beta: a fixed ``beta_0`` (the authors use 1e-5) instead of the computed one; the other betas stay.
 
     Raises:
-        ValueError: a variance is not inside (0, 1); the smallest may be 0 where ``first_beta`` is given.
+        ValueError: a variance is not inside (0, 1). The smallest may be 0 if ``first_beta`` is given.
     """
     low, high = noise_scale * noise_min, noise_scale * noise_max
     if not (0 <= low < 1 and 0 < high < 1):
@@ -111,11 +111,11 @@ SCHEDULES: dict[str, Callable[..., Tensor]] = {
 
 
 def make_betas(name: str, timesteps: int, **params: float | None) -> Tensor:
-    """The betas of a named schedule, checked: float64 of shape [T].
+    """The checked betas of a named schedule, float64 of shape [T].
 
     Raises:
-        ValueError: the name is unknown, T < 1, a parameter is not of this schedule or missing, or a beta is not
-            inside (0, 1).
+        ValueError: the name is unknown, T < 1, a parameter is missing or not this schedule's, or a beta is not inside
+            (0, 1).
     """
     if name not in SCHEDULES:
         raise ValueError(f"noise_schedule={name!r}: must be one of {', '.join(SCHEDULES)}.")

@@ -1,4 +1,4 @@
-"""How training draws t, and the weights that each row's loss is multiplied by."""
+"""How training draws t, and the weight of each row's loss."""
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +19,18 @@ class TimestepSampler(nn.Module):
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # knows the device
 
     def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Timesteps, long [B], and the weights of their losses, float [B], on the device of this module."""
+        """Timesteps, long [B], and the weights of their losses, float [B]; both on the device of this module."""
         raise NotImplementedError
 
     def update(self, t: Tensor, losses: Tensor) -> None:
-        """Learns from the losses of a batch, [B], before they are multiplied by the weights of ``draw``."""
+        """Learn from the losses of a batch, [B], not yet multiplied by the weights from ``draw``."""
 
     def _draw_device(self, generator: torch.Generator | None) -> torch.device:
         return self._anchor.device if generator is None else generator.device
 
 
 class UniformTimesteps(TimestepSampler):
-    """Every step alike, weight 1."""
+    """Every step has the same probability; the weight is 1."""
 
     def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         device = self._draw_device(generator)
@@ -41,8 +41,8 @@ class UniformTimesteps(TimestepSampler):
 class HighNoiseTimesteps(TimestepSampler):
     """``t = T - 1 - floor(T u^3)``, u uniform on [0, 1): half of all draws fall in the noisiest eighth.
 
-    The weight is 1 on purpose: at small t the answer shows through x_t and the guidance is not needed, so the objective
-    itself is moved to large t. Weights that undo the draw would move it back.
+    The weight is 1 on purpose. At small t, x_t shows the target and the guidance is not needed, so the objective itself
+    moves to large t. Weights that undo the draw would move it back.
     """
 
     def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -54,13 +54,13 @@ class HighNoiseTimesteps(TimestepSampler):
 class LossSecondMomentTimesteps(TimestepSampler):
     """Importance sampling by the second moment of each step's last losses (Nichol & Dhariwal 2021, equation 18).
 
-    Uniform until every step has ``history`` losses, then ``p_t`` in proportion to ``sqrt(mean of the squared losses)``
-    with a share of ``uniform_share`` left uniform. The weights ``1/(T p_t)`` keep the mean loss over t unbiased.
+    The draw is uniform until every step has ``history`` losses. Then ``p_t`` is proportional to ``sqrt(mean of the
+    squared losses)``, and a share of ``uniform_share`` stays uniform. The weights ``1/(T p_t)`` keep the mean unbiased.
 
     Args:
         timesteps: T.
-        history: losses kept for each step.
-        uniform_share: share of the draws that ignores the losses, from 0 to 1.
+        history: number of losses kept for each step.
+        uniform_share: share of the draws that ignore the losses, from 0 to 1.
     """
 
     losses: Tensor
@@ -70,16 +70,16 @@ class LossSecondMomentTimesteps(TimestepSampler):
         super().__init__(timesteps)
         self.history = history
         self.uniform_share = uniform_share
-        # A ring for each step: its loss n (from 0) is at n % history.
+        # A ring buffer for each step: loss number n (from 0) is at n % history.
         self.register_buffer("losses", torch.zeros(timesteps, history))
-        self.register_buffer("seen", torch.zeros(timesteps, dtype=torch.long))  # losses that arrived so far
+        self.register_buffer("seen", torch.zeros(timesteps, dtype=torch.long))  # number of losses so far
 
     def probabilities(self) -> Tensor:
         """``p_t``, [T]."""
         moments = self.losses.square().mean(dim=1).sqrt()  # [T]
         total = moments.sum()
         p = (1 - self.uniform_share) * moments / total + self.uniform_share / self.timesteps
-        # Losses that are all 0 say nothing either. A where, since an if would wait for the device.
+        # If all losses are 0, stay uniform too. ``where`` instead of ``if``, which would wait for the device.
         ready = (self.seen >= self.history).all() & (total > 0)
         return torch.where(ready, p, 1 / self.timesteps)
 
@@ -91,12 +91,12 @@ class LossSecondMomentTimesteps(TimestepSampler):
 
     @torch.no_grad()
     def update(self, t: Tensor, losses: Tensor) -> None:
-        t, order = t.sort(stable=True)  # rows of one step side by side, in the order of their arrival
+        t, order = t.sort(stable=True)  # rows of one step are together, in the order of their arrival
         losses = losses.detach().to(self.losses.dtype)[order]
         count = torch.zeros_like(self.seen).index_add_(0, t, torch.ones_like(t))  # [T]
         rank = torch.arange(len(t), device=t.device) - (count.cumsum(0) - count)[t]  # place among the rows of its step
         slot = t * self.history + (self.seen[t] + rank) % self.history
-        # A row that later ones of this batch push out goes to a slot past the end, so that no slot is written twice.
+        # A loss that later ones of the same batch overwrite goes to a slot past the end: no slot is written twice.
         slot = torch.where(rank >= count[t] - self.history, slot, self.losses.numel())
         flat = torch.cat([self.losses.flatten(), self.losses.new_zeros(1)])
         self.losses.copy_(flat.index_copy_(0, slot, losses)[:-1].view_as(self.losses))

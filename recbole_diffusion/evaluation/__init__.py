@@ -1,4 +1,4 @@
-"""What accuracy does not show: how diverse, how varied between users and how novel the recommended lists are."""
+"""Metrics beyond accuracy (diversity, coverage, novelty), the comparison with Pop, and example recommendations."""
 
 from recbole_diffusion import compat
 

@@ -1,6 +1,6 @@
-"""Whether a trained model is worth more than popularity, and its lists are more than a few items. Pure functions.
+"""Signs of collapse: a model that is not above Pop, or whose lists hold few different items. Pure functions.
 
-A collapsed model scores like Pop or gives everyone the same few items; measures of diversity may then look their best.
+A collapsed model scores like Pop, or gives everyone the same few items. Its diversity may even look best.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from typing import NamedTuple
 
 import pandas as pd
 
-_DECIMALS = 12  # differences are rounded to so many: users whose mean over seeds is the same tie, whatever the rounding
+_DECIMALS = 12  # differences are rounded, so that equal means over seeds tie in spite of rounding errors
 _Z = 1.96  # of a 95 % interval
-# Of the items that users went on to take, so many must at least be in the lists. On ml-100k trained models have 0.7
-# times as many and more, Pop 0.02 (or 0.17, where lists leave out what a user has seen). The measure is what users do
-# and not the catalogue, which on some data most users never touch. A list has k items itself: data whose users take no
-# more than 4 k never warn.
+# The lists must hold at least this share of the number of different items that the users took next. On ml-100k, trained
+# models reach 0.7 and more; Pop reaches 0.02, or 0.17 if lists leave out what a user has seen. The share is not of the
+# catalogue, because in some data most of it is never touched. One list alone holds k items, so there is no warning if
+# the users took at most 4 k different items.
 _NARROW = 0.25
 
 
 def paired_differences(model: pd.Series, baseline: pd.Series) -> pd.Series:
-    """Model less baseline for each user that both have, in the order of the users; rounding errors are zero."""
+    """Model minus baseline for each user that is in both series, sorted by user. Rounding errors become zero."""
     return (model - baseline.reindex(model.index)).dropna().sort_index().round(_DECIMALS)
 
 
 class Margin(NamedTuple):
-    """How much a model is above Pop: the mean difference over ``users``, ``low`` and ``high`` its 95 % interval.
+    """The difference of a model from Pop: its mean over ``users``, and its 95 % interval, ``low`` to ``high``.
 
-    The interval is that of the normal distribution, by the standard error of the differences; nan with fewer than two
+    The interval uses the normal distribution and the standard error of the differences. It is nan with fewer than two
     users.
     """
 
@@ -38,16 +38,16 @@ class Margin(NamedTuple):
 
     @property
     def is_clear(self) -> bool:
-        """Whether the model is above Pop by more than the users' chance."""
+        """Whether the whole interval is above 0."""
         return self.low > 0
 
 
 def margin(model: pd.Series, pop: pd.Series) -> Margin:
-    """The difference of a model from Pop, by a metric of which more is better.
+    """The difference of a model from Pop in a metric for which larger is better.
 
     Args:
-        model, pop: the metric of each ranked row, indexed by user; a user's rows are averaged. Users that one of them
-            lacks are left out.
+        model, pop: the metric of each ranked row, indexed by user. The rows of a user are averaged. Users that are in
+            only one of the two are left out.
     """
     differences = paired_differences(*(of_rows.groupby(level=0).mean() for of_rows in (model, pop)))
     mean = float(differences.mean())
@@ -56,18 +56,18 @@ def margin(model: pd.Series, pop: pd.Series) -> Margin:
 
 
 def is_narrow(listed: int, taken: int) -> bool:
-    """Whether lists of ``listed`` different items are few for users whose next items were ``taken`` different ones."""
+    """Whether ``listed`` different items are few, for users who took ``taken`` different items next."""
     return listed < _NARROW * taken
 
 
 def accuracy_warning(model: str, metric: str, figure: float, of_pop: float, found: Margin) -> str | None:
-    """What to say of a model that is not clearly above Pop; None where it is.
+    """The warning for a model that is not clearly above Pop; None if it is.
 
     Args:
         model: its name.
-        metric: what the others are of.
-        figure, of_pop: its means on the validation split.
-        found: the difference between them.
+        metric: name of the metric.
+        figure, of_pop: the means of the model and of Pop on the validation split.
+        found: the difference from Pop.
     """
     if found.is_clear:
         return None
@@ -81,24 +81,24 @@ def accuracy_warning(model: str, metric: str, figure: float, of_pop: float, foun
 
 
 def coverage_warning(model: str, k: int, listed: int, taken: int, items: int) -> str | None:
-    """What to say of a model whose lists have few items; None where they have enough.
+    """The warning for a model whose lists hold few items; None if they hold enough.
 
     Args:
         model: its name.
         k: length of the lists.
         listed: different items in the lists of all users of the validation split.
-        taken: different items that these users took next.
+        taken: different items that the same users took next.
         items: items of the catalogue.
     """
     if not is_narrow(listed, taken):
         return None
     return (
-        f"{model} recommends few items: the top {k} of all users of the validation split hold {listed} of the {items} "
-        f"items, and what these users took were {taken} different ones. {_advice(model)}"
+        f"{model} recommends few items: on the validation split, the top {k} of all users hold {listed} of the {items} "
+        f"items, and the same users took {taken} different items next. {_advice(model)}"
     )
 
 
 def _advice(model: str, doubt: str = "") -> str:
-    """One sentence; there is no better model to send a user of the last one to."""
+    """What to do about it, in one sentence. WindowSASRec is not told to compare itself with WindowSASRec."""
     beside = "" if model == "WindowSASRec" else ", and compare it with WindowSASRec on the same data"
     return f"It may have collapsed{doubt}: look at the losses and diagnostics in its log, try other settings{beside}."

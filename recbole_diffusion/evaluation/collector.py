@@ -1,4 +1,4 @@
-"""What metrics are computed from: the recommended lists, and facts about items and training interactions."""
+"""Collects the inputs of metrics: the recommended lists, and facts about items and training interactions."""
 
 from __future__ import annotations
 
@@ -21,32 +21,31 @@ _CATEGORY_TYPES = ("token", "token_seq")
 
 
 class SafeCollector(Collector):
-    """RecBole's collector, with what our metrics need and without the crash on numbers and counters.
+    """RecBole's collector, plus the inputs of our metrics. It does not crash on numbers and counters.
 
-    ``data_collect`` gathers what no evaluation changes. Only ``fit`` calls it: to evaluate a checkpoint, call it with
-    the training loader first.
+    ``data_collect`` gathers the facts that are the same for every evaluation. Only ``fit`` calls it, so call it with
+    the training loader before you evaluate a checkpoint.
 
     - ``data.item_categories``: [n_items, n_categories] bool, from ``category_field``.
     - ``data.item_vectors``: [n_items, rank], :func:`~recbole_diffusion.evaluation.diversity.item_vectors`.
-    - ``data.item_counts``: training interactions of each item, [n_items]; ``data.count_items``, RecBole's name, has the
+    - ``data.item_counts``: training interactions of each item, [n_items]. ``data.count_items``, RecBole's name, has the
       same numbers for every item of the catalogue.
-    - ``data.num_items``: items of the catalogue, without the padding item.
+    - ``data.num_items``: number of items of the catalogue, without the padding item.
+    - ``lists.items``: number of different items in the lists of one evaluation, which have ``list_length`` items.
 
-    Interactions are those of the training split, the first one of each user included: RecBole's count leaves that out
-    for sequential models, which never predict it, and would give two models different popularities. With
-    ``benchmark_filename`` RecBole keeps the targets only, so only they are counted.
-
-    ``lists.items`` of an evaluation is how many different items its lists of ``list_length`` items hold.
+    Interactions are those of the training split, including the first of each user. RecBole leaves the first one out for
+    sequential models, because they never predict it; then two models would have different popularities. With
+    ``benchmark_filename`` RecBole keeps only the targets, so only these are counted.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.mmr_weight: float | None = config["mmr_weight"]
         self.list_length = int(config["valid_metric"].partition("@")[2] or max(self.topk))
-        self._listed: Tensor | None = None  # whether each item has been in a list, [n_items]; 0 is none
+        self._listed: Tensor | None = None  # whether each item was in a list, [n_items]; id 0 is no item
 
     def without_reranking(self) -> SafeCollector:
-        """A collector for other evaluations, with the same facts, that takes the scores as they are."""
+        """A second collector with the same facts. It does not re-rank."""
         other = copy.copy(self)
         other.mmr_weight, other._listed, other.data_struct = None, None, DataStruct()
         other.data_struct._data_dict.update(
@@ -70,7 +69,7 @@ class SafeCollector(Collector):
             self.data_struct.set("data.item_vectors", item_vectors(dataset.inter_matrix()))
 
     def rerank(self, scores: Tensor, k: int) -> Tensor:
-        """Scores [users, n_items] whose best ``k`` are what ``mmr_weight`` asks for; the same ones where it is None."""
+        """Scores [users, n_items], re-ranked for lists of ``k`` items; unchanged if ``mmr_weight`` is None."""
         if self.mmr_weight is None:
             return scores
         categories = self.data_struct["data.item_categories"].to(scores.device)
@@ -84,13 +83,13 @@ class SafeCollector(Collector):
         lists = None
         if self.register.need("rec.items"):
             lists = self.data_struct["rec.items"][-len(scores_tensor) :]  # a view: [batch, max k]
-            # Masked and unsampled items fill up a list that has too few others; 0 is no item.
+            # A list with too few other items is filled up with masked and unsampled ones. Id 0 is no item.
             lists[scores_tensor.gather(1, lists).isneginf()] = 0
-        if scores_tensor.dim() == 2:  # else each is a prediction by itself
+        if scores_tensor.dim() == 2:  # else each score is a single prediction
             self._count_listed(scores_tensor, lists)
 
     def _count_listed(self, scores: Tensor, lists: Tensor | None) -> None:
-        """Note what the best ``list_length`` of ``scores`` [batch, n_items] are; ``lists`` [batch, max k] has them."""
+        """Note the best ``list_length`` items: of ``lists`` [batch, max k] if given, else of ``scores``."""
         if self._listed is None:
             self._listed = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
         if lists is None:
@@ -101,7 +100,7 @@ class SafeCollector(Collector):
         self._listed[items] = True
 
     def get_data_struct(self) -> Any:
-        """RecBole's, for tensors of the evaluation only: it moves and copies all, and numbers cannot be moved."""
+        """RecBole's method, without the facts: it would copy them to another device, which fails for numbers."""
         data = self.data_struct._data_dict
         facts = {key: data.pop(key) for key in list(data) if _is_fact(key)}
         collected = super().get_data_struct()
@@ -122,15 +121,16 @@ def _is_fact(key: str) -> bool:
 def item_categories(config: Any, tokens: Sequence[str]) -> Tensor:
     """The categories of each item: [n_items, n_categories] bool.
 
-    From the column ``category_field`` of the .item file. RecBole is not asked to load it: with item features it ranks
-    every item of that file and drops interactions of the others, so that a metric would change the results.
+    They come from the column ``category_field`` of the .item file. RecBole does not load this column: with item
+    features it would rank every item of that file and drop interactions with other items, so a metric would change the
+    results.
 
     Args:
-        config: ``category_field`` and where the data set is.
-        tokens: the item of each id, [n_items]; one that is not in the file has no category.
+        config: ``category_field``, and the place of the data set.
+        tokens: the token of each item id, [n_items]. An item that is not in the file has no category.
 
     Raises:
-        UserError: no ``category_field``, no such column, a column of numbers, or no item has a category.
+        UserError: ``category_field`` is not set, there is no such column, it holds numbers, or no item has a category.
     """
     field = config["category_field"]
     if field is None:

@@ -1,9 +1,10 @@
-"""Diversity and novelty of recommended lists, as pure functions; they know no recommender and no data set.
+"""Diversity and novelty of recommended lists. Pure functions that know no recommender and no data set.
 
-``items`` are ids of recommended items, [users, k]; every function gives one value a list, [users], float64. Id 0 is no
-item: a list may have fewer than k. An item that a measure knows nothing of (no category, no vector) is left out of the
-list for that measure, so that it neither adds diversity nor takes any away. A list with too few items left (one for
-coverage, entropy and novelty, a pair for the distances) has the value 0.
+``items`` are ids of recommended items, [users, k]. Every function gives one value per list, [users], float64. Id 0 is
+no item: a list may have fewer than k items.
+
+An item without a category (or a vector) is left out of the list for that measure, so it neither adds diversity nor
+takes any away. If too few items are left, the value is 0: coverage, entropy and novelty need one item, distances two.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def category_distance(items: Tensor, categories: Tensor) -> Tensor:
 
 
 def jaccard(flags: Tensor) -> Tensor:
-    """Jaccard similarity of every two items, ``|C_i & C_j| / |C_i | C_j|``; 0 where neither has a category.
+    """Jaccard similarity of every two items, ``|C_i & C_j| / |C_i | C_j|``; 0 if neither has a category.
 
     Args:
         flags: the categories of the items of each list, [lists, k, n_categories] bool.
@@ -64,10 +65,10 @@ def vector_distance(items: Tensor, vectors: Tensor) -> Tensor:
 
     Args:
         items: [users, k].
-        vectors: [n_items, size], of any length; row 0 and items nothing is known of are zero.
+        vectors: [n_items, size], of any norm; zero for row 0 and for unknown items.
 
     Returns:
-        [users], from 0 (the vectors of a list point one way) to 2 (opposite, in a list of two); 1 is orthogonal.
+        [users]: 0 if all vectors of a list have the same direction, 1 if they are orthogonal, 2 for two opposite ones.
     """
     unit = normalize(vectors.double(), dim=-1)
     count = (unit != 0).any(dim=-1)[items].sum(dim=-1)  # [users]
@@ -79,7 +80,7 @@ def vector_distance(items: Tensor, vectors: Tensor) -> Tensor:
 
 
 def category_coverage(items: Tensor, categories: Tensor) -> Tensor:
-    """Share of all categories that the items of a list have between them: ``|union of the C_i| / n_categories``.
+    """Share of all categories that the items of a list cover: ``|union of the C_i| / n_categories``.
 
     Args:
         items: [users, k].
@@ -94,8 +95,8 @@ def category_coverage(items: Tensor, categories: Tensor) -> Tensor:
 def category_entropy(items: Tensor, categories: Tensor) -> Tensor:
     """Entropy of the categories of a list, in bits: ``-sum_c p(c) log2 p(c)``.
 
-    ``p(c)`` is the mean over the items of ``[c in C_i] / |C_i|``: every item weighs the same, spread evenly over its
-    categories.
+    ``p(c)`` is the mean over the items of ``[c in C_i] / |C_i|``: all items have the same weight, and an item's weight
+    is spread evenly over its categories.
 
     Args:
         items: [users, k].
@@ -119,11 +120,11 @@ def novelty(items: Tensor, counts: Tensor) -> Tensor:
 
     Args:
         items: [users, k].
-        counts: training interactions of each item, [n_items]; row 0 has none. An item without any counts as one with a
-            single interaction: the most novel there is.
+        counts: training interactions of each item, [n_items]; row 0 has none. An item without interactions counts as
+            one with a single interaction, the most novel that there is.
 
     Returns:
-        [users], from 0 (every interaction is with that item) to log2(interactions) bits.
+        [users], from 0 (all interactions are with that item) to log2(interactions) bits.
     """
     total = counts.sum().clamp(min=1).double()
     bits = (total / counts.clamp(min=1)).log2()  # [n_items]
@@ -132,18 +133,18 @@ def novelty(items: Tensor, counts: Tensor) -> Tensor:
 
 
 def item_vectors(interactions: spmatrix) -> Tensor:
-    """A vector for each item from who interacted with it: like items have like users.
+    """A vector for each item, from the users who interacted with it: items with the same users get similar vectors.
 
-    The truncated singular value decomposition, of rank 64 at most, of the 0/1 matrix of users by items with each column
-    scaled to length 1; an item's vector is its column in the space of the singular vectors. The cosine of two vectors
-    is thus the cosine similarity of item-based collaborative filtering, smoothed by the rank. The solver starts from a
-    fixed vector, so that the same interactions give the same vectors whatever ran before.
+    It is the truncated singular value decomposition, of rank 64 at most, of the 0/1 users-by-items matrix whose columns
+    are scaled to length 1. An item's vector is its column in the space of the singular vectors. So the cosine of two
+    vectors is the cosine similarity of item-based collaborative filtering, smoothed by the low rank. The solver starts
+    from a fixed vector, so the same interactions always give the same vectors.
 
     Args:
         interactions: users by items, [n_users, n_items]; repeated interactions count once.
 
     Returns:
-        [n_items, rank] float64. Zero for an item without interactions, and for one that has no part in the space.
+        [n_items, rank] float64; zero for an item without interactions, or with no component in the space.
     """
     seen = csr_matrix(interactions, dtype=np.float64)
     seen.sum_duplicates()

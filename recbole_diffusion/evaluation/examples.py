@@ -1,4 +1,4 @@
-"""Recommendations a person can read."""
+"""Example recommendations with titles, for a person to read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recbole_diffusion.data.loaders import Loaders
 
 
 def item_titles(config: Any, dataset: Dataset) -> list[str]:
-    """A name for each item id: the ``title_field`` of the data set's .item file, or the item's token."""
+    """A title for each item id: from the column ``title_field`` of the .item file, else the item's token."""
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     if config["title_field"] is None:
         return tokens
@@ -32,10 +32,13 @@ def example_recommendations(
     count: int,
     rerank: Callable[[Tensor, int], Tensor],
 ) -> list[str]:
-    """Lines on the first test user: the latest items, the one held out, and the ``count`` that evaluation ranks best.
+    """Lines about the first test user: the latest items, the held-out item, and the ``count`` best recommendations.
 
-    Without ``mask_history`` some may be items that the user has seen; those are marked. ``rerank`` gives the scores
-    [1, n_items] under which lists of so many are best, as the evaluation does.
+    The list is the one that is evaluated. Without ``mask_history``, it may hold items that the user has seen; these are
+    marked.
+
+    Args:
+        rerank: ``(scores, count) -> scores``, both [1, n_items], as the evaluation re-ranks.
     """
     dataset = loaders.test.dataset
     row = dataset[[0]].to(config["device"])
@@ -62,7 +65,7 @@ def example_recommendations(
 
 
 def _scores(model: Any, row: Interaction, dataset: Dataset) -> Tensor:
-    """Scores of every item for a batch of one, on the CPU, the padding item's -inf: [items]."""
+    """Scores of every item for a batch of one, [items], on the CPU; the padding item's is -inf."""
     try:
         scores = model.full_sort_predict(row).view(-1)
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""The functions of :mod:`recbole_diffusion.evaluation.diversity` as metrics that RecBole's settings can name."""
+"""The functions of :mod:`recbole_diffusion.evaluation.diversity` as metrics with names for RecBole's settings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from recbole_diffusion.evaluation import diversity
 
 
 class ListMetric(AbstractMetric):
-    """The mean over users of what ``value`` says of their list, at each k of ``topk``.
+    """The mean over users of ``value``, computed from the list of each user, at each k of ``topk``.
 
-    ``metric_need`` names the lists and the one resource of the collector that ``value`` is computed from.
+    ``metric_need`` names the inputs of ``value`` in the collector: the lists, and one resource.
     """
 
     metric_type = EvaluatorType.RANKING
@@ -28,7 +28,7 @@ class ListMetric(AbstractMetric):
         self.topk = config["topk"]
 
     def user_values(self, dataobject: Any) -> dict[str, Tensor]:
-        """``metric@k`` to the value of each list, [users]."""
+        """``{metric@k: value of each list}``, [users]."""
         items, resource = (dataobject.get(name) for name in self.metric_need)
         name = type(self).__name__.lower()
         return {f"{name}@{k}": self.value(items[:, :k], resource) for k in self.topk}
@@ -48,8 +48,8 @@ class ILD(ListMetric):
 class EmbeddingILD(ListMetric):
     """Intra-list distance by item vectors (:func:`~recbole_diffusion.evaluation.diversity.vector_distance`), 0 to 2.
 
-    The vectors come from the training interactions and not from the model: a model's own table is scaled and shaped by
-    its loss, so that distances in it cannot be compared between models.
+    The vectors come from the training interactions, not from the model. A model's loss shapes its item table, so
+    distances in the tables of two models cannot be compared.
     """
 
     metric_need = ["rec.items", "data.item_vectors"]
@@ -81,9 +81,10 @@ METRICS: tuple[type[ListMetric], ...] = (ILD, EmbeddingILD, CategoryCoverage, Ca
 
 
 def register() -> None:
-    """Enter our metrics into RecBole's tables, in place: its modules share them. Safe to call again.
+    """Add our metrics to RecBole's tables. The tables are changed in place, because RecBole's modules share them.
 
-    Not into its ``smaller_metrics``: of each of ours, more is more diverse or more novel.
+    It is safe to call this again. For each of our metrics a larger value is more diverse or more novel, so none is in
+    RecBole's ``smaller_metrics``.
     """
     for metric in METRICS:
         name = metric.__name__.lower()

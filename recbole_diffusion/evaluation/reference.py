@@ -1,4 +1,4 @@
-"""Pop beside a trained model: what recommending the most popular items to everyone scores on the same rows."""
+"""Pop as a reference: what recommending the most popular items to everyone scores on the same rows as a model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from recbole_diffusion.evaluation.users import UserEvaluator, ranked_users
 class Scored(NamedTuple):
     """Pop on one split.
 
-    ``metrics`` are as RecBole rounds them; ``values`` those of each ranked row, [rows], for metrics that have such;
-    ``users`` the user id of each row, [rows].
+    - ``metrics``: the metrics, rounded by RecBole.
+    - ``values``: the value of each ranked row, [rows], for metrics that have values of single rows.
+    - ``users``: the user id of each row, [rows].
     """
 
     metrics: dict[str, float]
@@ -29,15 +30,15 @@ class Scored(NamedTuple):
 
     @property
     def exact(self) -> dict[str, float]:
-        """The metrics, without rounding where rows have values."""
+        """The metrics, not rounded if rows have values."""
         return {**self.metrics, **{name: float(of_rows.mean()) for name, of_rows in self.values.items()}}
 
 
 class Reference:
-    """Pop's figures on the splits of a model that is trained, each computed once, when it is asked for.
+    """Pop's figures on the splits of a trained model. Each is computed once, when it is first read.
 
-    Pop counts the training split, the first interaction of each user included, and is ranked by the model's own
-    trainer and loaders: the same rows, masks, sampled candidates and metrics. Its lists are never re-ranked.
+    Pop counts the interactions of the training split, including the first of each user. The model's own trainer and
+    loaders rank it: the same rows, masks, sampled candidates and metrics. Its lists are never re-ranked.
     """
 
     def __init__(self, trainer: Any, loaders: Any) -> None:
@@ -67,14 +68,14 @@ class Reference:
         trainer.evaluator = UserEvaluator(trainer.config)
         trainer.eval_collector = self._trainer.eval_collector.without_reranking()
         trainer.wandblogger = copy.copy(trainer.wandblogger)
-        trainer.wandblogger.log_wandb = False  # what it logs is called the model's
-        metrics = Trainer.evaluate(trainer, loader, load_best_model=False)  # no checkpoint, no account of it
+        trainer.wandblogger.log_wandb = False  # it would log Pop's figures under the model's name
+        metrics = Trainer.evaluate(trainer, loader, load_best_model=False)  # not ours, which loads a checkpoint
         values = trainer.evaluator.user_values()
         return Scored({name: float(value) for name, value in metrics.items()}, values, ranked_users(loader))
 
 
 def reference_for(trainer: Any, loaders: Any) -> Reference | None:
-    """Pop beside the model of ``trainer``; None for Pop itself, and for metrics of single predictions (AUC, ...)."""
+    """Pop as a reference for the model of ``trainer``; None for Pop itself and for metrics of single predictions."""
     if isinstance(trainer.model, Pop) or trainer.config["eval_type"] != EvaluatorType.RANKING:
         return None
     return Reference(trainer, loaders)

@@ -1,4 +1,4 @@
-"""Maximal marginal relevance: diversity after the fact, for a model that was not trained for it. A pure function."""
+"""Maximal marginal relevance (MMR): re-rank the lists of any model for diversity. A pure function."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _NEVER = 1e30  # below every value, above what has been chosen
 
 
 def maximal_marginal_relevance(scores: Tensor, categories: Tensor, weight: float, candidates: int, k: int) -> Tensor:
-    """Scores under which the best k items are those that MMR picks, in its order (Carbonell and Goldstein, SIGIR 1998).
+    """Scores whose best k items are those that MMR picks, in its order (Carbonell and Goldstein, SIGIR 1998).
 
-    From the ``candidates`` items of the highest scores, the list S grows by the item i of the largest
+    The list S is chosen from the ``candidates`` items with the highest scores. It grows by the item i with the largest
     ``weight * r_i - (1 - weight) * max_{j in S} J(C_i, C_j)``. The relevance r_i is the score, scaled to 0 ... 1 over
-    the candidates of the list, so that models with scores of any scale can be compared at one weight; J is the Jaccard
-    similarity of the items' categories, 0 for an item without any.
+    the candidates of the list. So models with scores of any scale can be compared at the same weight. J is the Jaccard
+    similarity of the items' categories, 0 for an item without categories.
 
     Args:
-        scores: [users, n_items]; items of -inf are not recommended and stay so.
+        scores: [users, n_items]; an item with -inf is not recommended, and keeps -inf.
         categories: [n_items, n_categories] bool.
-        weight: 1 keeps the order of the scores, 0 looks at the categories only.
-        candidates: items a list is chosen from, at least k; fewer where the catalogue is smaller.
+        weight: 1 keeps the order of the scores, 0 uses only the categories.
+        candidates: number of items to choose a list from, at least k; fewer if the catalogue is smaller.
         k: items to choose.
 
     Returns:
-        [users, n_items]: ``scores`` with those of the chosen items raised above all others, the first the highest.
+        [users, n_items]: ``scores``, where the chosen items are raised above all others; the first chosen is highest.
     """
     candidates = min(candidates, scores.shape[1])
     lists = max(1, _CELLS_AT_ONCE // (candidates * max(candidates, categories.shape[1])))

@@ -1,4 +1,4 @@
-"""The values of single users, of which RecBole reports the mean."""
+"""The metrics of single users; RecBole reports only their mean."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_diffusion.evaluation.metrics import ListMetric
 
 
 class UserEvaluator(Evaluator):
-    """RecBole's evaluator, which keeps what it was last given, for :meth:`user_values`."""
+    """RecBole's evaluator. It keeps its last input, so that :meth:`user_values` can use it."""
 
     collected: Any = None
 
@@ -25,10 +25,12 @@ class UserEvaluator(Evaluator):
         return super().evaluate(dataobject)
 
     def user_values(self, metrics: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """``metric@k`` to the value of each row of the last evaluation, [rows] float64, in the order of its batches.
+        """``{metric@k: value of each row}`` of the last evaluation, [rows] float64, in the order of its batches.
 
-        Metrics of all lists together and those without a k have no such values and are left out; of the others all
-        are computed, or those of ``metrics`` (names in lower case, without k).
+        Metrics of all lists together, and those without a k, have no values of single rows and are left out.
+
+        Args:
+            metrics: names in lower case, without k; default: all.
         """
         values: dict[str, np.ndarray] = {}
         for name, metric in self.metric_class.items():
@@ -38,51 +40,51 @@ class UserEvaluator(Evaluator):
 
 
 def has_user_values(metric: str) -> bool:
-    """Whether a metric, named as in RecBole's settings, is a mean over users of one value a user, for each k."""
+    """Whether a metric is a mean over users, with one value per user for each k; named as in RecBole's settings."""
     metric_class = metrics_dict[metric.lower()]
     return issubclass(metric_class, ListMetric) or hasattr(metric_class, "topk_result")
 
 
 def tells_accuracy(metric: str) -> bool:
-    """Whether a metric is of the held-out items in each user's list, and not of what else the list is like.
+    """Whether a metric measures where the held-out items are in each user's list. Larger is better for all of these.
 
-    ``metric`` with or without ``@k``. Of all such metrics more is better.
+    ``metric`` with or without ``@k``.
     """
     return "rec.topk" in metric_information[metric.partition("@")[0].lower()]
 
 
 def of_lists(metric: str) -> bool:
-    """Whether a metric is of which items are in the lists, whatever was held out; ``metric`` with or without ``@k``."""
+    """Whether a metric looks only at the listed items, not at the held-out ones; ``metric`` with or without ``@k``."""
     return "rec.items" in metric_information[metric.partition("@")[0].lower()]
 
 
 def accuracy_metric(names: Sequence[str], preferred: str) -> str | None:
-    """What tells accuracy: ``preferred`` if that does, else the first of ``names`` that does, if any.
+    """``preferred`` if it measures accuracy, else the first of ``names`` that does, else None.
 
-    Both in the lower case of results, ``ndcg@10``.
+    All are named as in results: ``ndcg@10``.
     """
     return next((name for name in (preferred, *names) if tells_accuracy(name)), None)
 
 
 def smaller_is_better(metric: str) -> bool:
-    """Whether less of a metric is better; ``metric`` with or without ``@k``."""
+    """Whether a smaller value is better; ``metric`` with or without ``@k``."""
     return metrics_dict[metric.partition("@")[0].lower()].smaller
 
 
 def _user_values(metric: Any, collected: Any) -> dict[str, Any]:
     if isinstance(metric, ListMetric):
         return metric.user_values(collected)
-    # RecBole's compute a matrix [users, max k] and leave its mean to this method.
+    # RecBole's metrics compute a matrix [users, max k]; ``topk_result`` takes its mean.
     without_mean = copy.copy(metric)
     without_mean.topk_result = lambda name, matrix: {f"{name}@{k}": matrix[:, k - 1] for k in metric.topk}
     return without_mean.calculate_metric(collected)
 
 
 def ranked_users(loader: Any) -> np.ndarray:
-    """The user id of each row that an evaluation with ``loader`` ranks, [rows], in the order of its batches."""
+    """The user id of each row that ``loader`` ranks, [rows], in the order of its batches."""
     field = loader._dataset.uid_field
     users = [batch[0][field] for batch in loader]
     if not isinstance(loader, FullSortEvalDataLoader):
-        # A row a candidate, those of a user together; users come once.
+        # One row per candidate, and the candidates of a user are together.
         users = [torch.unique_consecutive(of_batch) for of_batch in users]
     return torch.cat(users).cpu().numpy()

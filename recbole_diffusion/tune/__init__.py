@@ -1,1 +1,1 @@
-"""The search for the settings that validate best."""
+"""Search for the settings that validate best."""

@@ -1,4 +1,4 @@
-"""Where ``tune`` leaves what it found, and how a comparison takes it over."""
+"""Where ``tune`` writes its result, and how a comparison reads it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.settings import Settings, UserError
 
 _NAMES = ("model", "dataset", "preset")
-# States in trials.csv of what costs time, if any, but is no trial of the budget.
+# States in trials.csv of trials that the budget does not count.
 WAITING, INTERRUPTED = "waiting", "interrupted"
 
 
 class Best(NamedTuple):
-    """The setting that validated best, and what the search for it cost: ``12 trials, 1800 s``. No search: empty."""
+    """The setting that validated best, and the cost of its search: ``12 trials, 1800 s``; empty without a search."""
 
     settings: Settings
     cost: str
 
 
 def study_title(model: str, dataset: str, preset: str) -> str:
-    """The folder of a study, unless the user names another: ``DreamRec-ml-100k``, ``DreamRec-ml-100k-paper``."""
+    """The default folder of a study: ``DreamRec-ml-100k``, ``DreamRec-ml-100k-paper``."""
     return "-".join([model, dataset, *([preset] if preset != "default" else [])])
 
 
 def read_best(folder: Path, model: str, dataset: str, preset: str) -> Best:
-    """The best setting in ``folder/MODEL-DATASET`` (``-PRESET``), without the names it belongs to.
+    """The best setting in ``folder/MODEL-DATASET`` (``-PRESET``), without the names of model, data set and preset.
 
     Raises:
-        UserError: there is none, or it is of another model, data set or preset.
+        UserError: there is none, or it belongs to another model, data set or preset.
     """
     study = folder / study_title(model, dataset, preset)
     file, table = study / "best.yaml", study / "trials.csv"
@@ -44,7 +44,7 @@ def read_best(folder: Path, model: str, dataset: str, preset: str) -> Best:
     if named != (model, dataset, preset):
         raise UserError(f"tuned={str(folder)!r}: {file} is of {', '.join(map(str, named))}.")
     for seed in ("seed", "eval_seed"):
-        settings.pop(seed, None)  # those of the search; a comparison has its own
+        settings.pop(seed, None)  # these belong to the search; a comparison has its own
     trials = pd.read_csv(table)
     count = int((~trials["state"].isin([WAITING, INTERRUPTED])).sum())
     return Best(settings, f"{count} trials, {trials['seconds'].sum():.0f} s")

@@ -1,4 +1,4 @@
-"""What a study shows and logs: a line a trial, and the log of each trial."""
+"""The logs of a study: one line per trial, and one log file per trial."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from recbole_diffusion.config.settings import UserError
 
 
 class OutOfTime(Exception):
-    """The study's seconds are used up."""
+    """The seconds of the study are used up."""
 
 
 @contextlib.contextmanager
 def study_log(folder: Path) -> Iterator[logging.Logger]:
-    """One line a trial, to the console and to ``tune.log``; there Optuna's own messages go too."""
+    """Log one line per trial, to the console and to ``tune.log``, which also gets Optuna's messages."""
     log, optunas = logging.getLogger("recbole_diffusion.tune.search"), logging.getLogger("optuna")
     file = logging.FileHandler(folder / "tune.log", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -40,7 +40,7 @@ def study_log(folder: Path) -> Iterator[logging.Logger]:
 
 @contextlib.contextmanager
 def trial_log(path: Path) -> Iterator[None]:
-    """What RecBole logs, Python's warnings, and an error with its traceback, in a file of the trial's own."""
+    """Log to the trial's own file: RecBole's messages, Python's warnings, and an error with its traceback."""
     path.parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
     level, file = root.level, logging.FileHandler(path, encoding="utf-8")

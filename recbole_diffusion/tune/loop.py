@@ -1,4 +1,4 @@
-"""The loop over the trials of a study, in one of the processes that share it."""
+"""The loop over trials that each process of a study runs."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from recbole_diffusion.tune.study import (
 )
 from recbole_diffusion.tune.trial import POP, train_trial
 
-FAILURES_IN_A_ROW = 10  # then something is wrong with more than a few settings
+FAILURES_IN_A_ROW = 10  # after so many, the cause is not a few bad settings
 
 
 class Budget(NamedTuple):
-    """What a study may cost; None is no limit. ``seconds`` are those of training and validation, of all trials."""
+    """The limits of a study; None means no limit. ``seconds`` are of training and validation, over all trials."""
 
     trials: int | None
     seconds: float | None
 
 
 class Search:
-    """The loop over trials of one process."""
+    """The loop over trials in one process."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class Search:
         self.wanted, self.default, self.study, self.budget = wanted, default, study, budget
         self.folder, self.metric, self.log = folder, metric, log
         self.distributions = {key: distribution(entry) for key, entry in space.items()}
-        self.lock = FileLock(folder / "results.lock")  # held to write the results, and to take trials back
+        self.lock = FileLock(folder / "results.lock")  # held while results are written or trials are taken back
         self.results = Results(folder, wanted, study, metric, list(space), self.lock)
         sizes = [entry.size() for entry in space.values()]
         self.size = None if None in sizes else int(np.prod([size for size in sizes if size is not None]))
         self.start, self.trained, self.failures = time.perf_counter(), 0, 0
 
     def run(self) -> dict[str, Any]:
-        """Run trials until the budget is used up; the result is :func:`tune`'s."""
+        """Run trials until the budget is used up. Returns the result of :func:`tune`."""
         self._take_back()
         known = self._all()
         spent = f"{cost_of(known)} so far" if known else "new"
@@ -79,7 +79,7 @@ class Search:
         if not any(settings_of(trial) == self.default for trial in self._all() if not given_back(trial)):
             self.study.enqueue_trial(self.default)
         while not self._used_up():
-            with _signals_held():  # or it would stay a running trial that is nobody's
+            with _signals_held():  # otherwise an interrupt could leave a running trial without an owner
                 trial = self.study.ask(self.distributions)
                 trial.set_user_attr("owner", this_process())
             try:
@@ -88,8 +88,8 @@ class Search:
             except KeyboardInterrupt:
                 self._give_back(trial)
                 raise KeyboardInterrupt(
-                    f"trial {trial.number + 1} is not finished. What is finished is in {self.folder}; the same command "
-                    "goes on"
+                    f"trial {trial.number + 1} is not finished. Finished trials are in {self.folder}; the same command "
+                    "continues"
                 ) from None
             except BaseException:
                 self._give_back(trial)
@@ -100,20 +100,20 @@ class Search:
         return self.study.get_trials(deepcopy=False)
 
     def _counted(self) -> list[FrozenTrial]:
-        """The trials that the budget counts: finished or running."""
+        """The trials that the budget counts: finished and running ones."""
         return [t for t in self._all() if t.state != TrialState.WAITING and not given_back(t)]
 
     def _used_up(self) -> bool:
         counted = self._counted()
         if not any(settings_of(trial) == self.default for trial in counted):
-            return False  # without it the study could end below the default
+            return False  # without the default, the study could end below it
         if self.size is not None and len({tuple(sorted(settings_of(t).items())) for t in counted}) >= self.size:
-            self.log.info(f"every setting of the space has had its trial ({self.size})")
+            self.log.info(f"every setting of the space has been tried ({self.size})")
             return True
         return self._left(counted) <= 0
 
     def _left(self, counted: list[FrozenTrial]) -> float:
-        """Share of the budget that is left, of trials or of seconds, whichever is less; 0 or below: it is used up."""
+        """Share of the budget that is left, the smaller of trials and seconds. At 0 or below it is used up."""
         left = []
         if self.budget.trials is not None:
             left.append(1 - len(counted) / self.budget.trials)
@@ -124,7 +124,7 @@ class Search:
     # ---- one trial
 
     def _run(self, trial: Trial) -> bool:
-        """Run one trial and tell the study; False if another process had begun the last one that the budget allows."""
+        """Run one trial and tell the study. False if another process has begun the last trial of the budget."""
         earlier = [t for t in self._counted() if t.number < trial.number]
         if self.budget.trials is not None and len(earlier) >= self.budget.trials:
             self.study.tell(trial, state=TrialState.FAIL)
@@ -142,10 +142,10 @@ class Search:
         except (Diverged, torch.OutOfMemoryError) as error:
             self._fail(trial, error)
         except (OSError, StorageInternalError):
-            raise  # of the machine or the storage, not of the setting
-        except Exception as error:  # of RecBole's models too, whose settings do not all go together
+            raise  # the machine or the storage fails, not the setting
+        except Exception as error:  # RecBole's models too have settings that do not fit together
             if trial.params == self.default:
-                raise  # what the default setting cannot do, no trial can
+                raise  # if the default setting fails, every trial will
             self._fail(trial, error)
         else:
             self.failures = 0
@@ -154,7 +154,7 @@ class Search:
         return True
 
     def _train(self, trial: Trial) -> float:
-        """Train one setting; returns its best validation score."""
+        """Train one setting. Returns its best validation score."""
 
         def check(now: str) -> None:
             if self.budget.seconds is not None and seconds_of(self._all()) >= self.budget.seconds:
@@ -163,14 +163,14 @@ class Search:
                 raise optuna.TrialPruned(f"pruned {now}")
 
         try:
-            # The study must not end below the default, so that one is never stopped.
+            # The study must not end below the default, so the default is never stopped.
             check_it = None if trial.params == self.default else check
             return train_trial(trial, self.wanted, self.study, self.folder, self.metric, check_it)
         finally:
             self.trained += 1
 
     def _repeat(self, trial: Trial, twin: FrozenTrial) -> None:
-        """A setting that was drawn before is not trained again: the same seed gives the same result."""
+        """Take over the result of an equal earlier setting: the same seed gives the same result."""
         if twin.state == TrialState.RUNNING:
             self.study.tell(trial, state=TrialState.FAIL)  # does not count
         elif twin.state == TrialState.COMPLETE and twin.value is not None:
@@ -192,14 +192,14 @@ class Search:
             raise UserError(f"{FAILURES_IN_A_ROW} trials in a row failed, the last with: {reason}")
 
     def _give_back(self, trial: Trial) -> None:
-        """A trial that was not run to its end: its settings wait for the next process."""
+        """Give an unfinished trial back to the study: its settings wait for the next process."""
         if self._all()[trial.number].state == TrialState.RUNNING:
             self.study.tell(trial, state=TrialState.FAIL)
             if trial.params:
                 self.study.enqueue_trial(trial.params)
 
     def _take_back(self) -> None:
-        """Give back the trials of processes that ended without a word."""
+        """Give back the trials of processes that have died."""
         with self.lock:
             for trial in self._all():
                 if trial.state == TrialState.RUNNING and is_gone(trial.user_attrs.get("owner")):
@@ -220,7 +220,7 @@ class Search:
         self.results.write()
 
     def _time_left(self, counted: list[FrozenTrial]) -> str:
-        """From this process's trials so far, and as many processes as there are now."""
+        """Estimated from this process's trials so far and the present number of processes."""
         if self._left(counted) <= 0:
             return ""
         processes = 1 + sum(trial.state == TrialState.RUNNING for trial in counted)
@@ -262,7 +262,7 @@ class Search:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM are answered at the end of the block, where the system can hold them."""
+    """Hold Ctrl-C and SIGTERM back until the end of the block, if the system can."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

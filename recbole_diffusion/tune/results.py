@@ -18,15 +18,15 @@ from recbole_diffusion.tune.study import cost_of, settings_of, state_of
 
 
 class Results:
-    """The results of a study in its folder.
+    """The result files in the folder of a study.
 
     Args:
-        folder: the study's.
-        wanted: the model, the data set and what is the same for every trial.
+        folder: the folder.
+        wanted: the model, the data set, and the settings that are the same for every trial.
         study: the study.
-        metric: what trials are judged by, as the settings name it.
+        metric: the metric of trials, as the settings name it.
         searched: names of the searched settings.
-        lock: held while files are written; several processes share the folder.
+        lock: held while files are written, because several processes share the folder.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Results:
         self.maximize = study.direction == StudyDirection.MAXIMIZE
 
     def best(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
-        """The complete trial that validates best, the first of equal ones."""
+        """The complete trial with the best value; the first of equal ones."""
         complete = [t for t in trials if t.state == TrialState.COMPLETE]
         sign = 1 if self.maximize else -1
         return max(complete, key=lambda t: (sign * (t.value or 0.0), -t.number), default=None)
 
     def write(self) -> None:
-        """``trials.csv``, ``best.yaml``, and no checkpoint but the best and those of running trials."""
+        """Write ``trials.csv`` and ``best.yaml``. Keep only the checkpoints of the best and of running trials."""
         with self.lock:
             trials = self.study.get_trials(deepcopy=False)
             best = self.best(trials)
@@ -71,7 +71,7 @@ class Results:
 
     def _best_yaml(self, best: FrozenTrial, trials: list[FrozenTrial]) -> str:
         names = {"model": self.wanted.model, "dataset": self.wanted.dataset, "preset": self.wanted.preset}
-        # JSON is YAML, and keeps a text that looks like a number a text.
+        # JSON is valid YAML, and quotes a text that looks like a number.
         lines = [f"{key}: {json.dumps(v, default=str)}" for key, v in {**names, **self.wanted.user}.items()]
         lines += [f"{key}: {json.dumps(value)}" for key, value in settings_of(best).items()]
         return (

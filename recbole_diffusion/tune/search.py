@@ -1,4 +1,4 @@
-"""Search for the settings that validate best, on Optuna. The test split is never read."""
+"""Search with Optuna for the settings that validate best. The test split is never read."""
 
 from __future__ import annotations
 
@@ -41,33 +41,34 @@ def tune(
     out: str | Path | None = None,
     storage: str | None = None,
 ) -> dict[str, Any]:
-    """Train a model with one setting after the other and keep the one that validates best.
+    """Train a model with one setting after the other, and keep the one that validates best.
 
-    The first trial is the model's default setting, so the result validates no worse than it. A trial counts with the
-    ``valid_metric`` of its best epoch; it is pruned where that stays below the median of the finished trials.
+    The first trial is the model's default setting, so the result never validates worse than the default. The value of a
+    trial is the ``valid_metric`` of its best epoch. A trial is pruned if this stays below the median of the finished
+    trials.
 
     Args:
-        model, dataset, config_files, settings, preset: as in :func:`recbole_diffusion.quick_start.run`; what they set
-            is the same for every trial.
-        space: YAML file of the settings to search (:mod:`recbole_diffusion.tune.space`); default: the one that ships
-            for the model, without the settings that the user fixes.
-        trials: the study ends with so many trials, those of earlier calls and other processes included.
-        seconds: the study ends with so many seconds of training and validation. The trial that they run out in is
-            stopped at its next validation, except the default setting.
-        out: folder of results, logs and checkpoints; default ``tune/MODEL-DATASET``. A study is resumed by its folder.
-        storage: Optuna's storage, as a database URL or the path of a journal file, which may be on a shared disk;
-            default ``OUT/study.journal``. Several processes can work on one study.
+        model, dataset, config_files, settings, preset: as in :func:`recbole_diffusion.quick_start.run`. These settings
+            are the same for every trial.
+        space: YAML file of the settings to search (:mod:`recbole_diffusion.tune.space`). Default: the shipped file of
+            the model, without the settings that the user fixes.
+        trials: the study ends after this number of trials, including those of earlier calls and other processes.
+        seconds: the study ends after this number of seconds of training and validation. A trial that is running then
+            is stopped at its next validation, unless it is the default setting.
+        out: folder of results, logs and checkpoints; default ``tune/MODEL-DATASET``. The same folder resumes a study.
+        storage: Optuna's storage: a database URL, or the path of a journal file, which may be on a shared disk. Default
+            ``OUT/study.journal``. Several processes can work on one study.
 
     Returns:
-        ``model``, ``dataset``, ``preset``, ``study`` (name in the storage), ``metric``, ``value``, ``pop`` (what Pop
-        has there; None for Pop itself), ``trial`` (number of the best, from 1), ``settings`` (its searched settings),
-        ``trials`` (finished), ``seconds`` (of training and validation) and ``file`` (``OUT/best.yaml``, for
-        ``run --config_files``).
+        ``model``, ``dataset``, ``preset``, ``study`` (name in the storage), ``metric``, ``value`` (of the best trial),
+        ``pop`` (Pop's value; None for Pop itself), ``trial`` (number of the best, from 1), ``settings`` (the searched
+        ones of the best), ``trials`` (number of finished ones), ``seconds`` (of training and validation) and ``file``
+        (``OUT/best.yaml``, for ``run --config_files``).
 
     Raises:
-        UserError: no budget, settings or a space that do not fit, a folder that holds another study, or no trial that
+        UserError: there is no budget, settings or space do not fit, the folder holds another study, or no trial
             finished.
-        KeyboardInterrupt: the running trial is given back to the study; finished ones are kept.
+        KeyboardInterrupt: the running trial goes back to the study. Finished trials are kept.
     """
     budget = _budget(trials, seconds)
     wanted = request(model, dataset, load_settings(config_files, settings), preset)

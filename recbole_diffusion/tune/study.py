@@ -1,4 +1,4 @@
-"""An Optuna study as ``tune`` keeps it: which study it is, where it is stored, and what its trials say."""
+"""An Optuna study in ``tune``: its identity, its storage, and the facts of its trials."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from recbole_diffusion.tune.space import Choice, Range, Space
 
 
 def identity_of(wanted: Request, space: Space) -> dict[str, Any]:
-    """All that a study's trials share: settings with other values are another study."""
+    """What all trials of a study share. Settings with other values make another study."""
     config = wanted.config()
     skipped = {*config.parameters["General"], *NO_RESULT, *space} - {"seed", "reproducibility"}
     settings = {key: value for key, value in config.final_config_dict.items() if key not in skipped}
@@ -52,7 +52,7 @@ def identity_of(wanted: Request, space: Space) -> dict[str, Any]:
 
 
 def claim(folder: Path, name: str, identity: dict[str, Any]) -> None:
-    """Make ``folder`` the study's own.
+    """Make ``folder`` the folder of this study.
 
     Raises:
         UserError: it holds another study.
@@ -70,10 +70,10 @@ def claim(folder: Path, name: str, identity: dict[str, Any]) -> None:
 
 
 def check_data(study: Study, config: Config) -> None:
-    """Note the files that a study learns from, when it is new.
+    """Note the hash of the data in a new study; check it in an old one.
 
     Raises:
-        UserError: it has learned from others, or there are none.
+        UserError: the study has learned from other data, or there are no data.
     """
     fetch_files(config)
     found = dataset_hash(config)
@@ -93,16 +93,16 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
         return that_count({**names, **identity["space"], **identity["settings"]})
 
     found = differences(flat(there), flat(here))
-    # An earlier version made the name from more, or from less.
+    # An earlier version made the name from other parts.
     reasons = [f"{key} is {then!r} there and {now!r} here" for key, (then, now) in found.items()]
     return "; ".join(reasons) or "it was made by an earlier version"
 
 
 def open_storage(storage: str | None, folder: Path) -> BaseStorage:
-    """A database by its URL, a journal file by its path, or ``folder/study.journal``.
+    """Open a database by its URL, a journal file by its path, or ``folder/study.journal``.
 
     Raises:
-        UserError: it cannot be opened; the message has neither user nor password.
+        UserError: it cannot be opened. The message shows neither user nor password.
     """
     try:
         if storage is not None and "://" in storage:
@@ -115,21 +115,21 @@ def open_storage(storage: str | None, folder: Path) -> BaseStorage:
         path = Path(storage).absolute() if storage is not None else folder / "study.journal"
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
-    except Exception as error:  # whatever SQLAlchemy and the drivers raise
+    except Exception as error:  # SQLAlchemy and the drivers can raise anything
         shown = str(storage).rpartition("@")[2]  # without user and password
         reason = str(error).splitlines()[0]
         raise UserError(f"storage={shown!r}: cannot be opened ({reason}).") from error
 
 
 def _database(url: str) -> RDBStorage:
-    # A server may close a connection that is idle for an epoch.
+    # A server may close a connection that is idle during an epoch.
     return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
 
 
 class SampleByNumber(BaseSampler):
-    """Optuna's TPE, seeded for each trial by ``seed`` and the trial's number.
+    """Optuna's TPE, seeded anew for each trial by ``seed`` and the number of the trial.
 
-    A sampler seeded once would draw the same again when a study is resumed, and in every process that shares it.
+    A sampler that is seeded once would repeat its draws when a study is resumed, and in every process that shares it.
     """
 
     def __init__(self, seed: int) -> None:
@@ -156,7 +156,7 @@ class SampleByNumber(BaseSampler):
 
 
 def distribution(entry: Choice | Range) -> BaseDistribution:
-    """An entry of a search space as Optuna takes it."""
+    """An entry of a search space as Optuna's distribution."""
     if isinstance(entry, Choice):
         return CategoricalDistribution(entry.values)
     if entry.whole:
@@ -165,47 +165,47 @@ def distribution(entry: Choice | Range) -> BaseDistribution:
 
 
 # --------------------------------------------------------------------------------------------------------------
-# The trials of a study. Beside Optuna's states: a failed trial has a "reason"; one without was not run to its end, does
-# not count, and its settings are run again.
+# The trials of a study. In addition to Optuna's states: a failed trial has a "reason". Without a reason it was
+# interrupted: it does not count, and its settings are run again.
 
 
 def given_back(trial: FrozenTrial) -> bool:
-    """Whether a trial was not run to its end."""
+    """Whether a trial was interrupted and given back."""
     return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
 
 
 def settings_of(trial: FrozenTrial) -> Settings:
-    """The searched settings of a trial, also of one that waits."""
+    """The searched settings of a trial, also of a waiting one."""
     return trial.params or trial.system_attrs.get("fixed_params", {})
 
 
 def seconds_of(trials: Sequence[FrozenTrial]) -> float:
-    """Seconds of training and validation."""
+    """Seconds of training and validation of all ``trials``."""
     return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
 
 
 def cost_of(trials: Sequence[FrozenTrial]) -> str:
-    """``30 trials and 1234 s``; trials that did not count cost time all the same."""
+    """``30 trials and 1234 s``. The seconds include trials that do not count."""
     count = sum(trial.state != TrialState.WAITING and not given_back(trial) for trial in trials)
     return f"{count} trial{'s' if count != 1 else ''} and {seconds_of(trials):.0f} s"
 
 
 def state_of(trial: FrozenTrial) -> str:
-    """What a trial came to, in a word."""
+    """The outcome of a trial in one word."""
     names = {TrialState.FAIL: "failed", TrialState.WAITING: WAITING, TrialState.COMPLETE: "complete"}
     return INTERRUPTED if given_back(trial) else names.get(trial.state, trial.state.name.lower())
 
 
 def this_process() -> list[Any]:
-    """This process, so that another can tell whether it still runs: machine, process id and its start."""
+    """Machine, process id and start time of this process, by which others can tell whether it still runs."""
     machine = socket.gethostname()
     with contextlib.suppress(OSError):
-        machine += " " + os.readlink("/proc/self/ns/pid")  # containers of one name have process ids of their own
+        machine += " " + os.readlink("/proc/self/ns/pid")  # containers with the same name have separate process ids
     return [machine, os.getpid(), psutil.Process().create_time()]
 
 
 def is_gone(owner: list[Any] | None) -> bool:
-    """Whether the process that ran a trial has ended; only known on its own machine."""
+    """Whether the process that ran a trial has ended. Only known on its own machine; False elsewhere."""
     here = this_process()
     if owner is None or owner[0] != here[0]:
         return False

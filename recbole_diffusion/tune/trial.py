@@ -1,4 +1,4 @@
-"""One trial: a setting, trained and validated."""
+"""One trial: train and validate one setting."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import Prepared, Request, prepare, train
 from recbole_diffusion.tune.log import trial_log
 
-POP = "pop"  # in the study: Pop's figure
+POP = "pop"  # attribute of the study: Pop's value
 
 
 def train_trial(
     trial: Trial, wanted: Request, study: Study, folder: Path, metric: str, check: Callable[[str], None] | None
 ) -> float:
-    """Train the setting of a trial; returns its best validation score.
+    """Train the setting of a trial. Returns its best validation score.
 
     Args:
-        trial: gets the score of each validation, and as attributes ``checkpoint``, ``seconds`` (of training and
+        trial: receives the score of each validation, and the attributes ``checkpoint``, ``seconds`` (of training and
             validation), ``epochs`` and ``best_epoch``.
-        wanted: the model, the data set and what is the same for every trial.
-        study: gets Pop's figure.
-        folder: where the trial works; ``log/`` and ``saved/`` are below it.
-        metric: the score, as the settings name it.
-        check: called after each validation but the last with what to say of the trial; what it raises stops it.
+        wanted: the model, the data set, and the settings that are the same for every trial.
+        study: receives Pop's value.
+        folder: working folder of the trial, with ``log/`` and ``saved/``.
+        metric: the metric of the score, as the settings name it.
+        check: called after each validation except the last, with a text about it. If it raises, the trial stops.
 
     Raises:
         UserError: the model's training does not validate.
@@ -69,14 +69,14 @@ def train_trial(
 
 
 def _note_pop(study: Study, prepared: Prepared, metric: str) -> None:
-    """What Pop has on the validation split, once per study: it is the same for every setting."""
+    """Note Pop's value on the validation split, once per study, because it is the same for every setting."""
     reference = prepared.trainer.reference
     if reference is not None and POP not in study.user_attrs:
         study.set_user_attr(POP, reference.valid.metrics[metric.lower()])
 
 
 def _absolute_paths(config: Config) -> None:
-    """Settings that are paths, made absolute: a trial works in another folder."""
+    """Make settings that are paths absolute, because a trial works in another folder."""
     for key in PATHS:
         if isinstance(config.final_config_dict.get(key), str):
             config[key] = os.path.abspath(config[key])

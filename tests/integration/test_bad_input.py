@@ -1,4 +1,4 @@
-"""Files that people have and commands that they give: read as they are, or one line and exit status 2."""
+"""Real-life files and commands: they are read, or refused with one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write(lines: list[str], header: str = HEADER, suffix: str = "inter", encodin
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Command:
-    """``refused(*arguments, verb)``: the one line that the command ends with; it has trained nothing."""
+    """``refused(*arguments, verb)``: the error line of a command that fails before training."""
 
     def refused(*arguments: str, verb: str = "run", model: str = "SASRec") -> str:
         names = {"compare": ["--models=Pop", "--out=out"], "tune": [f"--model={model}", "--trials=1"]}

@@ -1,4 +1,4 @@
-"""Comparisons: what is kept, what is refused, and that tables and tests are of the right users and numbers."""
+"""Comparisons: what is kept, what is refused, and whether tables and tests use the right users and numbers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_data_has_another_hash_when_a_file_changes(tmp_path: Path) -> None:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Runs are made in this process; names of those that were."""
+    """Make runs in this process. Returns the names of the runs that were made."""
     names: list[str] = []
 
     def start(run: Run, out: Path) -> int:
@@ -184,7 +184,7 @@ def test_finished_runs_are_kept_and_tables_are_made(
 
     text = Path("out/results.md").read_text()
     for part in (
-        "## random", "| DreamRec | default | 2 | 0.", " ± ", "NDCG@10 against the baseline, BPR:",
+        "## random", "| DreamRec | default | 2 | 0.", " ± ", "NDCG@10 compared with the baseline, BPR:",
         "- mask_history: False\n", "- evaluation: split LS valid_and_test", "- generation seeds: 3, 4 (DreamRec)\n",
         "- training seeds: 0, 1\n",
         f"- data set, SHA-256: {record['data_sha256']}", "- versions: recbole_diffusion ", "- threads: ", "- CPU: ",
@@ -218,7 +218,7 @@ def test_every_evaluation_of_a_comparison_ranks_the_same_candidates(
 
 
 @pytest.mark.parametrize("mask_history", [False, True])
-def test_runs_have_the_figures_of_pops_own_run_beside_them(
+def test_every_run_records_the_figures_of_pops_own_run(
     random_data: Path, started: list[str], mask_history: bool
 ) -> None:
     settings = {"mask_history": mask_history, "metrics": ["NDCG", "ItemCoverage"]}
@@ -450,7 +450,7 @@ def test_a_setting_that_a_run_did_not_have_is_not_one_that_was_none(random_data:
 
 @pytest.fixture
 def planned(random_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """The run that a comparison of one model plans, which is not made."""
+    """The run that a comparison of one model plans. It is not made."""
 
     def plan(model: str, **settings: Any) -> Run:
         runs: list[Run] = []
@@ -673,7 +673,7 @@ def test_ctrl_c_leaves_what_is_finished(random_data: Path, sign: signal.Signals)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)  # the run has ended too
     assert shown.splitlines()[-1] == (
-        "recbole-diffusion: interrupted: 1 of 2 runs are finished and kept; the same command goes on."
+        "recbole-diffusion: interrupted: 1 of 2 runs are finished and kept; the same command continues."
     )
     assert "Traceback" not in shown
     assert sorted(path.name for path in Path("out/runs").rglob("*") if path.is_file()) == [

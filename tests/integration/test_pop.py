@@ -1,4 +1,4 @@
-"""Whole runs beside Pop: its figures are those of --model=Pop, and a collapsed model is told from one that learns."""
+"""Whole runs with Pop as a reference: its figures equal those of --model=Pop; only a collapsed model gives warnings."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_pop_has_the_figures_of_a_run_of_its_own(shop: Path, settings: dict[str,
 
 
 def test_pop_ranks_by_training_interactions_and_then_by_id(shop: Path, build: Callable[..., Built]) -> None:
-    """Counted and ranked once more, from the file; ids are in the order of the file."""
+    """Count and rank again, from the file. Ids are in the order of the file."""
     sequences: dict[str, list[str]] = {}
     for line in (shop / "shop" / "shop.inter").read_text().splitlines()[1:]:
         user, item, _ = line.split("\t")

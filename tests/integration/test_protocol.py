@@ -1,4 +1,4 @@
-"""What a reported number rests on: which split, which weights, which seed."""
+"""A reported number comes from the right split, weights and seed."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ LOOK = """
 
 
 def comparison(folder: Path, models: list[str], seeds: int = 3, constant: bool = False) -> dict[Run, dict[str, Any]]:
-    """Finished runs with made-up numbers; ``constant``: every user's metric is 0, as of a model that never hits."""
+    """Finished runs with made-up numbers. ``constant``: every user's metric is 0, as for a model that never hits."""
     records = {}
     for seed in range(seeds):
         for place, name in enumerate(models):
@@ -124,11 +124,11 @@ def test_rows_are_computed_from_the_runs(tmp_path: Path) -> None:
         assert row["train_seconds"] == pytest.approx(np.mean([record["train_seconds"] for record in own]))
 
 
-# ---- Pop beside the models
+# ---- Pop as a reference
 
 
 def with_pop(records: dict[Run, dict[str, Any]], seed: int = 9) -> dict[Run, dict[str, Any]]:
-    """The runs with Pop beside them, as they have had since it is computed; of Pop's own runs it is themselves."""
+    """The runs with Pop's values added, as runs record them now. For Pop's own runs these are its own values."""
     rng = np.random.default_rng(seed)
     values = rng.choice([0, 0, 0, 0.3, 0.5], size=(1, USERS))
     figures_of_pop = {f"{name.lower()}@10": 0.1 + place / 100 for place, name in enumerate(METRICS)}
@@ -201,12 +201,12 @@ def test_a_model_that_is_not_above_pop_is_marked_wherever_its_diversity_is_shown
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     marked = [line.split(" | ")[0] for line in lines if "not above Pop" in line]
-    assert marked == ["| DiffDiv", "| DiffDiv"]  # accuracy; what the lists are like
-    accuracy, lists = (line for line in lines if "NDCG@10 less Pop's" in line)
+    assert marked == ["| DiffDiv", "| DiffDiv"]  # in the table of metrics and in that of diversity
+    accuracy, lists = (line for line in lines if "difference from Pop" in line)
     assert "ILD@10" not in accuracy and all(f"{name}@10" in lists for name in METRICS)
     reference = [line for line in lines if line.startswith("| Pop | reference")]
     assert len(reference) == 2 and reference[0].startswith("| Pop | reference | – | 0.")
-    assert "| reference" not in text.partition("against the baseline")[2]  # neither tested nor of any cost
+    assert "| reference" not in text.partition("compared with the baseline")[2]  # neither tested nor of any cost
     assert "Pop:reference" not in text
     table = pd.read_csv(tmp_path / "results.csv").set_index("model")
     assert table.above_pop.fillna("").to_dict() == {"WindowSASRec": "yes", "DiffDiv": "no", "Pop": ""}
@@ -214,7 +214,7 @@ def test_a_model_that_is_not_above_pop_is_marked_wherever_its_diversity_is_shown
     assert table.preset["Pop"] == "reference" and np.isnan(table.train_seconds["Pop"])
     page = (tmp_path / "report.html").read_text(encoding="utf-8").partition("</script>")[2]
     assert page.count(", not above Pop</td>") == 2 and page.count("<td>Pop</td>") == 2
-    assert "Hollow: not above Pop, so that its diversity says nothing for it (DiffDiv)." in page
+    assert "Hollow: not above Pop, so its diversity is no merit (DiffDiv)." in page
     made = drawn(records, "WindowSASRec")
     symbols = {trace.name: trace.marker.symbol for trace in made["diversity"].figure.data}
     assert symbols == {"WindowSASRec": "circle", "DiffDiv": "square-open"}
@@ -223,7 +223,7 @@ def test_a_model_that_is_not_above_pop_is_marked_wherever_its_diversity_is_shown
     assert {shape.y0 for shape in made["cost"].figure.layout.shapes} == {accuracy_of_pop}
 
 
-def test_runs_of_earlier_versions_are_set_beside_pops_own(tmp_path: Path) -> None:
+def test_runs_of_earlier_versions_are_compared_with_pops_own_runs(tmp_path: Path) -> None:
     records = comparison(tmp_path, ["WindowSASRec", "Pop"])
     gains = [np.load(run.file(".npz"))["ndcg@10"][0] * (1 if run.model == "WindowSASRec" else -1) for run in records]
     row = rows_of(records)["WindowSASRec"]
@@ -246,7 +246,7 @@ def test_accuracy_is_read_by_a_metric_of_accuracy(tmp_path: Path) -> None:
         record["pop_test"], record["steps_curve"] = {"novelty@10": 1.0}, []
     assert rows_of(records, "novelty@10")["DiffDiv"]["above_pop"] == ""
     report.write(tmp_path, list(records), records, "WindowSASRec", "novelty@10")
-    assert "less Pop" not in (tmp_path / "results.md").read_text(encoding="utf-8").partition("## ")[2]
+    assert "difference from Pop" not in (tmp_path / "results.md").read_text(encoding="utf-8").partition("## ")[2]
 
 
 def test_the_seed_of_candidates_is_told_where_they_are_sampled(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_less_is_better_where_it_is(tmp_path: Path) -> None:
 
 
 def test_rounding_makes_no_difference_of_users(tmp_path: Path) -> None:
-    """The same three values of each user, in another order of seeds, have means that differ in the last bit."""
+    """The means of the same three values per user, in another order of seeds, differ in the last bit."""
     records = comparison(tmp_path, ["Pop", "DiffDiv"])
     values = np.random.default_rng(0).uniform(size=(3, USERS))
     for run in records:

@@ -1,4 +1,4 @@
-"""Whole runs: the command line, RecBole's baselines beside ours, and the package as a user installs it."""
+"""Whole runs: the command line, our models and RecBole's baselines, and the package as a user installs it."""
 
 from __future__ import annotations
 

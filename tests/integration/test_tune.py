@@ -151,7 +151,7 @@ Curve = Callable[[Settings], list[float]]
 
 
 class Planted:
-    """In place of training: the validation scores of a setting, ten seconds each."""
+    """Validation scores of a setting instead of training; each takes ten seconds."""
 
     def __init__(self) -> None:
         self.curve: Curve = lambda _: [0.1, 0.2]
@@ -385,7 +385,7 @@ def test_ctrl_c_keeps_what_is_finished_and_runs_the_rest_again(
     command = ["tune", "--model=DreamRec", "--dataset=random", f"--space={space}", "--trials=4", "--out=out"]
     assert main(command) == 130
     (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith("recbole-diffusion: interrupted: trial 3 is not finished. What is finished is in ")
+    assert error.startswith("recbole-diffusion: interrupted: trial 3 is not finished. Finished trials are in ")
     assert main(command) == 0
     assert states() == ["complete", "complete", "interrupted", "complete", "complete"]
     assert planted.trained[2] == planted.trained[3] and drawn()[2] == drawn()[3]

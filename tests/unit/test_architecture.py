@@ -1,4 +1,4 @@
-"""The rooms of the package: which may import which, that each is short, and that what needs RecBole mends it first."""
+"""The modules of the package: who may import whom, none is too long, and whoever uses RecBole repairs it first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_no_module_has_more_than_300_lines(module: Path) -> None:
 
 
 def _imports(module: Path) -> set[str]:
-    """What a module imports at its top, ``package.module`` and ``package.module.name``."""
+    """The imports at the top of a module, as ``package.module`` and ``package.module.name``."""
     found = set()
     for node in ast.parse(module.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The reader of atomic files: what it takes as it is, and what it refuses by file, column and line."""
+"""The reader of atomic files: what it accepts, and what it refuses with file, column and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows meet in a batch: buckets of like length, cut points, one row a user; and what that must not change."""
+"""Which rows make a batch: buckets of similar length, drawn prefixes, one row per user; and what must not change."""
 
 from __future__ import annotations
 

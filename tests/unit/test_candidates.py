@@ -1,4 +1,4 @@
-"""Sampled candidates: a user's are the same in every evaluation, and never the user's own items."""
+"""Sampled candidates: a user has the same in every evaluation, and never one of the own items."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recbole_diffusion.quick_start import run
 Build = Callable[..., Built]
 ALL_USERS = {"user_inter_num_interval": "[4,inf)"}  # split alike for all kinds of models
 SMALL = {"embedding_size": 8, **ALL_USERS}
-SEVERAL = {"split": {"RS": [0.5, 0.2, 0.3]}, "order": "TO", "group_by": "user"}  # several held-out items a user
+SEVERAL = {"split": {"RS": [0.5, 0.2, 0.3]}, "order": "TO", "group_by": "user"}  # several held-out items per user
 
 
 def candidates(built: Built, phase: str = "test") -> dict[str, list[str]]:
@@ -79,7 +79,7 @@ def test_a_user_has_the_same_candidates_in_every_evaluation(
 
 @pytest.mark.parametrize("mode", ["uni20", "pop20"])
 def test_ids_have_no_part_in_it(build: Build, random_data: Path, tmp_path: Path, mode: str) -> None:
-    """The same rows in another order are other ids for the same users and items."""
+    """With the same rows in another order, the same users and items get other ids."""
     settings = {**ALL_USERS, **sampled(mode)}
     first = candidates(build("BPR", **settings))
     header, *rows = (random_data / "random" / "random.inter").read_text().splitlines()

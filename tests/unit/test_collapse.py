@@ -1,4 +1,4 @@
-"""The rules by which a model counts as collapsed, against values known by hand."""
+"""The rules for collapse, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_too_few_users_are_no_evidence(values: list[float]) -> None:
         (10, 41, True),
     ],
 )
-def test_lists_are_narrow_beside_what_users_took(listed: int, taken: int, narrow: bool) -> None:
+def test_lists_are_narrow_compared_with_what_users_took(listed: int, taken: int, narrow: bool) -> None:
     assert is_narrow(listed, taken) is narrow
     assert (coverage_warning("DiffDiv", 10, listed, taken, 1000) is not None) is narrow
 
@@ -75,7 +75,7 @@ def test_warnings_say_what_was_seen_and_what_to_do() -> None:
     assert text is not None and "or the users may be too few to tell: look at" in text
     text = coverage_warning("WindowSASRec", 10, 19, 180, 400)
     assert text is not None
-    assert "hold 19 of the 400 items" in text and "180 different ones" in text
+    assert "hold 19 of the 400 items" in text and "180 different items" in text
     assert text.count("WindowSASRec") == 1  # it is not sent to itself
     above = margin(of_users(1, 1, 0.9), of_users(0, 0, 0))
     assert accuracy_warning("DiffDiv", "ndcg@10", 0.97, 0.0, above) is None

@@ -1,4 +1,4 @@
-"""Each mend of RecBole: what goes wrong without it, and the right result with it."""
+"""Each repair of RecBole: what goes wrong without it, and the right result with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lazy histories against RecBole's table, windows against prefixes, masking, data sets that are not there."""
+"""Lazy histories compared with RecBole's table, windows with prefixes, masking, missing data sets."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_lazy_batches_equal_recboles_to_the_last_id(rich_data: Path, split: dict
 def test_lazy_data_set_holds_no_table(random_data: Path, build: Callable[..., Built]) -> None:
     dataset = build("DreamRec").loaders.train.dataset
     stored = sum(t.numel() for t in (*dataset.events.interaction.values(), *dataset.inter_feat.interaction.values()))
-    assert stored <= 8 * len(dataset.events)  # the table would be 2 x 10 values a target
+    assert stored <= 8 * len(dataset.events)  # the table would be 2 x 10 values per target
 
 
 @pytest.mark.parametrize(("overlap", "stride"), [(0.9, 1), (0.5, 2), (0.25, 3), (0.0, 4)])

@@ -1,4 +1,4 @@
-"""Data sets as their files say: the exact order of times, rows without identifiers, pre-split files."""
+"""Data sets follow their files: the exact order of times, rows without identifiers, pre-split files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def graph(shop: Callable[..., Path]) -> None:
 
 
 def reversed_rows(start: float, step: float) -> list[str]:
-    """The latest event of each user first, the users' events mixed."""
+    """Events with the latest of each user first, and the users mixed."""
     return [
         f"u{user}\t{item(user, event)}\t{start + step * (event * USERS + user):.6f}"
         for event in reversed(range(EVENTS))

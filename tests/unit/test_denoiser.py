@@ -1,4 +1,4 @@
-"""Embeddings and networks against their equations; guidance by counting calls and by arithmetic."""
+"""Embeddings and networks compared with their equations; guidance, by counted calls and by arithmetic."""
 
 import math
 

@@ -18,7 +18,7 @@ SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 1, "epochs": 3, "eva
 
 
 def _losses(built: Built, change: Callable[[int, Any], Any], name: str = "calculate_loss") -> None:
-    """Give the trainer ``change(step, losses)`` for what the model computes at each step of training, from 1."""
+    """Replace the model's losses by ``change(step, losses)`` at each training step, counted from 1."""
     original, step = getattr(built.model, name), 0
 
     def changed(interaction: Any) -> Any:

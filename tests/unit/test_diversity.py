@@ -1,4 +1,4 @@
-"""Diversity and novelty: cases counted by hand, bounds and invariances on random lists, and what metrics are fed."""
+"""Diversity and novelty: cases counted by hand, bounds and invariances on random lists, and the inputs of metrics."""
 
 from __future__ import annotations
 

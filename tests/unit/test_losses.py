@@ -1,4 +1,4 @@
-"""Loss functions against closed forms."""
+"""Loss functions compared with closed forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise of rows: normal, independent wherever it should be, and a function of the row alone."""
+"""Noise by row: it is normal, independent where it should be, and depends on the row alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_row_has_its_noise_in_any_batch(device: str) -> None:
         part = RowNoise(keys[rows]).channels(3).normal(STEP, 5, 7, t=4).view(-1, 3, 5, 7)
         assert torch.equal(part, whole[rows])
     assert torch.equal(RowNoise(keys).channels(3).normal(STEP, 2, 7, t=4).view(3000, 3, 2, 7), whole[:, :, :2])
-    steps = torch.full((9000,), 4, device=device)  # a step a row is the same as one for all
+    steps = torch.full((9000,), 4, device=device)  # one step per row equals one step for all rows
     assert torch.equal(RowNoise(keys).channels(3).normal(STEP, 5, 7, t=steps).view_as(whole), whole)
     on_cpu = RowNoise(keys.cpu()).channels(3).normal(STEP, 5, 7, t=4).view_as(whole)
     torch.testing.assert_close(whole.cpu(), on_cpu, rtol=1e-5, atol=1e-5)

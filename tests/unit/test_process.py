@@ -1,4 +1,4 @@
-"""The Gaussian process against Bayes' rule, its own definitions and Hugging Face diffusers."""
+"""The Gaussian process compared with Bayes' rule, its definitions and Hugging Face diffusers."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Whose exception becomes one line for the user, and whose stays a traceback."""
+"""Which exceptions become one line for the user, and which stay a traceback."""
 
 from __future__ import annotations
 

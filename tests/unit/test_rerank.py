@@ -1,4 +1,4 @@
-"""Maximal marginal relevance against its definition."""
+"""Maximal marginal relevance compared with its definition."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def categories() -> Tensor:
 
 
 def by_definition(scores: list[float], categories: list[set[int]], weight: float, candidates: int) -> list[int]:
-    """One list, one item after another, in sets and loops."""
+    """The list of one user, built item by item with sets and loops."""
     ranked = sorted(range(len(scores)), key=lambda item: -scores[item])[:candidates]
     ranked = [item for item in ranked if scores[item] > float("-inf")]
     low, high = min(scores[item] for item in ranked), max(scores[item] for item in ranked)

@@ -1,4 +1,4 @@
-"""What each setting does: nothing that is accepted is ignored, and what is said to change no result changes none."""
+"""What each setting does: no accepted setting is ignored, and settings without effect on results change none."""
 
 from __future__ import annotations
 

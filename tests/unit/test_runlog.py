@@ -1,4 +1,4 @@
-"""The log of a run: a file of its own, and nothing of the program's own logging is changed."""
+"""The log of a run: it has its own file, and the logging of the program does not change."""
 
 from __future__ import annotations
 

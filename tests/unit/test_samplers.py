@@ -1,4 +1,4 @@
-"""The step rules against diffusers, each other and the exact law of 1-D Gaussian data; the loop's bookkeeping."""
+"""Step rules compared with diffusers, each other and the exact law of 1-D Gaussian data; the sampling loop."""
 
 from itertools import pairwise
 
@@ -160,7 +160,7 @@ def test_fewer_ancestral_steps_are_the_process_of_the_respaced_betas(count, devi
 
 @pytest.mark.parametrize("rule", STEPS, ids=str)
 def test_rules_keep_the_marginal_of_the_oracle(rule, device):
-    """From q(x_t | x_0) a step leads to the mean of q(x_s | x_0), and to its variance where the rule is to keep it."""
+    """From q(x_t | x_0), a step leads to the mean of q(x_s | x_0), and to its variance if the rule keeps it."""
     process = process_of("linear", 100, device)
     x_0, eps = normal(1, 3).to(device).double(), normal(1, 3, seed=1).to(device).double()
     for t, s in [(99, 98), (60, 20), (5, 0), (40, -1)]:
@@ -200,7 +200,7 @@ def test_ddim_without_noise_inverts_to_a_partly_noised_start(device):
 
 @pytest.mark.parametrize(("t", "s"), [(999, 990), (999, 0), (600, 300)])
 def test_ancestral_mean_is_right_where_almost_nothing_is_left_of_x_s(t, s):
-    """The coefficient of x_t is near sqrt(abar_t/abar_s) there: 1 - beta in float32 would leave none of its digits."""
+    """The coefficient of x_t is near sqrt(abar_t/abar_s) there; 1 - beta in float32 would lose all its digits."""
     betas = make_betas("linear", 1000, beta_end=0.2)
     abar = torch.cumprod(1 - betas, 0).tolist()
     x_t = torch.ones(1, 1)
@@ -223,7 +223,7 @@ def gaussian_denoiser(process, m, s):
 
 
 def exact_law(betas, chosen, eta, m, s):
-    """Mean and variance of what a sampler with that denoiser draws, by Song et al.'s equation 12 in Python floats."""
+    """Mean and variance of the samples with that denoiser, by Song et al.'s equation 12 in Python floats."""
     abar = torch.cumprod(1 - betas, 0).tolist()
     mean, variance = 0.0, 1.0
     for t, next_t in pairs(chosen):

@@ -1,4 +1,4 @@
-"""Every schedule against its closed form, written again with Python floats."""
+"""Every schedule compared with its closed form in Python floats."""
 
 import math
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Paired tests against values known by hand, and their undefined cases."""
+"""Paired tests compared with values computed by hand, and their undefined cases."""
 
 from __future__ import annotations
 

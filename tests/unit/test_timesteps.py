@@ -1,4 +1,4 @@
-"""What the timestep samplers draw, what they remember, and that importance sampling stays unbiased."""
+"""Timestep samplers: what they draw and remember, and that importance sampling is unbiased."""
 
 from collections import deque
 
@@ -111,7 +111,7 @@ def test_losses_of_zero_leave_it_uniform():
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_history_keeps_the_last_losses_in_their_order(batch, device):
-    """Against one queue a step fed row by row; batches repeat steps, some more often than the history is long."""
+    """Compared with one queue per step, filled row by row. Batches repeat steps, some more often than ``history``."""
     timesteps, history = 5, 4
     sampler = LossSecondMomentTimesteps(timesteps, history).to(device)
     queues = [deque([0.0] * history, maxlen=history) for _ in range(timesteps)]
@@ -128,7 +128,7 @@ def test_history_keeps_the_last_losses_in_their_order(batch, device):
 
 
 def test_no_slot_of_the_history_is_written_twice(monkeypatch):
-    """Which of two writes to one slot stays is left open on a GPU."""
+    """On a GPU, it is undefined which of two writes to one slot stays."""
     written, index_copy = [], torch.Tensor.index_copy_
 
     def record(self, dim, index, source):
