@@ -67,5 +67,8 @@ class DreamRec(EmbeddingDiffusionRecommender):
     def encode(self, item_seq: Tensor) -> Tensor:
         return self.encoder(self.item_embedding(item_seq))
 
+    def drop_guidance(self, guidance: Tensor) -> Tensor:
+        return self.denoiser.drop(guidance)
+
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Tensor) -> Tensor:
         return self.denoiser.guided(x_t, t, guidance, self.settings.guidance_strength)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from recbole_diffusion.config.settings import TypedSettings, UserError, setting
-from recbole_diffusion.diffusion.process import PREDICTIONS
+from recbole_diffusion.diffusion.process import PREDICTIONS, GaussianDiffusion, Process
 from recbole_diffusion.diffusion.samplers import SAMPLERS, VARIANCES
 from recbole_diffusion.diffusion.schedules import SCHEDULES, make_betas
 from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
@@ -26,7 +26,7 @@ class DiffusionConfig(TypedSettings):
     beta_end: float | None = setting(above=0, below=1, optional=True)
     prediction: str = setting(choices=PREDICTIONS)
     timestep_sampler: str = setting(choices=TIMESTEP_SAMPLERS)
-    sampler: str = setting(choices=SAMPLERS)
+    sampler: str = setting(choices=SAMPLERS["gaussian"])
     sampling_steps: int = setting(low=1)
     valid_sampling_steps: int | None = setting(low=1, optional=True)
     eta: float = setting(low=0, high=1)
@@ -48,6 +48,10 @@ class DiffusionConfig(TypedSettings):
             raise UserError(
                 f"eta={self.eta:g}: is the noise of sampler=ddim; that of {self.sampler} is set by variance."
             )
+
+    def make_process(self) -> Process:
+        """The process between data and noise."""
+        return GaussianDiffusion(self.betas())
 
     def betas(self) -> Tensor:
         """The noise schedule, float64 [T]."""

@@ -71,7 +71,7 @@ def test_a_perfect_denoiser_has_no_squared_error(
     items = _targets(built, batch)
     noise = torch.randn(len(items), 8)
     monkeypatch.setattr(torch, "randn_like", lambda x: noise)
-    oracle = built.model.denoiser = Oracle(built.model, items, noise, prediction)
+    oracle = built.model.denoiser.denoiser = Oracle(built.model, items, noise, prediction)
     steps = built.model.timestep_sampler = Given(len(items))
     (mse,) = built.model.calculate_loss(batch)
     assert mse.item() == pytest.approx(0, abs=1e-10)
@@ -86,7 +86,7 @@ def test_losses_are_weighted_and_told_to_the_timestep_sampler(build: Callable[..
     items = _targets(built, batch)
     x_0_hat = torch.randn(len(items), 8)
     steps = built.model.timestep_sampler = Given(len(items))
-    built.model.denoiser = Answer(lambda x_t: x_0_hat)
+    built.model.denoiser.denoiser = Answer(lambda x_t: x_0_hat)
     losses = dict(zip(("mse", "ce"), built.model.calculate_loss(batch), strict=True))
     assert built.model.loss_names == ("mse", "ce")
     table, weight = built.model.item_embedding.weight, steps.weight
@@ -106,7 +106,7 @@ def test_stop_gradient_target_keeps_the_squared_error_from_moving_the_target(
 ) -> None:
     built = build("DreamRec", ce_weight=0.0, stop_gradient_target=stop, **SMALL)
     batch = next(iter(built.loaders.train))
-    built.model.denoiser = Answer(lambda x_t: 0.5 * x_t.detach())
+    built.model.denoiser.denoiser = Answer(lambda x_t: 0.5 * x_t.detach())
     if stop:
         (loss,) = built.model.calculate_loss(batch)
         assert not loss.requires_grad
