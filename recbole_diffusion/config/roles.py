@@ -20,7 +20,7 @@ RECBOLE_SOURCES = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_p
 SOURCES = ("pretrained_item_table", *RECBOLE_SOURCES)
 # Changes where training starts from, how its negatives are drawn and when it ends: a saved model is past that.
 COURSE = (
-    *SOURCES, "freeze_epochs", "epochs", "eval_step", "stopping_step", "pretrain_epochs", "save_step", "worker",
+    *SOURCES, "stages", "epochs", "eval_step", "stopping_step", "pretrain_epochs", "save_step", "worker",
 )  # fmt: skip
 # Changes how a model is trained, and nothing that a trained one computes. Not dropout_prob: RaCT scales scores by it.
 TRAINING = (
@@ -46,9 +46,10 @@ _FREE_TO_LOAD = _FREE_TO_RESUME.union(TRAINING, GENERATION, EVALUATION)
 
 # Names of earlier versions.
 RENAMED = {"cut_points": "prefixes_per_user"}
-# Settings that follow from others.
+# Settings that follow from others, or that others say now.
 DERIVED = {
     "repeatable": "use mask_history (True or False)",
+    "freeze_epochs": "use stages, e.g. [{epochs: 10, freeze: [item_embedding]}, {}]",
     "valid_metric_bigger": "it follows from valid_metric",
     "eval_type": "it follows from metrics",
     "valid_neg_sample_args": "use eval_args, e.g. {mode: {valid: uni100}}",

@@ -88,7 +88,7 @@ class TypedSettings:
     """Settings of one model, read once and checked: subclasses declare ``name: type = setting(...)``."""
 
     _kinds: ClassVar[dict[str, tuple[type, ...]]] = {
-        "int": (int,), "float": (float, int), "bool": (bool,), "str": (str,),
+        "int": (int,), "float": (float, int), "bool": (bool,), "str": (str,), "list": (list,),
     }  # fmt: skip
 
     @classmethod
@@ -124,7 +124,9 @@ class TypedSettings:
 
 
 def _describe(kind: str, rule: Mapping[str, Any]) -> str:
-    words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a text"}[kind]
+    words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a text", "list": "a list"}[
+        kind
+    ]
     if rule["choices"] is not None:
         words = "one of " + ", ".join(rule["choices"])
     limits = [

@@ -12,6 +12,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_diffusion.config.stages import Stage
 from recbole_diffusion.diffusion.noise import RowNoise, history_keys
 from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
 from recbole_diffusion.diffusion.step import Step, draw_step
@@ -39,6 +40,8 @@ class DiffusionRecommender(SequentialRecommender):
     input_type = InputType.POINTWISE
     config_class: ClassVar[type[DiffusionConfig]] = DiffusionConfig
     loss_names: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = (Stage(),)  # of training
+    stage_losses: ClassVar[tuple[str, ...]] = ()  # NAMEs a stage can be trained by: methods NAME_loss(interaction)
     read_in_training: ClassVar[tuple[str, ...]] = ("timestep_sampler.",)  # names in the state, up to there
 
     def __init__(self, config: Any, dataset: Any) -> None:

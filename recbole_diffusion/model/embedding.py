@@ -42,6 +42,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = self.settings
+        self.stages = settings.training_stages()
         self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
         self.item_embedding = nn.Embedding(self.n_items, settings.embedding_size, padding_idx=0)
         nn.init.normal_(self.item_embedding.weight[1:], std=settings.item_init_std)
@@ -56,10 +57,6 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
                 f"{float(signal_left):.3f}: generation starts from pure noise, which training never shows. Aim below "
                 f"{_MOST_SIGNAL_LEFT}: more timesteps, or a larger beta_end."
             )
-
-    def start_epoch(self, epoch: int) -> None:
-        """Keep a pre-trained item table fixed during the first ``freeze_epochs`` epochs."""
-        self.item_embedding.weight.requires_grad_(epoch >= self.settings.freeze_epochs)
 
     def encode(self, item_seq: Tensor) -> Any:
         """[batch, length] histories to a state at every position, from it and those before it: [batch, length, ...]."""
