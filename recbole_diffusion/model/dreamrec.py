@@ -22,7 +22,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_diffusion.config.settings import UserError, setting
@@ -68,12 +67,6 @@ class DreamRec(EmbeddingDiffusionRecommender):
 
     def encode(self, item_seq: Tensor) -> Tensor:
         return self.encoder(self.item_embedding(item_seq))
-
-    def next_item_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """``-log softmax(c . e_i)`` of the next item: what a stage pre-trains encoder and item table by, as SASRec."""
-        state, target = self.training_pairs(interaction)
-        self.loss_names = ("next_item",)
-        return (self.cross_entropy(state, target).mean(),)
 
     def drop_guidance(self, guidance: Tensor) -> Tensor:
         return self.denoiser.drop(guidance)

@@ -85,6 +85,15 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             return _at(self.encode(interaction[self.ITEM_SEQ]), rows, columns), targets[rows, columns]
         return self.last_state(interaction), interaction[self.ITEM_ID]
 
+    def next_item_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """``-log softmax(state . e_i)`` of the next item, as SASRec: a stage pre-trains encoder and item table by it.
+
+        A model whose states are vectors offers it by naming it in ``stage_losses``.
+        """
+        state, target = self.training_pairs(interaction)
+        self.loss_names = ("next_item",)
+        return (self.cross_entropy(state, target).sum() / (target != 0).sum(),)
+
     def training_example(self, interaction: Interaction) -> Example:
         state, target = self.training_pairs(interaction)
         guidance, losses = self.training_guidance(state, target)
