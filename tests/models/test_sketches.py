@@ -274,6 +274,16 @@ def test_adrecs_losses_by_their_formula(sketch: Callable[..., Built]) -> None:
     assert noise.std().item() == pytest.approx(1, abs=0.03) and abs(noise.mean().item()) < 0.03
 
 
+def test_a_stage_of_plain_cross_entropy_is_a_mean_over_what_is_no_padding(sketch: Callable[..., Built]) -> None:
+    model = (built := sketch(ADRec, **PADDED)).model
+    batch = next(iter(built.loaders.train))
+    targets = batch[model.TARGET_SEQ]
+    (loss,) = model.next_item_loss(batch)
+    real = targets != 0
+    logits = model.encode(batch[model.ITEM_SEQ])[real] @ model.item_embedding.weight[1:].T
+    torch.testing.assert_close(loss, F.cross_entropy(logits, targets[real] - 1))
+
+
 def test_padding_of_a_sequence_is_neither_learned_nor_told_to_the_timestep_sampler(
     sketch: Callable[..., Built], monkeypatch: pytest.MonkeyPatch
 ) -> None:

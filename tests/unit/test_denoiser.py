@@ -81,6 +81,15 @@ def test_mlp_denoiser(kind, device):
     assert f.tau.mlp[0].weight.shape == (8, 4) and isinstance(f.tau.mlp[1], nn.GELU)
 
 
+def test_positions_and_channels_are_denoised_as_rows_are(device):
+    torch.manual_seed(0)
+    model = ClassifierFreeGuidance(MLPDenoiser(4, 3, "mlp2"), 3, 0.1).to(device)
+    x_t, t, cond = batch(device)
+    shaped = x_t.view(2, 3, 4), t.view(2, 3), cond.view(2, 3, 3)
+    torch.testing.assert_close(model(*shaped), model(x_t, t, cond).view(2, 3, 4))
+    torch.testing.assert_close(model.guided(*shaped, 2.0), model.guided(x_t, t, cond, 2.0).view(2, 3, 4))
+
+
 def test_unknown_mlp():
     with pytest.raises(ValueError, match=r"denoiser='mlp3'.*mlp1, mlp2"):
         MLPDenoiser(4, 4, "mlp3")

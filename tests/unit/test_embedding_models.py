@@ -100,6 +100,33 @@ def test_losses_are_weighted_and_told_to_the_timestep_sampler(build: Callable[..
     torch.testing.assert_close(told, mse + ce)  # before the weights
 
 
+@pytest.mark.parametrize(
+    ("model", "own"), [("DiffDiv", ("divergence", "kl")), ("ADIGRec", ("interest", "penalty")), ("DreamRec", ())]
+)
+def test_a_models_own_losses_stand_beside_those_of_its_denoiser(
+    build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch, model: str, own: tuple[str, ...]
+) -> None:
+    extra = {"penalty_weight": 0.5, "interest_weight": 0.5} if model == "ADIGRec" else {}
+    built = build(model, **extra, **SMALL)
+    batch = next(iter(built.loaders.train))
+    told = torch.empty(0)
+
+    def update(t: torch.Tensor, losses: torch.Tensor) -> None:
+        nonlocal told
+        told = losses
+
+    monkeypatch.setattr(built.model.timestep_sampler, "update", update)
+    found: dict[str, torch.Tensor] = {}
+    guidance = built.model.training_guidance
+    monkeypatch.setattr(
+        built.model, "training_guidance", lambda *given: found.update((result := guidance(*given))[1]) or result
+    )
+    losses = built.model.calculate_loss(batch)
+    assert built.model.loss_names == (*own, "mse", "ce")
+    assert all(torch.equal(loss, found[name]) for name, loss in zip(own, losses, strict=False))
+    torch.testing.assert_close(told.mean(), sum(losses[len(own) :]).detach())  # these weights are 1
+
+
 @pytest.mark.parametrize("stop", [True, False])
 def test_stop_gradient_target_keeps_the_squared_error_from_moving_the_target(
     build: Callable[..., Built], stop: bool
