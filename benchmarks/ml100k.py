@@ -62,7 +62,10 @@ _TESTED = ("valid NDCG@10", "test Hit@10", "test NDCG@10", "masked NDCG@10")
 # ADIGRec's search and ablation were made with one step of generation, before its default became three.
 _ONE_STEP = {"sampling_steps": 1}
 _SEARCH = {"num_interests": 4, "mse_weight": 0.1, "ce_weight": 1.0, "epochs": 30, **_ONE_STEP}
-_PRETRAINED = {"pretrained_item_table": PRETRAINED, "freeze_epochs": 10}
+_PRETRAINED = {
+    "pretrained_item_table": PRETRAINED,
+    "stages": [{"epochs": 10, "freeze": ["item_embedding"]}, {}],
+}
 
 
 def _changes(model: str, *changes: dict[str, Any]) -> list[Row]:

@@ -20,6 +20,7 @@ from recbole.trainer import Trainer
 from recbole_diffusion import checkpoint
 from recbole_diffusion.checkpoint import Vocabulary
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.stages import Stage, check_stages, stage_at
 from recbole_diffusion.console.log import tensorboard_named
 from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.evaluation.reference import Reference
@@ -189,12 +190,40 @@ class DiffusionTrainer(SafeTrainer, FiniteLosses):
 
     A model's ``calculate_loss`` may return several terms; they are logged under ``model.loss_names``, as means over
     the batches of the epoch. After each validation the model's ``diagnose`` is logged: what tells that it collapses.
+    A model with ``stages`` is trained in them: which one follows from the epoch, also where training is resumed. Only
+    in the last one validations without improvement end the training.
     """
 
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        self.stages: tuple[Stage, ...] = getattr(model, "stages", (Stage(),))
+        names = [name for name, _ in model.named_parameters()]
+        check_stages(self.stages, self.epochs, names, getattr(model, "stage_losses", ()))
+
+    def fit(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            return super().fit(*arguments, **named)
+        finally:
+            self._freeze(Stage())
+
+    def _freeze(self, stage: Stage) -> None:
+        """What a stage freezes gets no gradient, so that the optimiser leaves it alone, with its weight decay too."""
+        for name, parameter in self.model.named_parameters():
+            if any(other.freezes(name) for other in self.stages):
+                parameter.requires_grad_(not stage.freezes(name))
+
+    def _check_losses(self, losses: Any, where: str) -> None:
+        super()._check_losses(losses, where)
+        if not any(term.requires_grad for term in (losses if isinstance(losses, tuple) else (losses,))):
+            raise UserError(f"stages: {where}: the loss reaches nothing but what this stage freezes.")
+
     def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
-        start_epoch = getattr(self.model, "start_epoch", None)
-        if start_epoch is not None:
-            start_epoch(epoch_idx)
+        stage = stage_at(self.stages, epoch_idx)
+        self._freeze(stage)
+        if stage.loss is not None:
+            loss_func = getattr(self.model, f"{stage.loss}_loss")
+        # RecBole counts one more after a validation, and ends above stopping_step, which may be 0.
+        self.cur_step = max(self.cur_step, 0) if stage.epochs is None else -1
         total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         terms = total if isinstance(total, tuple) else (total,)
         return tuple(term / len(train_data) for term in terms)

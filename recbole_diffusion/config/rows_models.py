@@ -5,10 +5,12 @@ from __future__ import annotations
 from recbole_diffusion.config.row import (
     Part,
     Role,
+    derived,
     flag,
     from_zero,
     number,
     one_of,
+    other,
     path,
     section,
     share,
@@ -20,8 +22,13 @@ _OF_VARIANCES = "of linear_variance; ~ with any other schedule"
 
 _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "timesteps": whole("T, the steps of noise", main=True),
+    "process": one_of(
+        ("gaussian", "straight"),
+        "gaussian: noise by noise_schedule; straight: x_t on the line from x_0 to the noise",
+    ),
     "noise_schedule": one_of(
-        _SCHEDULES, "how the noise grows over the steps", of={"DiffRec": (*_SCHEDULES, "linear_variance")}, main=True,
+        _SCHEDULES, "how the noise grows over the steps; ~ with process=straight", optional=True,
+        of={"DiffRec": (*_SCHEDULES, "linear_variance")}, main=True,
     ),
     "beta_start": number("first beta of linear; ~ is 1e-4", above=0, below=1, optional=True),
     "beta_end": number("last beta of linear; ~ is 0.02", above=0, below=1, optional=True),
@@ -62,7 +69,10 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
 })  # fmt: skip
 
 _GENERATION = section(Role.GENERATION, None, {
-    "sampler": one_of(("ddpm", "ddim"), "how a step of generation is taken", main=True),
+    "sampler": one_of(
+        ("ddpm", "ddim", "euler"), "how a step of generation is taken; euler goes with process=straight",
+        of={"DiffRec": ("ddpm", "ddim")}, main=True,
+    ),
     "sampling_steps": whole("steps of generation, at most T", main=True),
     "valid_sampling_steps": whole("the same for the validations of training; ~ is sampling_steps", optional=True),
     "eta": from_zero("noise of ddim: 0 none, 1 as ddpm; 0 with ddpm", high=1),
@@ -108,7 +118,12 @@ _COURSE = section(Role.RESULT, Part.COURSE, {
     "pretrained_item_table": path(
         "checkpoint whose item table to start from, scaled to item_init_std", optional=True,
     ),
-    "freeze_epochs": whole("epochs during which the item table does not change", low=0),
+    "stages": other(
+        "a list of stages, each with some of epochs, freeze and loss, or ~",
+        "what is trained for how long, e.g. [{epochs: 5, freeze: [item_embedding]}, {}]; ~ is one stage of everything",
+        optional=True,
+    ),
+    "freeze_epochs": derived("use stages, e.g. [{epochs: 10, freeze: [item_embedding]}, {}]"),
 })  # fmt: skip
 
 OUR_MODELS_ROWS = {**_NETWORK, **_GENERATION, **_TRAINING, **_COURSE}

@@ -11,7 +11,7 @@ from recbole_diffusion.config import table
 from recbole_diffusion.config.row import Part, Role, Row, Rows
 
 D = TypeVar("D", bound="TypedSettings")
-_KINDS = ("int", "float", "bool", "str")
+_KINDS = {"int": "int", "float": "float", "bool": "bool", "str": "str", "list": "any"}  # of fields, in the table
 
 
 def setting(
@@ -96,7 +96,7 @@ def _row(cls: type[TypedSettings], name: str, annotation: str, model: str | None
         table.add(name, row, cls.__name__)
         return row
     assert there is not None
-    if kind != ("str" if there.kind == "path" else there.kind):
+    if _KINDS[kind] != ("str" if there.kind == "path" else there.kind):
         raise TypeError(f"{cls.__name__}.{name}: is of type {kind}, and {there.kind} in the table.")
     if optional and not there.optional:
         raise TypeError(f"{cls.__name__}.{name}: may not be None, the table says.")

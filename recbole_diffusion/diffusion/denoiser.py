@@ -1,7 +1,8 @@
 """Denoisers. The contract: ``denoiser(x_t, t, cond)`` returns a tensor shaped like ``x_t``.
 
-``x_t`` is [B, ...], ``t`` a LongTensor [B]. ``cond`` is whatever the denoiser is conditioned on: here a vector a row,
-[B, c]; a model's own denoiser may take a history with its mask.
+``x_t`` is [*leading, dim] and ``t`` a LongTensor [*leading]: a step for each row, position or channel. ``cond`` is
+whatever the denoiser is conditioned on: here one vector for each, [*leading, c]; a model's own denoiser may take a
+history with its mask.
 """
 
 import math
@@ -65,16 +66,16 @@ class MLPDenoiser(nn.Module):
         )
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        return self.f(torch.cat([x_t, cond, self.tau(t)], dim=-1))  # [B, d]
+        return self.f(torch.cat([x_t, cond, self.tau(t)], dim=-1))  # [*leading, d]
 
 
 class ClassifierFreeGuidance(nn.Module):
-    """A denoiser that also knows "no condition" (Ho & Salimans 2022, arXiv 2207.12598). ``cond`` is [B, c].
+    """A denoiser that also knows "no condition" (Ho & Salimans 2022, arXiv 2207.12598). ``cond`` is [*leading, c].
 
     Args:
-        denoiser: any denoiser whose ``cond`` is a vector a row.
+        denoiser: any denoiser whose ``cond`` is [*leading, c].
         cond_dim: c, size of the learned null condition.
-        p_uncond: probability that training replaces a row's condition by the null one. Where it is 0 there is no null
+        p_uncond: probability that :meth:`drop` replaces a condition by the null one. Where it is 0 there is no null
             condition, and only ``w = 0`` has a meaning.
 
     Raises:
@@ -89,11 +90,15 @@ class ClassifierFreeGuidance(nn.Module):
         self.p_uncond = p_uncond
         self.null = nn.Parameter(torch.randn(cond_dim)) if p_uncond > 0 else None
 
+    def drop(self, cond: Tensor) -> Tensor:
+        """What a training step does to its conditions: each becomes the null one with probability ``p_uncond``."""
+        if self.null is None:
+            return cond
+        dropped = torch.rand(*cond.shape[:-1], 1, device=cond.device) < self.p_uncond  # [*leading, 1]
+        return torch.where(dropped, self.null, cond)
+
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """The denoiser; in training mode with rows of ``cond`` dropped."""
-        if self.training and self.null is not None:
-            dropped = torch.rand(len(cond), 1, device=cond.device) < self.p_uncond  # [B, 1]
-            cond = torch.where(dropped, self.null, cond)
+        """The denoiser under ``cond`` as it is."""
         return self.denoiser(x_t, t, cond)
 
     def guided(self, x_t: Tensor, t: Tensor, cond: Tensor, w: float) -> Tensor:
@@ -110,6 +115,6 @@ class ClassifierFreeGuidance(nn.Module):
         if self.null is None:
             raise ValueError(f"guidance_strength={w:g} needs p_uncond above 0: the null condition is never trained.")
         null = self.null.expand_as(cond)
-        out = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([cond, null]))  # [2B, ...]
+        out = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([cond, null]))
         conditional, unconditional = out.chunk(2)
         return (1 + w) * conditional - w * unconditional

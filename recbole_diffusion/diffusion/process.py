@@ -1,9 +1,15 @@
-"""The Gaussian process of diffusion: what noise does to data, and what undoes it.
+"""Processes of diffusion: what noise does to data, and what undoes it.
 
-Ho et al. 2020 (DDPM, arXiv 2006.11239). Timesteps are indices ``t = 0 ... T-1``, 0 the least noisy; ``t = -1`` stands
-for the data itself (``abar_{-1} = 1``). Wherever a method takes ``t`` beside data of shape [B, ...], ``t`` is a
-LongTensor [B] with a step for each row, or one int for all rows.
+Two processes share the contract :class:`Process`: :class:`GaussianDiffusion` (Ho et al. 2020, DDPM, arXiv 2006.11239)
+and :class:`StraightPath` (Liu et al. 2023, rectified flow, arXiv 2209.03003).
+
+Timesteps are indices ``t = 0 ... T-1``, 0 the least noisy; ``t = -1`` stands for the data itself. Data may have any
+shape [*leading, dim]: rows, positions of a sequence, channels. Wherever a method takes ``t`` beside data, ``t`` is a
+LongTensor, or one int for all. The shape of ``t`` is the start of the data's shape: [batch] gives every row of
+[batch, length, dim] its own step, [batch, length] every position.
 """
+
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +17,41 @@ from torch import Tensor, nn
 PREDICTIONS = ("x0", "eps", "v")
 
 
+class Process(Protocol):
+    """What a model, the training step and the sampling loop ask of a process.
+
+    Every process is ``x_t = signal_t x_0 + noise_t eps`` with ``signal_{-1} = 1`` and ``noise_{-1} = 0``.
+    ``predictions`` are those of ``PREDICTIONS`` that :meth:`target` and :meth:`x0_from` know. Both raise ValueError for
+    another one.
+    """
+
+    predictions: tuple[str, ...]
+
+    @property
+    def timesteps(self) -> int:
+        """T."""
+
+    def alpha_bar(self, t: Tensor | int) -> Tensor:
+        """``signal_t^2`` in the shape of ``t``."""
+
+    def q_sample(self, x_0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
+        """``x_t``, shaped like ``x_0``."""
+
+    def target(self, x_0: Tensor, noise: Tensor, t: Tensor | int, prediction: str) -> Tensor:
+        """What a denoiser learns to predict, shaped like ``x_0``."""
+
+    def x0_from(self, output: Tensor, x_t: Tensor, t: Tensor | int, prediction: str) -> Tensor:
+        """The x_0 that a denoiser's ``output`` stands for, shaped like ``x_t``; the inverse of :meth:`target`."""
+
+
 class GaussianDiffusion(nn.Module):
-    """Forward process ``q`` and its posterior, with every coefficient in a buffer.
+    """Forward process ``q`` and its posterior, with every coefficient in a buffer; ``abar_{-1} = 1``.
 
     Args:
         betas: noise of each step, [T], each inside (0, 1); float64 keeps the coefficients exact to float32.
     """
 
+    predictions: tuple[str, ...] = PREDICTIONS
     betas: Tensor
     _log_abar: Tensor
     _snr: Tensor
@@ -73,13 +107,13 @@ class GaussianDiffusion(nn.Module):
         return self._snr[t + 1]
 
     def q_sample(self, x_0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
-        """``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps`` (equation 4), shaped like ``x_0`` [B, ...]."""
+        """``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps`` (equation 4), shaped like ``x_0``."""
         return _at(self._sqrt_abar, t, x_0) * x_0 + _at(self._sqrt_one_minus_abar, t, x_0) * noise
 
     def posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, variance and clipped log variance of ``q(x_{t-1} | x_t, x_0)`` (equations 6 and 7).
 
-        The mean is shaped like ``x_t`` [B, ...]; the other two broadcast to it. The variance is the "fixed small" one.
+        The mean is shaped like ``x_t``; the other two broadcast to it. The variance is the "fixed small" one.
         """
         mean = _at(self._mean_x_0, t, x_t) * x_0 + _at(self._mean_x_t, t, x_t) * x_t
         return mean, _at(self._variance, t, x_t), _at(self._log_variance, t, x_t)
@@ -94,7 +128,7 @@ class GaussianDiffusion(nn.Module):
         Args:
             prediction: what the denoiser predicts, one of ``PREDICTIONS``; the inverse of :meth:`target`.
         """
-        _check_prediction(prediction)
+        _check_prediction(prediction, self.predictions)
         if prediction == "x0":
             return output
         signal, noise = _at(self._sqrt_abar, t, x_t), _at(self._sqrt_one_minus_abar, t, x_t)
@@ -107,7 +141,7 @@ class GaussianDiffusion(nn.Module):
 
         ``v`` is that of Salimans & Ho 2022 (arXiv 2202.00512).
         """
-        _check_prediction(prediction)
+        _check_prediction(prediction, self.predictions)
         if prediction == "x0":
             return x_0
         if prediction == "eps":
@@ -115,12 +149,59 @@ class GaussianDiffusion(nn.Module):
         return _at(self._sqrt_abar, t, x_0) * noise - _at(self._sqrt_one_minus_abar, t, x_0) * x_0
 
 
+class StraightPath(nn.Module):
+    """A straight line from data to noise: ``x_t = (1 - s_t) x_0 + s_t eps`` with ``s_t = (t + 1)/T``.
+
+    ``t = T-1`` is pure noise. A denoiser predicts x_0, or the velocity ``v = dx/ds = eps - x_0``. From eps alone x_0
+    cannot be told at ``t = T-1``, so it is no prediction here.
+
+    Args:
+        timesteps: T.
+    """
+
+    predictions: tuple[str, ...] = ("x0", "v")
+    _share: Tensor
+
+    def __init__(self, timesteps: int) -> None:
+        super().__init__()
+        share = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps  # from t = -1
+        self.register_buffer("_share", share.to(torch.float32), persistent=False)
+
+    @property
+    def timesteps(self) -> int:
+        """T."""
+        return len(self._share) - 1
+
+    def noise_share(self, t: Tensor | int) -> Tensor:
+        """``s_t`` in the shape of ``t``: from 0 at ``t = -1`` to 1 at ``t = T-1``."""
+        return self._share[t + 1]
+
+    def alpha_bar(self, t: Tensor | int) -> Tensor:
+        """``(1 - s_t)^2`` in the shape of ``t``."""
+        return (1 - self.noise_share(t)).square()
+
+    def q_sample(self, x_0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
+        """``x_t = (1 - s_t) x_0 + s_t eps``, shaped like ``x_0``."""
+        s = _at(self._share, t + 1, x_0)
+        return (1 - s) * x_0 + s * noise
+
+    def target(self, x_0: Tensor, noise: Tensor, t: Tensor | int, prediction: str) -> Tensor:
+        """What a denoiser learns to predict: x_0, or ``v = eps - x_0``, the same at every ``t``."""
+        _check_prediction(prediction, self.predictions)
+        return x_0 if prediction == "x0" else noise - x_0
+
+    def x0_from(self, output: Tensor, x_t: Tensor, t: Tensor | int, prediction: str) -> Tensor:
+        """The x_0 that a denoiser's ``output`` stands for: ``output``, or ``x_t - s_t v``."""
+        _check_prediction(prediction, self.predictions)
+        return output if prediction == "x0" else x_t - _at(self._share, t + 1, x_t) * output
+
+
 def _at(coefficient: Tensor, t: Tensor | int, x: Tensor) -> Tensor:
-    """``coefficient[t]`` with trailing axes of size 1 so that it broadcasts over ``x`` [B, ...]."""
+    """``coefficient[t]`` with trailing axes of size 1 so that it broadcasts over ``x``, whose shape starts with t's."""
     value = coefficient[t]
     return value.reshape(value.shape + (1,) * (x.ndim - value.ndim))
 
 
-def _check_prediction(prediction: str) -> None:
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction={prediction!r}: must be one of {', '.join(PREDICTIONS)}.")
+def _check_prediction(prediction: str, allowed: tuple[str, ...]) -> None:
+    if prediction not in allowed:
+        raise ValueError(f"prediction={prediction!r}: must be one of {', '.join(allowed)}.")

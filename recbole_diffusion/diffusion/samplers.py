@@ -1,23 +1,26 @@
 """Generation: step rules from ``x_t`` to ``x_s``, and the one loop that applies them.
 
 A step rule takes ``(process, x_t, x_0, t, s, noise)``: ``x_0`` is what the denoiser believes at ``t``, ``s`` is the
-next chosen step (any ``s < t``; -1 is the end, where ``abar = 1`` and the result is exactly ``x_0``), and ``noise`` is
-a function that draws standard normal noise shaped like ``x_t``: a function, so that a rule draws only what it adds.
+next chosen step (any ``s < t``; -1 is the end, where there is no noise and the result is exactly ``x_0``), and
+``noise`` is a function that draws standard normal noise shaped like ``x_t``: a function, so that a rule draws only what
+it adds. States have any shape [*leading, dim].
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recbole_diffusion.diffusion.process import GaussianDiffusion
+from recbole_diffusion.diffusion.process import GaussianDiffusion, Process, StraightPath
 
-SAMPLERS = ("ddpm", "ddim")
+# By process: a rule undoes one of them.
+SAMPLERS = {"gaussian": ("ddpm", "ddim"), "straight": ("euler",)}
 VARIANCES = ("small", "large", "none")
 
 Noise = Callable[[], Tensor]
-Step = Callable[[GaussianDiffusion, Tensor, Tensor, int, int, Noise], Tensor]
+StepRule = Callable[[Any, Tensor, Tensor, int, int, Noise], Tensor]
 
 
 def select_timesteps(timesteps: int, sampling_steps: int) -> list[int]:
@@ -69,36 +72,58 @@ def ddim_step(
     return x_s if eta == 0 or s < 0 else x_s + sigma * noise()
 
 
-def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> Step:
+def euler_step(
+    process: StraightPath, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, start: Tensor | None = None
+) -> Tensor:
+    """Euler's step along the velocity at ``t``: ``x_s = x_t + (s_s - s_t) v``, shaped like ``x_t``. It draws no noise.
+
+    Args:
+        start: None takes ``v = (x_t - x_0)/s_t``, the velocity that ``x_0`` stands for. A tensor, the pure noise that
+            the chain began at, takes ``v = start - x_0``: the end is then the mean of all ``x_0`` on the way, each
+            weighted by the length ``s_t - s_s`` of its step (FMRec). Only then the last step is not exactly ``x_0``.
+    """
+    share_t, share_s = process.noise_share(t), process.noise_share(s)
+    if start is not None:
+        return x_t + (share_t - share_s) * (x_0 - start)
+    return x_0 + share_s / share_t * (x_t - x_0)
+
+
+def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> StepRule:
     """The step rule of a named sampler. ``eta`` is read by ``ddim``, ``variance`` by ``ddpm``; both are checked.
 
     Raises:
         ValueError: a setting is none of the allowed values.
     """
-    for setting, value, allowed in (("sampler", sampler, SAMPLERS), ("variance", variance, VARIANCES)):
+    samplers = [name for names in SAMPLERS.values() for name in names]
+    for setting, value, allowed in (("sampler", sampler, samplers), ("variance", variance, VARIANCES)):
         if value not in allowed:
             raise ValueError(f"{setting}={value!r}: must be one of {', '.join(allowed)}.")
     if not 0 <= eta <= 1:
         raise ValueError(f"eta={eta!r}: must be from 0 to 1.")
-    return partial(ancestral_step, variance=variance) if sampler == "ddpm" else partial(ddim_step, eta=eta)
+    rules: dict[str, StepRule] = {
+        "ddpm": partial(ancestral_step, variance=variance),
+        "ddim": partial(ddim_step, eta=eta),
+        "euler": euler_step,
+    }
+    return rules[sampler]
 
 
 def sample(
     predict_x0: Callable[[Tensor, Tensor], Tensor],
-    process: GaussianDiffusion,
+    process: Process,
     x_T: Tensor,
     timesteps: Sequence[int],
-    step: Step,
+    step: StepRule,
     noise: Callable[[Tensor, int], Tensor] | None = None,
     project: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Runs the reverse process from ``x_T`` down to the data.
 
     Args:
-        predict_x0: ``(x_t, t) -> x_0`` with ``x_t`` [B, ...] and ``t`` a LongTensor [B].
-        x_T: the start, [B, ...]: pure noise, or data noised to the first of ``timesteps``.
+        predict_x0: ``(x_t, t) -> x_0`` with ``x_t`` [*leading, dim] and ``t`` a LongTensor [*leading].
+        x_T: the start, [*leading, dim]: pure noise, or data noised to the first of ``timesteps``.
         timesteps: the chosen steps in descending order.
-        step: a step rule, see :func:`make_step`.
+        step: a step rule of this process, see :func:`make_step`.
         noise: ``(x_t, t) ->`` standard normal noise shaped like ``x_t`` for the step from ``t``; torch's global
             generator where None.
         project: applied to ``x_t`` before every denoising step (a model whose ``x_t`` lives on a sphere).
@@ -110,7 +135,7 @@ def sample(
     for t, s in zip(timesteps, [*timesteps, -1][1:], strict=True):
         if project is not None:
             x_t = project(x_t)
-        x_0 = predict_x0(x_t, torch.full((len(x_t),), t, dtype=torch.long, device=x_t.device))  # [B, ...]
+        x_0 = predict_x0(x_t, torch.full(x_t.shape[:-1], t, dtype=torch.long, device=x_t.device))
         draw = partial(torch.randn_like, x_t) if noise is None else partial(noise, x_t, t)
         x_t = step(process, x_t, x_0, t, s, draw)
     return x_t

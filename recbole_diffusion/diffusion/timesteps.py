@@ -1,4 +1,6 @@
-"""How training draws t, and the weight of each row's loss."""
+"""How training draws t, and the weights that each loss is multiplied by."""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +20,12 @@ class TimestepSampler(nn.Module):
         self.timesteps = timesteps
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # knows the device
 
-    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Timesteps, long [B], and the weights of their losses, float [B]; both on the device of this module."""
+    def draw(self, *shape: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Timesteps, long [*shape], and the weights of their losses, float [*shape], on the device of this module."""
         raise NotImplementedError
 
     def update(self, t: Tensor, losses: Tensor) -> None:
-        """Learn from the losses of a batch, [B], not yet multiplied by the weights from ``draw``."""
+        """Learns from the losses of a batch, shaped like ``t``, as they are without the weights of ``draw``."""
 
     def _draw_device(self, generator: torch.Generator | None) -> torch.device:
         return self._anchor.device if generator is None else generator.device
@@ -32,10 +34,10 @@ class TimestepSampler(nn.Module):
 class UniformTimesteps(TimestepSampler):
     """Every step has the same probability; the weight is 1."""
 
-    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def draw(self, *shape: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         device = self._draw_device(generator)
-        t = torch.randint(self.timesteps, (batch_size,), generator=generator, device=device).to(self._anchor.device)
-        return t, self._anchor.new_ones(batch_size)
+        t = torch.randint(self.timesteps, shape, generator=generator, device=device).to(self._anchor.device)
+        return t, self._anchor.new_ones(shape)
 
 
 class HighNoiseTimesteps(TimestepSampler):
@@ -45,10 +47,10 @@ class HighNoiseTimesteps(TimestepSampler):
     moves to large t. Weights that undo the draw would move it back.
     """
 
-    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        u = torch.rand(batch_size, generator=generator, device=self._draw_device(generator)).to(self._anchor.device)
+    def draw(self, *shape: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        u = torch.rand(shape, generator=generator, device=self._draw_device(generator)).to(self._anchor.device)
         t = self.timesteps - 1 - (self.timesteps * u**3).long()
-        return t.clamp(min=0), self._anchor.new_ones(batch_size)  # T u^3 can round up to T
+        return t.clamp(min=0), self._anchor.new_ones(shape)  # T u^3 can round up to T
 
 
 class LossSecondMomentTimesteps(TimestepSampler):
@@ -83,16 +85,16 @@ class LossSecondMomentTimesteps(TimestepSampler):
         ready = (self.seen >= self.history).all() & (total > 0)
         return torch.where(ready, p, 1 / self.timesteps)
 
-    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def draw(self, *shape: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         p = self.probabilities()
         source = p.to(self._draw_device(generator))
-        t = torch.multinomial(source, batch_size, replacement=True, generator=generator).to(p.device)
+        t = torch.multinomial(source, math.prod(shape), replacement=True, generator=generator).view(shape).to(p.device)
         return t, 1 / (self.timesteps * p[t])
 
     @torch.no_grad()
     def update(self, t: Tensor, losses: Tensor) -> None:
-        t, order = t.sort(stable=True)  # rows of one step are together, in the order of their arrival
-        losses = losses.detach().to(self.losses.dtype)[order]
+        t, order = t.flatten().sort(stable=True)  # losses of one step side by side, in the order of their arrival
+        losses = losses.detach().flatten().to(self.losses.dtype)[order]
         count = torch.zeros_like(self.seen).index_add_(0, t, torch.ones_like(t))  # [T]
         rank = torch.arange(len(t), device=t.device) - (count.cumsum(0) - count)[t]  # place among the rows of its step
         slot = t * self.history + (self.seen[t] + rank) % self.history

@@ -1,10 +1,10 @@
-"""What every diffusion recommender shares: the process, generation in its steps, and RecBole's interface."""
+"""What every diffusion recommender shares: the training step, generation in its steps, and RecBole's interface."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from recbole.data.interaction import Interaction
@@ -12,23 +12,36 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_diffusion.config.stages import Stage
 from recbole_diffusion.diffusion.noise import RowNoise, history_keys
-from recbole_diffusion.diffusion.process import GaussianDiffusion
 from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
+from recbole_diffusion.diffusion.step import Step, draw_step
 from recbole_diffusion.diffusion.timesteps import TIMESTEP_SAMPLERS
 from recbole_diffusion.model.settings import DiffusionConfig
 
 
-class DiffusionRecommender(SequentialRecommender):
-    """The reverse process and the RecBole interface around it.
+class Example(NamedTuple):
+    """What a model takes from a batch to train on; ``[*leading]`` is the shape of its states, one for all fields."""
 
-    A subclass builds its denoiser and says how training draws its loss and what to denoise at generation:
-    ``calculate_loss``, ``generate`` and ``score``.
+    x_0: Tensor  # [*leading, dim], what is diffused
+    guidance: Any  # what the denoiser is conditioned on
+    target: Tensor  # the item of each state, [*leading]; 0 at padding
+    losses: dict[str, Tensor] = {}  # weighted losses that need no step of noise; scalars
+    real: Tensor | None = None  # which states are no padding, bool [*leading]; None: all
+
+
+class DiffusionRecommender(SequentialRecommender):
+    """The training step, the reverse process and the RecBole interface around them.
+
+    A subclass builds its denoiser and says what it trains on (``training_example``), by which losses
+    (``denoising_losses``), and what it generates and scores (``generate``, ``score``, ``score_items``).
     """
 
     input_type = InputType.POINTWISE
     config_class: ClassVar[type[DiffusionConfig]] = DiffusionConfig
     loss_names: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = (Stage(),)  # of training
+    stage_losses: ClassVar[tuple[str, ...]] = ()  # NAMEs a stage can be trained by: methods NAME_loss(interaction)
     read_in_training: ClassVar[tuple[str, ...]] = ("timestep_sampler.",)  # names in the state, up to there
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -36,10 +49,44 @@ class DiffusionRecommender(SequentialRecommender):
         self.settings = self.config_class.from_config(config)
         self.precision = config["precision"]
         self.max_cells = config["max_cells"]
-        self.process = GaussianDiffusion(self.settings.betas())
+        self.process = self.settings.make_process()
         self.timestep_sampler = TIMESTEP_SAMPLERS[self.settings.timestep_sampler](self.settings.timesteps)
         self.reverse_timesteps = select_timesteps(self.settings.timesteps, self.settings.sampling_steps)
         self.reverse_step = make_step(self.settings.sampler, self.settings.eta, self.settings.variance)
+
+    def training_example(self, interaction: Interaction) -> Example:
+        """What is diffused, under which guidance; and the losses of the model that are no denoising losses."""
+        raise NotImplementedError
+
+    def denoising_losses(self, step: Step, guidance: Any, target: Tensor) -> dict[str, Tensor]:
+        """``name -> loss`` of every state, [*leading], times the weight of its term; finite at padding too.
+
+        ``guidance`` and ``target`` are those of :class:`Example`, the guidance after :meth:`drop_guidance`. What is
+        compared under one timestep (PreferDiff: a negative) is noised by ``self.process.q_sample(x, step.t, noise)``.
+        """
+        raise NotImplementedError
+
+    def drop_guidance(self, guidance: Any) -> Any:
+        """The guidance with that of some states dropped, for classifier-free guidance; once for each training step."""
+        return guidance
+
+    def project(self, x_t: Tensor) -> Tensor:
+        """Where x_t is taken to before the denoiser sees it, in training and at every step of generation."""
+        return x_t
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """The loss terms, scalars, named by ``loss_names``; their sum is what is minimised.
+
+        A denoising loss is averaged over all states that are no padding, each times the weight of its timestep.
+        """
+        x_0, guidance, target, losses, real = self.training_example(interaction)
+        step = draw_step(self.process, self.timestep_sampler, x_0, real, self.project)
+        denoising = self.denoising_losses(step, self.drop_guidance(guidance), target)
+        terms = losses | {name: (step.weight * loss).mean() for name, loss in denoising.items()}
+        t, total = step.t, torch.stack([loss.detach() for loss in denoising.values()]).sum(dim=0)
+        self.timestep_sampler.update(*((t, total) if real is None else (t[real], total[real])))
+        self.loss_names = tuple(terms)
+        return tuple(terms.values())
 
     def evaluation_noise(self, interaction: Interaction) -> RowNoise:
         """Noise for generation from ``eval_seed`` and each row's history: the same in any batch, none from training."""

@@ -33,8 +33,10 @@ from torch import Tensor, nn
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.denoiser import sinusoidal_embedding
 from recbole_diffusion.diffusion.noise import START, STEP
+from recbole_diffusion.diffusion.process import GaussianDiffusion
 from recbole_diffusion.diffusion.samplers import sample
-from recbole_diffusion.model.base import DiffusionRecommender
+from recbole_diffusion.diffusion.step import Step
+from recbole_diffusion.model.base import DiffusionRecommender, Example
 from recbole_diffusion.model.layers import Dropout
 from recbole_diffusion.model.losses import squared_error
 from recbole_diffusion.model.settings import DiffusionConfig
@@ -50,6 +52,7 @@ class DiffRecConfig(DiffusionConfig, model="DiffRec"):
         *DiffusionConfig.schedule_parameters, "noise_scale", "noise_min", "noise_max", "first_beta",
     )  # fmt: skip
 
+    noise_schedule: str
     noise_scale: float | None
     noise_min: float | None
     noise_max: float | None
@@ -138,7 +141,7 @@ class DiffRec(DiffusionRecommender):
 
     config_class: ClassVar[type[DiffusionConfig]] = DiffRecConfig
     settings: DiffRecConfig
-    loss_names = ("mse",)
+    process: GaussianDiffusion
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -157,17 +160,14 @@ class DiffRec(DiffusionRecommender):
         item_seq = F.pad(interaction[self.ITEM_SEQ], (0, 1)).scatter(1, length.unsqueeze(-1), target.unsqueeze(-1))
         return self.vectors(item_seq, length + 1)
 
-    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The ``mse`` term: squared error, mean over items, times the weight of the step."""
-        x_0 = self.training_vectors(interaction)
-        t, weight = self.timestep_sampler.draw(len(x_0))
-        noise = torch.randn_like(x_0)
-        output = self.denoiser(self.process.q_sample(x_0, t, noise), t)
-        row_loss = squared_error(output, self.process.target(x_0, noise, t, self.settings.prediction))
-        if self.settings.snr_weighting:
-            row_loss = self.snr_weight(t) * row_loss
-        self.timestep_sampler.update(t, row_loss)
-        return ((weight * row_loss).mean(),)
+    def training_example(self, interaction: Interaction) -> Example:
+        return Example(self.training_vectors(interaction), None, interaction[self.ITEM_ID])
+
+    def denoising_losses(self, step: Step, guidance: None, target: Tensor) -> dict[str, Tensor]:
+        """``mse``: squared error, mean over items, times the weight of the step."""
+        wanted = self.process.target(step.x_0, step.noise, step.t, self.settings.prediction)
+        mse = squared_error(self.denoiser(step.x_t, step.t), wanted)
+        return {"mse": self.snr_weight(step.t) * mse if self.settings.snr_weighting else mse}
 
     def snr_weight(self, t: Tensor) -> Tensor:
         """``SNR(t-1) - SNR(t)``, and 1 at t = 0, in the shape of ``t``."""

@@ -54,6 +54,7 @@ class DreamRec(EmbeddingDiffusionRecommender):
     config_class: ClassVar[type[DiffusionConfig]] = DreamRecConfig
     settings: DreamRecConfig
     denoiser: ClassifierFreeGuidance
+    stage_losses: ClassVar[tuple[str, ...]] = ("next_item",)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -66,6 +67,9 @@ class DreamRec(EmbeddingDiffusionRecommender):
 
     def encode(self, item_seq: Tensor) -> Tensor:
         return self.encoder(self.item_embedding(item_seq))
+
+    def drop_guidance(self, guidance: Tensor) -> Tensor:
+        return self.denoiser.drop(guidance)
 
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Tensor) -> Tensor:
         return self.denoiser.guided(x_t, t, guidance, self.settings.guidance_strength)

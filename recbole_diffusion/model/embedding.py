@@ -1,4 +1,4 @@
-"""What the models share that diffuse the embedding of the target item: item table, training step, generation."""
+"""What the models share that diffuse the embedding of the target item: item table, losses, generation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from recbole_diffusion.config.settings import rows_at_once
 from recbole_diffusion.diffusion.noise import START, STEP, RowNoise
-from recbole_diffusion.diffusion.process import GaussianDiffusion
+from recbole_diffusion.diffusion.process import Process
 from recbole_diffusion.diffusion.samplers import Noise, sample
-from recbole_diffusion.model.base import DiffusionRecommender
+from recbole_diffusion.diffusion.step import Step
+from recbole_diffusion.model.base import DiffusionRecommender, Example
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
 from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
 from recbole_diffusion.model.pretrained import load_item_table
@@ -29,7 +30,8 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
     A subclass sets ``self.denoiser`` and overrides :meth:`encode`. Where the guidance is more than the state at a
     position, it overrides :meth:`training_pairs` and :meth:`last_state` (DiffuRec: the whole history), or
     :meth:`training_guidance` and :meth:`generation_guidance` (DiffDiv: a draw from a latent); where generation asks the
-    denoiser in another way than training, :meth:`guided_denoiser`.
+    denoiser in another way than training, :meth:`guided_denoiser`. Where it learns by other losses of the denoiser, it
+    overrides :meth:`denoising_losses`.
     """
 
     config_class: ClassVar[type[DiffusionConfig]] = EmbeddingDiffusionConfig
@@ -40,6 +42,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = self.settings
+        self.stages = settings.training_stages()
         self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
         self.item_embedding = nn.Embedding(self.n_items, settings.embedding_size, padding_idx=0)
         nn.init.normal_(self.item_embedding.weight[1:], std=settings.item_init_std)
@@ -55,16 +58,16 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
                 f"{_MOST_SIGNAL_LEFT}: more timesteps, or a larger beta_end."
             )
 
-    def start_epoch(self, epoch: int) -> None:
-        """Keep a pre-trained item table fixed during the first ``freeze_epochs`` epochs."""
-        self.item_embedding.weight.requires_grad_(epoch >= self.settings.freeze_epochs)
-
     def encode(self, item_seq: Tensor) -> Any:
         """[batch, length] histories to a state at every position, from it and those before it: [batch, length, ...]."""
         raise NotImplementedError
 
     def training_guidance(self, state: Any, target: Tensor) -> tuple[Any, dict[str, Tensor]]:
-        """The guidance of each row's state, and weighted losses of the model's own; ``target``: items [rows]."""
+        """The guidance of each state, and weighted losses of the model's own that need no step of noise, scalars.
+
+        Args:
+            state, target: from :meth:`training_pairs`.
+        """
         return state, {}
 
     def generation_guidance(self, state: Any, noise: RowNoise) -> Any:
@@ -72,38 +75,45 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return state
 
     def training_pairs(self, interaction: Interaction) -> tuple[Any, Tensor]:
-        """(states [rows, dim], target items [rows]): every position of a window, or the last one of a prefix."""
+        """(states [rows, dim], target items [rows]): every position of a window, or the last one of a prefix.
+
+        A model that denoises whole sequences gives one state for all and targets [batch, length], 0 at padding.
+        """
         if self.TARGET_SEQ in interaction:
             targets = interaction[self.TARGET_SEQ]
             rows, columns = torch.nonzero(targets, as_tuple=True)
             return _at(self.encode(interaction[self.ITEM_SEQ]), rows, columns), targets[rows, columns]
         return self.last_state(interaction), interaction[self.ITEM_ID]
 
-    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The weighted loss terms, named by ``loss_names``; their sum is what is minimised."""
+    def next_item_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """``-log softmax(state . e_i)`` of the next item, as SASRec: a stage pre-trains encoder and item table by it.
+
+        A model whose states are vectors offers it by naming it in ``stage_losses``.
+        """
         state, target = self.training_pairs(interaction)
-        guidance, terms = self.training_guidance(state, target)
-        x_0 = self.item_embedding(target)  # [rows, dim]
+        self.loss_names = ("next_item",)
+        return (self.cross_entropy(state, target).sum() / (target != 0).sum(),)
+
+    def training_example(self, interaction: Interaction) -> Example:
+        state, target = self.training_pairs(interaction)
+        guidance, losses = self.training_guidance(state, target)
+        x_0 = self.item_embedding(target)  # [*leading, dim]
         if self.settings.stop_gradient_target:
             x_0 = x_0.detach()
-        t, weight = self.timestep_sampler.draw(len(x_0))
-        noise = torch.randn_like(x_0)
-        x_t = self.project(self.process.q_sample(x_0, t, noise))
-        output = self.denoiser(x_t, t, guidance)
-        row_loss = torch.zeros_like(weight)
-        if self.settings.mse_weight > 0:
-            wanted = self.process.target(x_0, noise, t, self.settings.prediction)
-            mse = self.settings.mse_weight * squared_error(output, wanted)
-            terms["mse"] = (weight * mse).mean()
-            row_loss = row_loss + mse.detach()
-        if self.settings.ce_weight > 0:
-            x_0_hat = self.process.x0_from(output, x_t, t, self.settings.prediction)
-            ce = self.settings.ce_weight * self.cross_entropy(x_0_hat, target)
-            terms["ce"] = (weight * ce).mean()
-            row_loss = row_loss + ce.detach()
-        self.timestep_sampler.update(t, row_loss)
-        self.loss_names = tuple(terms)
-        return tuple(terms.values())
+        return Example(x_0, guidance, target, losses, None if target.dim() == 1 else target != 0)
+
+    def denoising_losses(self, step: Step, guidance: Any, target: Tensor) -> dict[str, Tensor]:
+        """``mse`` on what the denoiser predicts, and ``ce`` of x0_hat over the catalogue; those of weight 0 are not."""
+        s = self.settings
+        output = self.denoiser(step.x_t, step.t, guidance)
+        losses = {}
+        if s.mse_weight > 0:
+            wanted = self.process.target(step.x_0, step.noise, step.t, s.prediction)
+            losses["mse"] = s.mse_weight * squared_error(output, wanted)
+        if s.ce_weight > 0:
+            x_0_hat = self.process.x0_from(output, step.x_t, step.t, s.prediction)
+            losses["ce"] = s.ce_weight * self.cross_entropy(x_0_hat, target)
+        return losses
 
     def last_state(self, interaction: Interaction) -> Any:
         """The state after the whole history, [batch, dim]."""
@@ -114,17 +124,13 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         """Number of items in each history, [batch]; one without any is read as one padding item."""
         return interaction[self.ITEM_SEQ_LEN].clamp(min=1)
 
-    def project(self, x_t: Tensor) -> Tensor:
-        """Where x_t is taken to before the denoiser sees it, in training and at every step of generation."""
-        return x_t
-
     def cross_entropy(self, prediction: Tensor, items: Tensor) -> Tensor:
-        """``-log softmax`` of each row's item under ``prediction . e_i / temperature``, [rows]."""
+        """``-log softmax`` of ``items`` under ``prediction . e_i / temperature``, [*leading]; 0 where an item is 0."""
         table = self.item_embedding.weight
         return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature, self.max_cells)
 
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
-        """The denoiser as generation asks it, [rows, dim]."""
+        """The denoiser as generation asks it: x_t [rows, dim] and t [rows] to [rows, dim]."""
         return self.denoiser(x_t, t, guidance)
 
     def predict_x0(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
@@ -143,7 +149,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         )  # fmt: skip
         return x_0.view(-1, self.num_channels, dim)
 
-    def step_from(self, process: GaussianDiffusion, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
+    def step_from(self, process: Process, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
         """One reverse step; with ``rescale_x0`` from an x0_hat of the items' mean norm, except the last.
 
         Cross-entropy makes x0_hat several times longer than any embedding. Left so, x_s carries a signal that training

@@ -15,7 +15,7 @@ DIVERGENCES = ("alpha", "beta", "gamma", "none")
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """``mean over dimensions of (target - prediction)^2``: [rows, dim] to [rows]."""
+    """``mean over dimensions of (target - prediction)^2``: [*leading, dim] to [*leading]."""
     return (prediction - target).square().mean(dim=-1)
 
 
@@ -44,15 +44,19 @@ def softmax_cross_entropy(prediction: Tensor, table: Tensor, index: Tensor, max_
 def catalogue_cross_entropy(
     x_0: Tensor, item_table: Tensor, items: Tensor, temperature: float, max_cells: int
 ) -> Tensor:
-    """``-log softmax(x_0 . e_i / temperature)`` of each row's item over items 1 ... N; padding is no candidate.
+    """``-log softmax(x_0 . e_i / temperature)`` of each item over items 1 ... N, [*leading]; padding is no candidate.
 
     Args:
-        x_0: predictions [rows, dim].
+        x_0: predictions [*leading, dim].
         item_table: embeddings of items 0 ... N, [N + 1, dim].
-        items: ids in 1 ... N, [rows].
+        items: ids in 1 ... N, [*leading]; of positions [batch, length] some may be 0, padding, whose loss is 0.
         temperature: below 1, a prediction of the size of its embedding can still be certain of its item.
         max_cells: of :func:`softmax_cross_entropy`.
     """
+    if items.dim() > 1:
+        real = items != 0  # the others need no scores
+        loss = catalogue_cross_entropy(x_0[real], item_table, items[real], temperature, max_cells)
+        return loss.new_zeros(items.shape).masked_scatter(real, loss)
     # The temperature divides [rows, dim] numbers here; after the product it would be [rows, N].
     return softmax_cross_entropy(x_0 / temperature, item_table[1:], items - 1, max_cells)
 

@@ -8,7 +8,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.stages import Stage, read_stages
 from recbole_diffusion.config.typed import TypedSettings
+from recbole_diffusion.diffusion.process import GaussianDiffusion, Process, StraightPath
+from recbole_diffusion.diffusion.samplers import SAMPLERS
 from recbole_diffusion.diffusion.schedules import make_betas
 
 
@@ -19,7 +22,7 @@ class DiffusionConfig(TypedSettings):
     schedule_parameters: ClassVar[tuple[str, ...]] = ("beta_start", "beta_end")
 
     timesteps: int
-    noise_schedule: str
+    noise_schedule: str | None
     beta_start: float | None
     beta_end: float | None
     prediction: str
@@ -44,11 +47,17 @@ class DiffusionConfig(TypedSettings):
                 )
         if self.eta > 0 and self.sampler != "ddim":
             raise UserError(
-                f"eta={self.eta:g}: is the noise of sampler=ddim; that of {self.sampler} is set by variance."
+                f"eta={self.eta:g}: is the noise of sampler=ddim; sampler={self.sampler} does not read it. Set eta=0."
             )
+
+    def make_process(self) -> Process:
+        """The process between data and noise."""
+        return GaussianDiffusion(self.betas())
 
     def betas(self) -> Tensor:
         """The noise schedule, float64 [T]."""
+        if self.noise_schedule is None:
+            raise UserError("noise_schedule=~: only process=straight has no schedule; name one.")
         given = {name: getattr(self, name) for name in self.schedule_parameters}
         params = {name: value for name, value in given.items() if value is not None}
         try:
@@ -61,6 +70,9 @@ class DiffusionConfig(TypedSettings):
 class EmbeddingDiffusionConfig(DiffusionConfig):
     """The settings of the models that diffuse the embedding of the target item; each has a Transformer."""
 
+    process: str
+    noise_schedule: str | None
+    sampler: str
     train_on: str
     embedding_size: int
     item_init_std: float
@@ -73,14 +85,21 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
     ce_temperature: float
     rescale_x0: bool
     pretrained_item_table: str | None
-    freeze_epochs: int
+    stages: list | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.embedding_size % self.num_heads:
             raise UserError(f"num_heads={self.num_heads}: must divide embedding_size={self.embedding_size}.")
-        if self.freeze_epochs > 0 and self.pretrained_item_table is None:
-            raise UserError(f"freeze_epochs={self.freeze_epochs}: needs a pretrained_item_table to keep.")
+        if self.pretrained_item_table is None and self.training_stages()[0].freezes("item_embedding.weight"):
+            raise UserError("stages: the first one freezes item_embedding: needs a pretrained_item_table to keep.")
+        if self.sampler not in SAMPLERS[self.process]:
+            raise UserError(
+                f"sampler={self.sampler} with process={self.process}: must be one of "
+                f"{', '.join(SAMPLERS[self.process])}."
+            )
+        if self.process == "straight":
+            self._check_straight()
         if self.mse_weight == self.ce_weight == 0:
             raise UserError(
                 "mse_weight=0 and ce_weight=0: one of them must be above 0, there is nothing to learn from."
@@ -90,3 +109,21 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
                 f"ce_weight={self.ce_weight:g} with prediction=eps: x0_hat is then divided by sqrt(abar_t), which is "
                 "near 0 at most steps. Set ce_weight=0, or predict x0 or v."
             )
+
+    def _check_straight(self) -> None:
+        for name in ("noise_schedule", *self.schedule_parameters):
+            value = getattr(self, name)
+            if value is not None:
+                raise UserError(f"{name}={value} with process=straight: a straight path has no schedule. Set {name}=~.")
+        if self.prediction not in StraightPath.predictions:
+            raise UserError(
+                f"prediction={self.prediction} with process=straight: must be one of "
+                f"{', '.join(StraightPath.predictions)}; pure noise does not tell x0."
+            )
+
+    def make_process(self) -> Process:
+        return StraightPath(self.timesteps) if self.process == "straight" else super().make_process()
+
+    def training_stages(self) -> tuple[Stage, ...]:
+        """What is trained for how long; one stage of everything where ``stages`` is None."""
+        return read_stages(self.stages)

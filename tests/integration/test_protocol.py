@@ -193,7 +193,12 @@ def test_use_gpu_false_means_the_cpu(build: Callable[..., Built]) -> None:
             "must be {LS: valid_and_test}, because the epoch is chosen on validation",
         ),
         ("DreamRec", [range(1, 31)] * 5, {"num_heads": 3, "embedding_size": 8}, "num_heads=3: must divide"),
-        ("DreamRec", [range(1, 31)] * 5, {"freeze_epochs": 3}, "freeze_epochs=3: needs a pretrained_item_table"),
+        (
+            "DreamRec",
+            [range(1, 31)] * 5,
+            {"stages": [{"epochs": 3, "freeze": ["item_embedding"]}, {}]},
+            "freezes item_embedding: needs a pretrained_item_table",
+        ),
         ("FEARec", [range(1, 31)] * 5, {"mask_history": True}, "mask_history=True: FEARec .* keeps no whole histories"),
         ("DreamRec", [range(1, 31)] * 5, {"learning_rate": 1e30, "epochs": 3}, "the training loss is nan"),
     ],

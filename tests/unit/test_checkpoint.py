@@ -108,7 +108,8 @@ def test_pretrained_item_table_goes_by_token_and_is_scaled(build: Callable[..., 
     torch.testing.assert_close(table[1:].flip(0), source.model.item_embedding.weight[1:].detach().cpu())
     assert (table[0] == 0).all()
 
-    target = build("DreamRec", embedding_size=16, pretrained_item_table=path, item_init_std=0.7, freeze_epochs=1)
+    stages = [{"epochs": 1, "freeze": ["item_embedding"]}, {}]
+    target = build("DreamRec", embedding_size=16, pretrained_item_table=path, item_init_std=0.7, stages=stages)
     weight = target.model.item_embedding.weight.detach().clone()
     assert weight[1:].std().item() == pytest.approx(0.7, rel=1e-4)
     ratio = weight[1:] / source.model.item_embedding.weight[1:].detach()

@@ -81,6 +81,15 @@ def test_mlp_denoiser(kind, device):
     assert f.tau.mlp[0].weight.shape == (8, 4) and isinstance(f.tau.mlp[1], nn.GELU)
 
 
+def test_positions_and_channels_are_denoised_as_rows_are(device):
+    torch.manual_seed(0)
+    model = ClassifierFreeGuidance(MLPDenoiser(4, 3, "mlp2"), 3, 0.1).to(device)
+    x_t, t, cond = batch(device)
+    shaped = x_t.view(2, 3, 4), t.view(2, 3), cond.view(2, 3, 3)
+    torch.testing.assert_close(model(*shaped), model(x_t, t, cond).view(2, 3, 4))
+    torch.testing.assert_close(model.guided(*shaped, 2.0), model.guided(x_t, t, cond, 2.0).view(2, 3, 4))
+
+
 def test_unknown_mlp():
     with pytest.raises(ValueError, match=r"denoiser='mlp3'.*mlp1, mlp2"):
         MLPDenoiser(4, 4, "mlp3")
@@ -94,31 +103,45 @@ def test_p_uncond_out_of_range(p_uncond):
 
 def test_share_of_dropped_conditions(device):
     model, rows = guidance(0.1, device), 20_000
-    x_t, t, cond = batch(device, rows)
-    model.train()(x_t, t, cond)
-    seen_x, seen_t, seen_cond = model.denoiser.calls[0]
-    dropped = (seen_cond == model.null).all(dim=1)
+    _, _, cond = batch(device, rows)
+    kept = model.drop(cond)
+    dropped = (kept == model.null).all(dim=1)
     assert abs(dropped.float().mean().item() - 0.1) < 4 * (0.09 / rows) ** 0.5
-    assert torch.equal(seen_cond[~dropped], cond[~dropped])  # a row is dropped as a whole or not at all
-    assert torch.equal(seen_x, x_t) and torch.equal(seen_t, t)
+    assert torch.equal(kept[~dropped], cond[~dropped])  # a row is dropped as a whole or not at all
 
 
-def test_nothing_is_dropped_or_drawn_without_need():
+def test_each_position_of_a_sequence_is_dropped_by_itself(device):
+    model = guidance(0.5, device)
+    cond = batch(device, 600)[2].view(20, 30, 3)
+    dropped = (model.drop(cond) == model.null).all(dim=-1)
+    assert dropped.shape == (20, 30) and (dropped.any(dim=1) & ~dropped.all(dim=1)).all()
+
+
+def test_nothing_is_drawn_without_a_null_condition():
+    model, (_, _, cond) = guidance(0.0).train(), batch()
+    state = torch.get_rng_state()
+    assert model.drop(cond) is cond
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_call_drops_nothing(training):
     x_t, t, cond = batch()
-    for model in (guidance(0.0).train(), guidance(0.9).eval()):
-        state = torch.get_rng_state()
-        model(x_t, t, cond)
-        assert model.denoiser.calls[0][2] is cond
-        assert torch.equal(torch.get_rng_state(), state)
+    model = guidance(0.9).train(training)
+    state = torch.get_rng_state()
+    model(x_t, t, cond)
+    ((seen_x, seen_t, seen_cond),) = model.denoiser.calls
+    assert seen_x is x_t and seen_t is t and seen_cond is cond
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_dropping_follows_the_global_generator():
-    x_t, t, cond = batch()
-    model = guidance(0.5).train()
+    _, _, cond = batch()
+    model = guidance(0.5)
     results = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        results.append(model(x_t, t, cond))
+        results.append(model.drop(cond))
     assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
 
 
@@ -126,8 +149,9 @@ def test_null_condition_learns(device):
     x_t, t, cond = batch(device)
     model = guidance(0.5, device).train()
     cond.requires_grad_()
-    model(x_t, t, cond).sum().backward()
-    dropped = (model.denoiser.calls[0][2] == model.null).all(dim=1)
+    kept = model.drop(cond)
+    model(x_t, t, kept).sum().backward()
+    dropped = (kept == model.null).all(dim=1)
     assert 0 < dropped.sum() < len(cond)
     assert model.null.grad is not None and (model.null.grad != 0).all()
     assert torch.equal((cond.grad != 0).all(dim=1), ~dropped)

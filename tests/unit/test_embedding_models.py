@@ -71,7 +71,7 @@ def test_a_perfect_denoiser_has_no_squared_error(
     items = _targets(built, batch)
     noise = torch.randn(len(items), 8)
     monkeypatch.setattr(torch, "randn_like", lambda x: noise)
-    oracle = built.model.denoiser = Oracle(built.model, items, noise, prediction)
+    oracle = built.model.denoiser.denoiser = Oracle(built.model, items, noise, prediction)
     steps = built.model.timestep_sampler = Given(len(items))
     (mse,) = built.model.calculate_loss(batch)
     assert mse.item() == pytest.approx(0, abs=1e-10)
@@ -86,7 +86,7 @@ def test_losses_are_weighted_and_told_to_the_timestep_sampler(build: Callable[..
     items = _targets(built, batch)
     x_0_hat = torch.randn(len(items), 8)
     steps = built.model.timestep_sampler = Given(len(items))
-    built.model.denoiser = Answer(lambda x_t: x_0_hat)
+    built.model.denoiser.denoiser = Answer(lambda x_t: x_0_hat)
     losses = dict(zip(("mse", "ce"), built.model.calculate_loss(batch), strict=True))
     assert built.model.loss_names == ("mse", "ce")
     table, weight = built.model.item_embedding.weight, steps.weight
@@ -100,13 +100,40 @@ def test_losses_are_weighted_and_told_to_the_timestep_sampler(build: Callable[..
     torch.testing.assert_close(told, mse + ce)  # before the weights
 
 
+@pytest.mark.parametrize(
+    ("model", "own"), [("DiffDiv", ("divergence", "kl")), ("ADIGRec", ("interest", "penalty")), ("DreamRec", ())]
+)
+def test_a_models_own_losses_stand_beside_those_of_its_denoiser(
+    build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch, model: str, own: tuple[str, ...]
+) -> None:
+    extra = {"penalty_weight": 0.5, "interest_weight": 0.5} if model == "ADIGRec" else {}
+    built = build(model, **extra, **SMALL)
+    batch = next(iter(built.loaders.train))
+    told = torch.empty(0)
+
+    def update(t: torch.Tensor, losses: torch.Tensor) -> None:
+        nonlocal told
+        told = losses
+
+    monkeypatch.setattr(built.model.timestep_sampler, "update", update)
+    found: dict[str, torch.Tensor] = {}
+    guidance = built.model.training_guidance
+    monkeypatch.setattr(
+        built.model, "training_guidance", lambda *given: found.update((result := guidance(*given))[1]) or result
+    )
+    losses = built.model.calculate_loss(batch)
+    assert built.model.loss_names == (*own, "mse", "ce")
+    assert all(torch.equal(loss, found[name]) for name, loss in zip(own, losses, strict=False))
+    torch.testing.assert_close(told.mean(), sum(losses[len(own) :]).detach())  # these weights are 1
+
+
 @pytest.mark.parametrize("stop", [True, False])
 def test_stop_gradient_target_keeps_the_squared_error_from_moving_the_target(
     build: Callable[..., Built], stop: bool
 ) -> None:
     built = build("DreamRec", ce_weight=0.0, stop_gradient_target=stop, **SMALL)
     batch = next(iter(built.loaders.train))
-    built.model.denoiser = Answer(lambda x_t: 0.5 * x_t.detach())
+    built.model.denoiser.denoiser = Answer(lambda x_t: 0.5 * x_t.detach())
     if stop:
         (loss,) = built.model.calculate_loss(batch)
         assert not loss.requires_grad
@@ -207,9 +234,69 @@ def test_every_model_generates_by_every_sampler(build: Callable[..., Built], mod
         assert not any(torch.allclose(a, b, rtol=1e-4, atol=0) for b in others[:i])
 
 
+STRAIGHT = {"process": "straight", "noise_schedule": None, "sampler": "euler", "timesteps": 20}
+
+
+@pytest.mark.parametrize(
+    ("model", "prediction"),
+    [(model, prediction) for model in ("DreamRec", "DiffDiv", "DiffuRec") for prediction in ("x0", "v")]
+    + [("ADIGRec", "x0")],
+)
+def test_every_model_trains_and_generates_along_a_straight_path(
+    build: Callable[..., Built], model: str, prediction: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    extra = {"uncertainty": 0.5} if model == "DiffuRec" else {}
+    built = build(model, prediction=prediction, sampling_steps=4, epochs=1, **STRAIGHT, **extra, **SMALL)
+    asked: list[int] = []
+    built.model.denoiser.register_forward_pre_hook(lambda _, inputs: asked.append(int(inputs[1].unique()[0])))
+    assert not any("abar_T" in record.getMessage() for record in caplog.records)  # it ends at pure noise
+    batch = built.loaders.valid.dataset[[0, 1, 2]]
+    first, second = (built.model.eval().full_sort_predict(batch)[:, 1:] for _ in range(2))
+    assert torch.equal(first, second) and torch.isfinite(first).all()
+    if model in ("DiffuRec", "ADIGRec"):
+        assert asked == [19, 13, 6, 0] * 2
+    built.trainer.fit(built.loaders.train, built.loaders.valid)
+    gaussian = build(model, prediction=prediction, sampling_steps=4, timesteps=20, **extra, **SMALL).model.eval()
+    gaussian.load_state_dict(built.model.state_dict())
+    scores = (m.eval().full_sort_predict(batch)[:, 1:] for m in (built.model, gaussian))
+    assert not torch.allclose(*scores)
+
+
+def test_the_losses_of_a_straight_path_by_hand(build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> None:
+    built = build("DreamRec", prediction="v", mse_weight=0.3, ce_weight=2.0, **STRAIGHT, **SMALL)
+    batch = next(iter(built.loaders.train))
+    items = _targets(built, batch)
+    noise, output = torch.randn(len(items), 8), torch.randn(len(items), 8)
+    monkeypatch.setattr(torch, "randn_like", lambda x: noise)
+    steps = built.model.timestep_sampler = Given(len(items))
+    steps.t = steps.t % 20
+    seen: list[torch.Tensor] = []
+    built.model.denoiser.denoiser = Answer(lambda x_t: seen.append(x_t) or output)
+    mse, ce = built.model.calculate_loss(batch)
+    table, share = built.model.item_embedding.weight, ((steps.t + 1) / 20).unsqueeze(-1)
+    x_t = (1 - share) * table[items] + share * noise
+    torch.testing.assert_close(seen[0], x_t)
+    torch.testing.assert_close(mse, (steps.weight * 0.3 * (output - (noise - table[items])).square().mean(-1)).mean())
+    logits = (x_t - share * output) @ table[1:].T
+    expected = 2.0 * -logits.log_softmax(dim=-1).gather(1, items.unsqueeze(-1) - 1).squeeze(-1)
+    torch.testing.assert_close(ce, (steps.weight * expected).mean())
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
+        ("DreamRec", {**STRAIGHT, "noise_schedule": "cosine"}, "noise_schedule=cosine with process=straight: .* Set "),
+        ("DreamRec", {**STRAIGHT, "beta_end": 0.1}, "beta_end=0.1 with process=straight"),
+        ("DreamRec", {**STRAIGHT, "sampler": "ddim"}, "sampler=ddim with process=straight: must be one of euler"),
+        ("DreamRec", {**STRAIGHT, "eta": 0.5}, "eta=0.5: is the noise of sampler=ddim; sampler=euler does not read it"),
+        ("DreamRec", {"sampler": "euler"}, "sampler=euler with process=gaussian: must be one of ddpm, ddim"),
+        ("DreamRec", {"noise_schedule": None}, "noise_schedule=~: only process=straight has no schedule"),
+        (
+            "DreamRec",
+            {**STRAIGHT, "prediction": "eps", "ce_weight": 0.0, "sampling_steps": 2},
+            "prediction=eps with process=straight: must be one of x0, v",
+        ),
+        ("DreamRec", {"process": "strait"}, "process='strait': must be one of gaussian, straight.*Did you mean"),
         ("DreamRec", {"sampling_steps": 1001}, "sampling_steps=1001: must be from 1 to timesteps=1000"),
         ("DreamRec", {"sampler": "ddpm", "eta": 0.5}, "eta=0.5: is the noise of sampler=ddim"),
         ("DreamRec", {"prediction": "eps", "ce_weight": 0.0}, "sampling_steps=1 with prediction=eps: .* divides"),

@@ -28,6 +28,21 @@ def test_catalogue_cross_entropy_leaves_padding_out() -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_catalogue_cross_entropy_of_sequences_is_that_of_their_real_positions_and_0_at_padding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(10, 4, generator=generator)
+    x_0 = torch.randn(2, 3, 4, generator=generator, requires_grad=True)
+    items = torch.tensor([[5, 9, 1], [3, 0, 0]])
+    loss = catalogue_cross_entropy(x_0, table, items, 0.5, max_cells=20)
+    real = items != 0
+    assert loss.shape == (2, 3) and (loss[~real] == 0).all()
+    flat = catalogue_cross_entropy(x_0[real], table, items[real], 0.5, max_cells=1000)
+    torch.testing.assert_close(loss[real], flat)
+    (gradient,) = torch.autograd.grad(loss.sum(), x_0)
+    torch.testing.assert_close(gradient, torch.autograd.grad(flat.sum(), x_0)[0])
+    assert (gradient[~real] == 0).all() and (gradient[real] != 0).any()
+
+
 @pytest.mark.parametrize("max_cells", [1, 20, 69])  # a row, two rows, all but one at a time
 def test_softmax_in_parts_has_the_loss_and_the_gradients_of_the_whole(max_cells: int) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -1,9 +1,9 @@
-"""The Gaussian process compared with Bayes' rule, its definitions and Hugging Face diffusers."""
+"""The processes compared with Bayes' rule, their definitions and Hugging Face diffusers."""
 
 import pytest
 import torch
 
-from recbole_diffusion.diffusion.process import PREDICTIONS, GaussianDiffusion
+from recbole_diffusion.diffusion.process import PREDICTIONS, GaussianDiffusion, StraightPath
 from recbole_diffusion.diffusion.schedules import make_betas
 
 DIFFUSERS_NAMES = {"x0": "sample", "eps": "epsilon", "v": "v_prediction"}
@@ -153,3 +153,76 @@ def test_posterior_matches_diffusers(schedule, prediction, device):
         torch.testing.assert_close(
             (mean + variance.sqrt() * z.to(device)).cpu(), theirs.prev_sample, rtol=1e-5, atol=1e-5
         )
+
+
+# --- the straight path
+
+
+def test_the_straight_path_runs_from_the_data_to_pure_noise(device):
+    path, (x_0, noise) = StraightPath(8).to(device), (normal(5, 3).to(device), normal(5, 3).to(device) + 1)
+    assert path.timesteps == 8
+    assert torch.equal(path.q_sample(x_0, -1, noise), x_0) and torch.equal(path.q_sample(x_0, 7, noise), noise)
+    t = torch.tensor([0, 1, 3, 6, 7], device=device)
+    share = torch.tensor([1, 2, 4, 7, 8], device=device) / 8
+    expected = (1 - share)[:, None] * x_0 + share[:, None] * noise
+    torch.testing.assert_close(path.q_sample(x_0, t, noise), expected)
+    torch.testing.assert_close(path.noise_share(t), share)
+    torch.testing.assert_close(path.alpha_bar(t), (1 - share) ** 2)
+    assert path.alpha_bar(-1) == 1 and path.alpha_bar(7) == 0
+
+
+@pytest.mark.parametrize("prediction", StraightPath.predictions)
+def test_x0_from_inverts_the_target_of_the_straight_path_at_every_step(prediction, device):
+    path = StraightPath(8).to(device)
+    x_0, noise = normal(8, 3).to(device), normal(8, 3).to(device) + 1
+    t = torch.arange(8, device=device)
+    output = path.target(x_0, noise, t, prediction)
+    torch.testing.assert_close(path.x0_from(output, path.q_sample(x_0, t, noise), t, prediction), x_0)
+
+
+def test_v_is_the_velocity_along_the_straight_path():
+    path, x_0, noise = StraightPath(8), normal(1, 3), normal(1, 3) + 1
+    v = path.target(x_0, noise, 3, "v")
+    torch.testing.assert_close((path.q_sample(x_0, 4, noise) - path.q_sample(x_0, 3, noise)) * 8, v)
+
+
+def test_the_straight_path_has_no_eps():
+    path, x = StraightPath(8), normal(2, 3)
+    for call in (path.target, path.x0_from):
+        with pytest.raises(ValueError, match="prediction='eps': must be one of x0, v"):
+            call(x, x, 1, "eps")
+
+
+def test_the_straight_path_has_no_state_to_save_and_reads_nothing_from_the_device():
+    path = StraightPath(8).to("meta")
+    assert path.state_dict() == {} and not list(path.parameters())
+    x, t = torch.empty(3, 4, device="meta"), torch.zeros(3, dtype=torch.long, device="meta")
+    for result in (path.q_sample(x, t, x), path.target(x, x, t, "v"), path.x0_from(x, x, t, "v")):
+        assert result.device.type == "meta" and result.shape == (3, 4)
+
+
+# --- data of any leading shape
+
+
+@pytest.mark.parametrize("process", [GaussianDiffusion(make_betas("cosine", 10)), StraightPath(10)], ids=["g", "s"])
+@pytest.mark.parametrize("of_each", ["row", "position"])
+def test_a_step_for_each_row_or_for_each_position(process, of_each):
+    x, noise = normal(2, 3, 4), normal(2, 3, 4) + 1
+    t = torch.tensor([1, 7]) if of_each == "row" else torch.tensor([[0, 4, 9], [8, 2, 5]])
+    every = t[:, None].expand(2, 3) if of_each == "row" else t
+    for prediction in process.predictions:
+        x_t, target = process.q_sample(x, t, noise), process.target(x, noise, t, prediction)
+        x_0 = process.x0_from(target, x_t, t, prediction)
+        for b in range(2):
+            for n in range(3):
+                one = x[b, n], int(every[b, n]), noise[b, n]
+                torch.testing.assert_close(x_t[b, n], process.q_sample(*one))
+                torch.testing.assert_close(target[b, n], process.target(one[0], one[2], one[1], prediction))
+                torch.testing.assert_close(x_0[b, n], x[b, n], rtol=1e-3, atol=1e-3)
+    if isinstance(process, GaussianDiffusion):
+        mean, variance, _ = process.posterior(x, noise, t)
+        for b in range(2):
+            for n in range(3):
+                one_mean, one_variance, _ = process.posterior(x[b, n], noise[b, n], int(every[b, n]))
+                torch.testing.assert_close(mean[b, n], one_mean)
+                assert variance.expand(2, 3, 4)[b, n, 0] == one_variance

@@ -13,7 +13,7 @@ def seeded(seed=0):
 
 
 def frequencies(sampler, timesteps, draws=40_000):
-    t, _ = sampler.draw(draws, seeded())
+    t, _ = sampler.draw(draws, generator=seeded())
     return torch.bincount(t.cpu(), minlength=timesteps) / draws
 
 
@@ -47,7 +47,7 @@ def test_interface(name, timesteps, device):
 def test_generator_decides_and_the_global_one_rests(name):
     sampler = TIMESTEP_SAMPLERS[name](100)
     state = torch.get_rng_state()
-    first, again, other = (sampler.draw(50, seeded(seed))[0] for seed in (1, 1, 2))
+    first, again, other = (sampler.draw(50, generator=seeded(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
     with torch.random.fork_rng():
@@ -67,7 +67,7 @@ def test_high_noise(device):
 
 
 def test_high_noise_where_u_rounds_to_one(monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda size, **_: torch.tensor([0.0, 1.0]))
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.tensor([0.0, 1.0]))
     assert TIMESTEP_SAMPLERS["high_noise"](5).draw(2)[0].tolist() == [4, 0]
 
 
@@ -85,7 +85,7 @@ def test_weights_keep_the_mean_unbiased(device):
     sampler, losses = filled(6, 10, device, uniform_share=0.1)
     moments = losses.square().mean(dim=1).sqrt()
     p = 0.9 * moments / moments.sum() + 0.1 / 6
-    t, drawn_weight = (v.cpu() for v in sampler.draw(2000, seeded()))
+    t, drawn_weight = (v.cpu() for v in sampler.draw(2000, generator=seeded()))
     weight = torch.zeros(6).index_copy_(0, t, drawn_weight)
     assert set(t.tolist()) == set(range(6)) and torch.equal(weight[t], drawn_weight)
     for seed in range(3):
@@ -101,6 +101,19 @@ def test_uniform_until_every_step_is_known(device):
     torch.testing.assert_close(sampler.probabilities().cpu(), torch.full((4,), 0.25))
     sampler.update(torch.tensor([3], device=device), torch.tensor([9.0], device=device))
     assert sampler.probabilities().unique().numel() == 4
+
+
+@pytest.mark.parametrize("name", TIMESTEP_SAMPLERS)
+def test_a_step_for_every_position_is_a_step_for_every_row(name, device):
+    flat, shaped = (TIMESTEP_SAMPLERS[name](6).to(device) for _ in range(2))
+    for round_ in range(20):  # until loss_second_moment is no longer uniform
+        t, weight = flat.draw(60, generator=seeded(round_))
+        of_positions = shaped.draw(4, 15, generator=seeded(round_))
+        assert torch.equal(of_positions[0], t.view(4, 15)) and torch.equal(of_positions[1], weight.view(4, 15))
+        losses = t.float() + torch.arange(60, device=device)
+        flat.update(t, losses)
+        shaped.update(t.view(4, 15), losses.view(4, 15))
+    assert (weight.unique().numel() > 1) is (name == "loss_second_moment")
 
 
 def test_losses_of_zero_leave_it_uniform():
