@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from recbole_diffusion.files import file_name
+
 # Of the file of a finished run; one more whenever the same settings come to other numbers. The first had none.
 RECORD_FORMAT = 2
 # What a finished run must have in common with one that is wanted, beside the settings.
@@ -44,7 +46,7 @@ class Run:
     @property
     def name(self) -> str:
         """Of the run in its comparison, as part of a file's name."""
-        return "-".join((self.dataset, self.model, self.preset, f"seed{self.seed}"))
+        return "-".join((self.dataset, file_name(self.model), self.preset, f"seed{self.seed}"))
 
     def file(self, suffix: str) -> Path:
         """The run's ``.json`` (its result), ``.npz`` (the users' values) or ``.log``."""

@@ -24,8 +24,9 @@ from recbole.utils.argument_list import (
 
 from recbole_diffusion import compat
 from recbole_diffusion.config import recbole_models, roles
+from recbole_diffusion.config.model_files import model_files, model_name
 from recbole_diffusion.config.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
-from recbole_diffusion.config.reading import YamlLoader, load_settings, properties_file, read_properties
+from recbole_diffusion.config.reading import YamlLoader, load_settings, read_properties
 from recbole_diffusion.config.run_settings import RunSettings
 from recbole_diffusion.config.settings import (
     Settings,
@@ -56,8 +57,8 @@ class Config(RecBoleConfig):
         model_class: the recommender, ours or RecBole's.
         dataset: the data set's name.
         settings: what the user set (:func:`load_settings`); wins over every YAML file.
-        ours: whether the model is ours. RecBole has a YAML file of the same name for some of our models; ours then
-            reads only its own.
+        ours: whether the model runs as ours do. RecBole has a YAML file of the same name for some of our models; ours
+            then reads only its own.
         preset: ``default``, or ``paper`` for ``properties/paper/<Model>.yaml`` on top of the model's YAML.
 
     Raises:
@@ -120,6 +121,9 @@ class Config(RecBoleConfig):
             "Dataset": list(dataset_arguments),
         }
 
+    def _get_model_and_dataset(self, model: Any, dataset: str) -> tuple[str, Any, str]:
+        return model_name(model), model, dataset
+
     def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
         # A name that no RecBole file has keeps e.g. RecBole's DiffRec.yaml out of our DiffRec.
         super()._load_internal_config_dict(f"recbole_diffusion.{model}" if self._ours else model, model_class, dataset)
@@ -132,13 +136,12 @@ class Config(RecBoleConfig):
         self._load_named_fields(model_class.type == ModelType.SEQUENTIAL)
         if self._samples_negatives(model_class):
             self.internal_config_dict["train_neg_sample_args"] = negatives
-        file = f"{model}.yaml" if self._ours else f"recbole.{model}.yaml"
-        self.internal_config_dict.update(read_properties("model", file))
-        allowed = ("default", "paper") if self._ours and properties_file("paper", file) else ("default",)
-        if self._preset not in allowed:
-            raise UserError(f"preset={self._preset}: {model} has no such preset. Allowed: {', '.join(allowed)}.")
+        files = model_files(model_class)
+        self.internal_config_dict.update(files.read("model"))
+        if self._preset not in files.presets:
+            raise UserError(f"preset={self._preset}: {model} has no such preset. Allowed: {', '.join(files.presets)}.")
         if self._preset == "paper":
-            self.internal_config_dict.update(read_properties("paper", file))
+            self.internal_config_dict.update(files.read("paper"))
         self._check_keys(model_class)
         self._derive_repeatable(model_class)
         if not self._ours:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.settings import Settings, UserError
+from recbole_diffusion.files import file_name
 
 _NAMES = ("model", "dataset", "preset")
 # States in trials.csv of what costs time, if any, but is no trial of the budget.
@@ -24,7 +25,7 @@ class Best(NamedTuple):
 
 def study_title(model: str, dataset: str, preset: str) -> str:
     """The folder of a study, unless the user names another: ``DreamRec-ml-100k``, ``DreamRec-ml-100k-paper``."""
-    return "-".join([model, dataset, *([preset] if preset != "default" else [])])
+    return "-".join([file_name(model), dataset, *([preset] if preset != "default" else [])])
 
 
 def read_best(folder: Path, model: str, dataset: str, preset: str) -> Best:
