@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_request(run: argparse.ArgumentParser) -> None:
     run.add_argument(
-        "--model", help="name of a model, see below, or package.module:Class; recbole.NAME is always RecBole's own"
+        "--model", help="name of a model, see below, or package.module:Class; recbole.NAME is always RecBole's"
     )
     run.add_argument("--dataset", help="name of the data set")
     run.add_argument(

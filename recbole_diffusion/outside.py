@@ -55,9 +55,7 @@ def load(target: str, where: str) -> object:
         UserError: it is not written so, there is no such module or class, or the module needs one that is missing.
     """
     if not _TARGET.fullmatch(target):
-        raise UserError(
-            f"{where}: {target!r} must be written as package.module:Class, such as mypackage.model:MyModel."
-        )
+        raise UserError(f"{where}: {target!r} must be package.module:Class, such as mypackage.model:MyModel.")
     module, _, name = target.partition(":")
     try:
         found = importlib.import_module(module)
