@@ -15,6 +15,7 @@ import pytest
 from recbole_diffusion import registry
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.compare import plan
+from recbole_diffusion.compare.run import Run
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import request
@@ -142,6 +143,20 @@ def test_a_checkpoint_is_of_one_class(package: Package, build: Callable[..., Bui
 def test_a_comparison_tells_a_preset_from_a_class(package: Package, name: str, entry: tuple[str, str, str]) -> None:
     package("eta", entry_points="zeta = eta.model:Mine\neta = eta.model:Mine")
     assert plan._entries([name]) == [plan.Entry(*entry)]
+
+
+def test_only_a_diffusion_model_is_tested_with_several_seeds_of_generation(
+    package: Package, random_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from recbole_diffusion.model.windowsasrec import WindowSASRec\n\nclass Mine(WindowSASRec):\n    pass\n"
+    yaml = package("xi", code) / "properties" / "model" / "Mine.yaml"
+    yaml.write_text((ROOT / "properties/model/WindowSASRec.yaml").read_text() + "eval_seed: 3\n")
+    planned: list[Run] = []
+    monkeypatch.setattr(plan.runner, "make", lambda runs, *_: planned.extend(runs))
+    models = ["xi.model:Mine", "DreamRec"]
+    plan.compare(models, ["random"], [0], "out", {"data_path": str(random_data)}, eval_seeds=[5, 6])
+    assert [run.eval_seeds for run in planned] == [[], [5, 6]]
+    assert planned[0].settings.get("eval_seed") is None and planned[0].resolved["eval_seed"] == 3
 
 
 def test_help_lists_what_packages_register(package: Package, capsys: pytest.CaptureFixture[str]) -> None:
