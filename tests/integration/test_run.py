@@ -134,7 +134,7 @@ def test_the_wheel_carries_its_settings_and_runs_elsewhere(tmp_path: Path) -> No
     assert code <= names
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     script = (
-        "import recbole_diffusion, sys; from recbole_diffusion.config.settings import read_properties as r; "
+        "import recbole_diffusion, sys; from recbole_diffusion.config.reading import read_properties as r; "
         "assert 'site' in recbole_diffusion.__file__; assert r('model', 'DiffDiv.yaml') and r('overall.yaml')"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=environment)
