@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_request(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--model", help="name of the model, see below; recbole.NAME is always RecBole's own")
+    run.add_argument(
+        "--model", help="name of a model, see below, or package.module:Class; recbole.NAME is always RecBole's"
+    )
     run.add_argument("--dataset", help="name of the data set")
     run.add_argument(
         "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
@@ -185,10 +187,12 @@ def _counts(text: str) -> list[int]:
 
 
 def _model_list() -> str:
+    from recbole_diffusion.outside import registered
     from recbole_diffusion.registry import OURS, recbole_models
 
     groups = {
         "models of this package": list(OURS),
+        "models of other packages": [f"{claim.name} ({claim.target})" for claim in registered()] or ["(none)"],
         "RecBole's sequential models": list(recbole_models("sequential_recommender")),
         "RecBole's general models": list(recbole_models("general_recommender")),
     }

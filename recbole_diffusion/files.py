@@ -52,6 +52,12 @@ def make_folder(key: str, path: str | Path) -> Path:
     return Path(path)
 
 
+def file_name(model: str) -> str:
+    """A model as part of a file's name: ``package.module:Class`` and ``MODEL:paper`` have a colon, which some systems
+    give a meaning to."""
+    return model.replace(":", "-")
+
+
 def unique_name(*parts: Any) -> str:
     """``parts``, the time and a random token, joined by hyphens. Runs that start in the same second differ."""
     return "-".join([*map(str, parts), time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(3)])

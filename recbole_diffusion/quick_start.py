@@ -74,7 +74,7 @@ def _run(
     """:func:`run` of a configuration, while its log is open."""
     resolved, settings = wanted.resolved, settings_of(config)
     logger = getLogger()
-    logger.info(f"{wanted.model}: {'ours' if resolved.ours else 'RecBole'} ({class_path(resolved.model_class)})")
+    logger.info(f"{wanted.model}: {resolved.origin} ({class_path(resolved.model_class)})")
     prepared = prepare(resolved, config)
     titles = item_titles(config, prepared.dataset) if examples else []
     for part in (config, prepared.dataset, prepared.model):  # pages of text, which would hide what is refused before

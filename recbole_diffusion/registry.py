@@ -1,17 +1,21 @@
-"""Names to classes: our models first, then RecBole's. Importing it makes our metrics known to RecBole."""
+"""Names to classes: ours, other packages', RecBole's. Importing it makes our metrics known to RecBole."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from types import MappingProxyType
 from typing import NamedTuple
 
-from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.model.abstract_recommender import AbstractRecommender, SequentialRecommender
+from recbole.utils import InputType
 from recbole.utils import get_trainer as recbole_trainer
 
-from recbole_diffusion.config.settings import UserError, did_you_mean
+from recbole_diffusion import outside
+from recbole_diffusion.config.model_files import is_recboles, model_files, package_of
+from recbole_diffusion.config.settings import UserError, check_name, did_you_mean
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.evaluation import metrics
 from recbole_diffusion.trainer import DiffusionTrainer, safe_trainer
@@ -45,10 +49,16 @@ _RECBOLE_KINDS = (
 
 
 class Resolved(NamedTuple):
-    """A model's class and whether it is ours or RecBole's."""
+    """A model's class, and whether it runs as ours do (ours, and those of other packages) or as RecBole's own."""
 
     model_class: type[AbstractRecommender]
     ours: bool
+
+    @property
+    def origin(self) -> str:
+        """``ours``, ``RecBole``, or the name of another package."""
+        package = package_of(self.model_class)
+        return {"recbole_diffusion": "ours", "recbole": "RecBole"}.get(package, package)
 
 
 def recbole_models(*kinds: str) -> dict[str, str]:
@@ -65,21 +75,80 @@ def recbole_models(*kinds: str) -> dict[str, str]:
 
 
 def get_model(name: str) -> Resolved:
-    """The class called ``name``: ours if we have one; ``recbole.<name>`` always means RecBole's.
+    """The class called ``name``: ours, one that a package registers, RecBole's, or ``package.module:Class``.
+
+    Of two of one name ours comes before RecBole's; ``recbole.<name>`` always means RecBole's. What a package registers
+    is nobody else's.
 
     Raises:
-        UserError: nobody has a model of that name.
+        UserError: nobody has a model of that name, or several have; or the class is none that can run here.
     """
+    if ":" in name:
+        return _outside(name, f"model={name!r}")
     theirs = recbole_models()
+    claims = [claim for claim in outside.registered() if claim.name == name]
+    if claims:
+        return _outside(_only(name, claims, theirs), f"model={name!r}")
     if name in OURS:
         return Resolved(getattr(importlib.import_module(OURS[name]), name), ours=True)
     plain = name.removeprefix(RECBOLE_PREFIX)
     if plain in theirs:
         return Resolved(getattr(importlib.import_module(theirs[plain]), plain), ours=False)
     raise UserError(
-        f"model={name!r}: there is no such model.{did_you_mean(name, [*OURS, *theirs])} "
+        f"model={name!r}: there is no such model.{did_you_mean(name, [*OURS, *outside_names(), *theirs])} "
         "run --help lists the models; names are case-sensitive."
     )
+
+
+def outside_names() -> list[str]:
+    """The names that other packages register."""
+    return [claim.name for claim in outside.registered()]
+
+
+def is_name(name: str) -> bool:
+    """Whether a model has that name, one of ``package.module:Class`` excepted."""
+    return name in (*OURS, *outside_names()) or name.removeprefix(RECBOLE_PREFIX) in recbole_models()
+
+
+def _only(name: str, claims: Sequence[outside.Registered], theirs: Mapping[str, str]) -> str:
+    """The ``package.module:Class`` that a name means, where ``claims`` register it.
+
+    Raises:
+        UserError: it means another model too, or it can be no part of a path.
+    """
+    owners = {claim.target: f"{claim.target} (package {claim.distribution})" for claim in claims}
+    if name in OURS:
+        owners[f"{OURS[name]}:{name}"] = f"{OURS[name]}:{name} (this package)"
+    elif name in theirs:
+        owners[RECBOLE_PREFIX + name] = f"{RECBOLE_PREFIX}{name} (RecBole)"
+    if len(owners) > 1:
+        raise UserError(f"model={name!r}: is the name of {' and of '.join(owners.values())}. Name one of them in full.")
+    if not name.isidentifier():
+        raise UserError(f"model={name!r}: names {claims[0].target}, but a name must have letters, digits and _ only.")
+    check_name("model", name)
+    return claims[0].target
+
+
+def _outside(target: str, where: str) -> Resolved:
+    """The class ``package.module:Class``.
+
+    Raises:
+        UserError: there is none, it is no sequential recommender that learns from positive items alone, or its
+            settings are missing.
+    """
+    check_name("model", target.replace(":", "."))
+    found = outside.load(target, where)
+    if not isinstance(found, type) or not issubclass(found, SequentialRecommender):
+        raise UserError(
+            f"{where}: {target} must be a subclass of RecBole's SequentialRecommender, such as "
+            "recbole_diffusion.model.base.DiffusionRecommender."
+        )
+    if is_recboles(found):
+        raise UserError(f"{where}: is RecBole's own model; it is called {RECBOLE_PREFIX}{found.__name__}.")
+    if getattr(found, "input_type", None) == InputType.PAIRWISE:
+        raise UserError(f"{where}: its input_type is PAIRWISE, but only RecBole's own models get sampled negatives.")
+    model_files(found)
+    return Resolved(found, ours=True)
 
 
 def get_trainer(resolved: Resolved) -> type:

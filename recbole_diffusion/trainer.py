@@ -25,7 +25,7 @@ from recbole_diffusion.console.log import tensorboard_named
 from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.evaluation.reference import Reference
 from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
-from recbole_diffusion.files import unique_name
+from recbole_diffusion.files import file_name, unique_name
 from recbole_diffusion.finite import FiniteLosses, loss_names
 
 _SKIPPED_SETTINGS = ("device",)
@@ -61,7 +61,7 @@ class SafeTrainer(Trainer):
     eval_step: int
 
     def __init__(self, config: Any, model: Any) -> None:
-        name = unique_name(config["model"], config["dataset"], config["preset"], f"seed{config['seed']}")
+        name = unique_name(file_name(config["model"]), config["dataset"], config["preset"], f"seed{config['seed']}")
         with tensorboard_named(name):
             super().__init__(config, model)
         self.eval_collector = SafeCollector(config)

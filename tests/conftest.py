@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
-from markov import write_atomic
 
-from recbole_diffusion import registry
-from recbole_diffusion.config.strict import Config
-from recbole_diffusion.data.loaders import Loaders
-from recbole_diffusion.quick_start import prepare
+from recbole_diffusion.testing.fixtures import Built, builder, write_random
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -34,29 +28,10 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def random_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data set ``random``: 40 users, 30 items, histories of 3 to 25 items."""
-    rng = np.random.default_rng(7)
-    sequences = [rng.integers(1, 31, size=length) for length in rng.integers(3, 26, size=40)]
-    return write_atomic(tmp_path_factory.mktemp("random"), "random", sequences)
-
-
-class Built(NamedTuple):
-    """Everything of one model that is ready to train."""
-
-    config: Config
-    loaders: Loaders
-    model: Any
-    trainer: Any
+    return write_random(tmp_path_factory.mktemp("random"))
 
 
 @pytest.fixture
 def build(random_data: Path) -> Callable[..., Built]:
     """``build(model, dataset='random', preset='default', **settings)``: a model with its loaders and trainer."""
-
-    def build(model: str, dataset: str = "random", preset: str = "default", **settings: Any) -> Built:
-        user = {"data_path": str(random_data), "MAX_ITEM_LIST_LENGTH": 10, "seed": 1, **settings}
-        resolved = registry.get_model(model)
-        config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
-        _, loaders, recommender, trainer = prepare(resolved, config)
-        return Built(config, loaders, recommender, trainer)
-
-    return build
+    return builder(random_data)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from recbole_diffusion import registry
+from recbole_diffusion import outside, registry
 from recbole_diffusion.compare import report, runner
 from recbole_diffusion.compare.run import Run
+from recbole_diffusion.config.model_files import PRESETS
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.roles import COMPARED, PATHS
 from recbole_diffusion.config.settings import UserError, check_name, did_you_mean
@@ -21,6 +22,8 @@ from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.items import check_named_columns
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
+from recbole_diffusion.files import file_name
+from recbole_diffusion.model.base import DiffusionRecommender
 from recbole_diffusion.quick_start import settings_of
 from recbole_diffusion.tune.best import Best, read_best, study_title
 from recbole_diffusion.tune.space import shipped_space
@@ -111,12 +114,20 @@ def compare(
 def _entries(models: Sequence[str]) -> list[Entry]:
     entries = []
     for name in models:
-        model, _, preset = name.partition(":")
-        entry = Entry(model, preset or "default", name.removesuffix(":default"))
+        entry = _entry(name)
         if entry in entries:
             raise UserError(f"models: {name} is given twice.")
         entries.append(entry)
     return entries
+
+
+def _entry(name: str) -> Entry:
+    """What ``MODEL``, ``MODEL:preset``, ``package.module:Class`` or ``package.module:Class:preset`` names."""
+    model, colon, last = name.rpartition(":")
+    misspelt = registry.is_name(model) and not outside.is_module(model)
+    if colon and (last in PRESETS or misspelt):
+        return Entry(model, last, name.removesuffix(":default"))
+    return Entry(name, "default", name)
 
 
 def _plan(
@@ -147,7 +158,7 @@ def _plan(
                 own = {**_own_settings(entry, {**best.settings, **user}), "seed": seed}
                 config = _config(entry, dataset, own)
                 generation, curve = [], []
-                if "eval_seed" in config:
+                if issubclass(config.model_class, DiffusionRecommender):
                     curve = _possible_steps(curve_steps, entry, config)
                     generation = list(eval_seeds) or [config["eval_seed"]]
                     own["eval_seed"] = config["eval_seed"] = generation[0]
@@ -156,7 +167,7 @@ def _plan(
                     check_named_columns(config)
                 where = config["data_path"]
                 hashes[where] = hashes.get(where) or dataset_hash(config)
-                folder = out / "runs" / dataset / entry.label.replace(":", "-")
+                folder = out / "runs" / dataset / file_name(entry.label)
                 runs.append(
                     Run(
                         dataset, entry.model, entry.preset, seed, generation, curve, own, settings_of(config),
@@ -184,7 +195,7 @@ def _tuned(entry: Entry, dataset: str, folder: str | Path | None) -> Best:
     if not Path(folder).is_dir():
         raise UserError(f"tuned={str(folder)!r}: is no folder.")
     study = Path(folder, study_title(entry.model, dataset, entry.preset))
-    if not study.is_dir() and shipped_space(entry.model, _resolved(entry, dataset).ours) is None:
+    if not study.is_dir() and shipped_space(_resolved(entry, dataset).model_class) is None:
         return Best({}, "not tuned")
     return read_best(Path(folder), entry.model, dataset, entry.preset)
 

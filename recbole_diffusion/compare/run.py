@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from recbole_diffusion.files import file_name
+
 # The format of a result file. It goes up by one when the same settings give other numbers. The first had no number.
 RECORD_FORMAT = 2
 # What a finished run must share with the wanted one, in addition to the settings.
@@ -46,7 +48,7 @@ class Run:
     @property
     def name(self) -> str:
         """A name that is unique in the comparison, for file names."""
-        return "-".join((self.dataset, self.model, self.preset, f"seed{self.seed}"))
+        return "-".join((self.dataset, file_name(self.model), self.preset, f"seed{self.seed}"))
 
     def file(self, suffix: str) -> Path:
         """The run's ``.json`` (its result), ``.npz`` (the users' values) or ``.log``."""

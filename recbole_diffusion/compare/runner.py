@@ -165,8 +165,9 @@ def _lock_file(out: Path, name: str) -> Path:
 def start(run: Run, out: Path) -> int:
     """Make a run in its own process, which works in ``out``. Returns the exit status."""
     Path(run.folder).mkdir(parents=True, exist_ok=True)
-    here = str(Path(recbole_diffusion.__file__).parents[1])
-    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    # The run is made in another folder, and imports models of other packages from where this process does.
+    here = Path(recbole_diffusion.__file__).parents[1]
+    path = os.pathsep.join(str(Path(folder).absolute()) for folder in [str(here), *sys.path])
     with run.file(".log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "recbole_diffusion.compare.worker"],

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
+from recbole_diffusion.config.model_files import shipped_files
 from recbole_diffusion.config.reading import (
     properties_file,
     read_properties,
     recbole_file,
     recbole_properties,
-    settings_of_model,
 )
 from recbole_diffusion.config.row import Part, Row, Rows
 from recbole_diffusion.config.rows_models import RECBOLE_MODELS_ROWS
@@ -70,7 +70,7 @@ def model_defaults(model: str, preset: str = "default") -> Settings:
         UserError: there is no such model, or no such preset of it.
     """
     if model in our_models():
-        return run_defaults() | settings_of_model(model, True, preset)
+        return run_defaults() | shipped_files(model, recboles=False).settings(model, preset)
     plain = model.removeprefix("recbole.")
     theirs = sorted(file.stem for file in recbole_file("properties", "model").glob("*.yaml"))
     if plain not in theirs:
@@ -78,7 +78,7 @@ def model_defaults(model: str, preset: str = "default") -> Settings:
             f"model={model!r}: there is no such model.{did_you_mean(model, [*our_models(), *theirs])} "
             "run --help lists the models; names are case-sensitive."
         )
-    own = settings_of_model(plain, False, preset)
+    own = shipped_files(plain, recboles=True).settings(plain, preset)
     return run_defaults() | recbole_properties("model", f"{plain}.yaml") | own
 
 

@@ -93,32 +93,22 @@ def read_properties(*parts: str) -> Settings:
     return _read_mapping(file.read_text(encoding="utf-8"), "/".join(("properties", *parts))) if file else {}
 
 
-def model_properties(*parts: str) -> Settings:
-    """:func:`read_properties`, over those of the file that its line ``extends`` names, such as ``diffusion``.
+def extended(own: Settings, where: str) -> Settings:
+    """The settings of a model's file over those of our file that its line ``extends`` names, such as ``diffusion``.
+
+    Args:
+        where: how the message calls the model's file.
 
     Raises:
         UserError: there is no such file.
     """
-    own = read_properties(*parts)
-    base = own.pop(EXTENDS, None)
+    below = dict(own)
+    base = below.pop(EXTENDS, None)
     if base is None:
-        return own
+        return below
     if properties_file(f"{base}.yaml") is None:
-        raise UserError(f"{'/'.join(('properties', *parts))}: {EXTENDS}={base!r}: there is no properties/{base}.yaml.")
-    return {**model_properties(f"{base}.yaml"), **own}
-
-
-def settings_of_model(model: str, ours: bool, preset: str) -> Settings:
-    """What our YAML files say of a model: one of this package, or of RecBole.
-
-    Raises:
-        UserError: the model has no such preset.
-    """
-    file = f"{model}.yaml" if ours else f"recbole.{model}.yaml"
-    allowed = ("default", "paper") if ours and properties_file("paper", file) else ("default",)
-    if preset not in allowed:
-        raise UserError(f"preset={preset}: {model} has no such preset. Allowed: {', '.join(allowed)}.")
-    return {**model_properties("model", file), **(read_properties("paper", file) if preset == "paper" else {})}
+        raise UserError(f"{where}: {EXTENDS}={base!r}: there is no properties/{base}.yaml.")
+    return {**extended(read_properties(f"{base}.yaml"), f"properties/{base}.yaml"), **below}
 
 
 def recbole_file(*parts: str) -> Path:

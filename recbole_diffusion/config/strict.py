@@ -23,8 +23,9 @@ from recbole.utils.argument_list import (
 
 from recbole_diffusion import compat
 from recbole_diffusion.config import recbole_models, roles
+from recbole_diffusion.config.model_files import model_files, model_name
 from recbole_diffusion.config.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
-from recbole_diffusion.config.reading import YamlLoader, read_properties, recbole_properties, settings_of_model
+from recbole_diffusion.config.reading import YamlLoader, read_properties, recbole_properties
 from recbole_diffusion.config.row import Part, Row
 from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import (
@@ -53,8 +54,8 @@ class Config(RecBoleConfig):
         model_class: the recommender, ours or RecBole's.
         dataset: the data set's name.
         settings: what the user set (:func:`load_settings`); wins over every YAML file.
-        ours: whether the model is ours. RecBole has a YAML file of the same name for some of our models; ours then
-            reads only its own.
+        ours: whether the model runs as ours do. RecBole has a YAML file of the same name for some of our models; ours
+            then reads only its own.
         preset: ``default``, or ``paper`` for ``properties/paper/<Model>.yaml`` on top of the model's YAML.
 
     Raises:
@@ -119,6 +120,9 @@ class Config(RecBoleConfig):
             "Dataset": list(dataset_arguments),
         }
 
+    def _get_model_and_dataset(self, model: Any, dataset: str) -> tuple[str, Any, str]:
+        return model_name(model), model, dataset
+
     def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
         # A name that no RecBole file has keeps e.g. RecBole's DiffRec.yaml out of our DiffRec.
         super()._load_internal_config_dict(f"recbole_diffusion.{model}" if self._ours else model, model_class, dataset)
@@ -131,7 +135,7 @@ class Config(RecBoleConfig):
         self._load_named_fields(model_class.type == ModelType.SEQUENTIAL)
         if self._samples_negatives(model_class):
             self.internal_config_dict["train_neg_sample_args"] = negatives
-        own = settings_of_model(model, self._ours, self._preset)
+        own = model_files(model_class).settings(model, self._preset)
         for key in own:
             if self._ours and key not in TABLE:
                 raise UserError(f"{key} of {model}'s YAML has no role: declare it in the model's settings.")

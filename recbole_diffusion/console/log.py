@@ -12,7 +12,7 @@ from typing import Any
 from colorlog import ColoredFormatter
 from recbole.utils.logger import log_colors_config
 
-from recbole_diffusion.files import make_folder, unique_name
+from recbole_diffusion.files import file_name, make_folder, unique_name
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -35,7 +35,8 @@ def run_log(config: Any) -> Iterator[Path]:
     root = logging.getLogger()
     before, others = root.level, list(root.handlers)
     state = logging.getLevelNamesMapping()[config["state"]]
-    path = Path("log", config["model"], f"{unique_name(config['model'], config['dataset'])}.log")
+    model = file_name(config["model"])
+    path = Path("log", model, f"{unique_name(model, config['dataset'])}.log")
     make_folder("the log", path.parent)
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(_Plain("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.settings import Settings, UserError
+from recbole_diffusion.files import file_name
 
 _NAMES = ("model", "dataset", "preset")
 # States in trials.csv of trials that the budget does not count.
@@ -24,7 +25,7 @@ class Best(NamedTuple):
 
 def study_title(model: str, dataset: str, preset: str) -> str:
     """The default folder of a study: ``DreamRec-ml-100k``, ``DreamRec-ml-100k-paper``."""
-    return "-".join([model, dataset, *([preset] if preset != "default" else [])])
+    return "-".join([file_name(model), dataset, *([preset] if preset != "default" else [])])
 
 
 def read_best(folder: Path, model: str, dataset: str, preset: str) -> Best:

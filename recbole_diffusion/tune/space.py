@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_diffusion.config.reading import load_settings, properties_file
+from recbole_diffusion.config.model_files import model_files
+from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.roles import FIXED
 from recbole_diffusion.config.settings import Settings, UserError, did_you_mean
 from recbole_diffusion.model.base import DiffusionRecommender
 from recbole_diffusion.quick_start import Request
-from recbole_diffusion.registry import RECBOLE_PREFIX
 
 _RANGE_KEYS = ("low", "high", "log", "step")
 _ALLOWED = "a list of two or more values, or a range such as {low: 1, high: 4} (with log: true or step: 2)"
@@ -77,16 +77,15 @@ def space_file(wanted: Request) -> Path:
     Raises:
         UserError: none does.
     """
-    file = shipped_space(wanted.model, wanted.resolved.ours)
+    file = shipped_space(wanted.resolved.model_class)
     if file is None:
         raise UserError(f"model={wanted.model}: no search space ships for it. Give one with --space=FILE.")
     return file
 
 
-def shipped_space(model: str, ours: bool) -> Path | None:
+def shipped_space(model_class: type) -> Path | None:
     """The file of :func:`space_file`, or None."""
-    name = model.removeprefix(RECBOLE_PREFIX)
-    return properties_file("space", f"{name}.yaml" if ours else f"{RECBOLE_PREFIX}{name}.yaml")
+    return model_files(model_class).path("space")
 
 
 def read_space(path: str | Path) -> Space:

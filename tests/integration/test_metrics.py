@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import Built
-from markov import write_atomic
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.evaluation.collector import item_categories
 from recbole_diffusion.evaluation.examples import example_recommendations
 from recbole_diffusion.quick_start import run
+from recbole_diffusion.testing.markov import write_atomic
 
 OURS = ["ILD", "EmbeddingILD", "CategoryCoverage", "CategoryEntropy", "Novelty"]
 RECBOLES = ["ItemCoverage", "GiniIndex", "ShannonEntropy", "AveragePopularity", "TailPercentage"]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import Built
-from markov import markov_sequences, write_atomic
 from recbole.model.general_recommender.pop import Pop
 
 from recbole_diffusion.model.windowsasrec import WindowSASRec
 from recbole_diffusion.quick_start import run
+from recbole_diffusion.testing.markov import markov_sequences, write_atomic
 
 SMALL = {"epochs": 1, "MAX_ITEM_LIST_LENGTH": 10, "topk": [5, 10], "metrics": ["NDCG", "Hit", "ItemCoverage", "ILD"]}
 UNI = {"eval_args": {"mode": "uni10"}}

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "recbole_diffusion"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Importing one of these runs ``compat.apply``.
-MENDING = ("compat", "config.strict", "data", "evaluation", "model")
+MENDING = ("compat", "config.strict", "data", "evaluation", "model", "testing.fixtures")
 # What of RecBole needs no mending, and loads nothing that does.
 SOUND = ("recbole.utils", "recbole.evaluator.register")
 
@@ -47,3 +47,10 @@ def test_what_imports_recbole_mends_it(module: Path) -> None:
     own = ".".join(module.relative_to(PACKAGE).with_suffix("").parts)
     mended = tuple(f"recbole_diffusion.{name}" for name in MENDING)
     assert own.startswith(MENDING) or any(name.startswith(mended) for name in imports), own
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_tests_that_ship_need_pytest(module: Path) -> None:
+    nodes = ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+    imports = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not any("pytest" in line for line in imports) or module.relative_to(PACKAGE).parts[0] == "testing"

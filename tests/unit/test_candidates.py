@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import Built
-from markov import write_atomic
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.quick_start import run
+from recbole_diffusion.testing.markov import write_atomic
 
 Build = Callable[..., Built]
 ALL_USERS = {"user_inter_num_interval": "[4,inf)"}  # split alike for all kinds of models

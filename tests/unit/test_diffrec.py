@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import Built
-from markov import write_atomic
 from recbole.data.interaction import Interaction
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.model.diffrec import interaction_vectors
+from recbole_diffusion.testing.markov import write_atomic
 
 SMALL = {"hidden_size": 16}
 

@@ -11,8 +11,8 @@ import torch
 from conftest import Built
 
 from recbole_diffusion import registry
+from recbole_diffusion.config.model_files import model_files
 from recbole_diffusion.config.reading import load_settings, parse_value
-from recbole_diffusion.config.reading import properties_file as find
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.strict import Config
 
@@ -208,13 +208,10 @@ def test_our_names_come_first_and_recboles_stay_reachable() -> None:
     assert not theirs.ours and theirs.model_class.__module__ == "recbole.model.general_recommender.diffrec"
 
 
-def test_our_yaml_for_a_model_of_recboles_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[tuple[str, ...]] = []
-    monkeypatch.setattr(
-        "recbole_diffusion.config.reading.properties_file", lambda *parts: read.append(parts) or find(*parts)
-    )
-    _config("recbole.DiffRec")
-    assert ("model", "recbole.DiffRec.yaml") in read and ("model", "DiffRec.yaml") not in read
+def test_our_yaml_for_a_model_of_recboles_has_its_own_name() -> None:
+    theirs, ours = (model_files(registry.get_model(name).model_class) for name in ("recbole.DiffRec", "DiffRec"))
+    assert (theirs.name, ours.name) == ("recbole.DiffRec.yaml", "DiffRec.yaml") and theirs.folder == ours.folder
+    assert "eval_seed" in _config("DiffRec") and "eval_seed" not in _config("recbole.DiffRec")
 
 
 def test_negatives_are_drawn_only_for_those_who_learn_from_them() -> None:

@@ -20,6 +20,7 @@ from recbole.utils.argument_list import (
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import help, page, reading, roles
+from recbole_diffusion.config.model_files import ModelFiles, shipped_files
 from recbole_diffusion.config.row import Part, Role, Row
 from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import UserError
@@ -67,9 +68,10 @@ def test_every_key_that_recbole_lists_has_a_row() -> None:
 def test_a_models_dataclass_and_yaml_have_the_same_settings(model: str) -> None:
     """What the files of a model hold, it reads, and the other way round: but for the settings of every run."""
     rows = registry.get_model(model).model_class.config_class.rows
-    keys = reading.model_properties("model", f"{model}.yaml").keys()
+    files = shipped_files(model, recboles=False)
+    keys = files.read("model").keys()
     assert rows.keys() <= keys and keys - rows.keys() <= RUN_ROWS.keys()
-    assert reading.read_properties("paper", f"{model}.yaml").keys() <= keys | RUN_ROWS.keys()
+    assert files.read("paper").keys() <= keys | RUN_ROWS.keys()
 
 
 def test_every_row_can_be_set_and_explained_or_says_why_not() -> None:
@@ -236,7 +238,7 @@ def _one_line(text: str) -> str:
 
 
 def test_a_model_reads_what_it_shares_below_its_own_file() -> None:
-    own, all_ = (read("model", "DiffRec.yaml") for read in (reading.read_properties, reading.model_properties))
+    own, all_ = reading.read_properties("model", "DiffRec.yaml"), shipped_files("DiffRec", recboles=False).read("model")
     assert own["extends"] == "diffusion" and "extends" not in all_
     assert all_["timesteps"] == 5 and all_["eval_seed"] == 2024 and "embedding_size" not in all_
     resolved = registry.get_model("DiffRec")
@@ -249,20 +251,17 @@ def test_a_model_reads_what_it_shares_below_its_own_file() -> None:
 def test_a_line_says_nothing_that_the_file_below_says() -> None:
     for file in (PROPERTIES / "model").glob("*.yaml"):
         own = reading.read_properties("model", file.name)
-        base = reading.model_properties(f"{own['extends']}.yaml") if "extends" in own else {}
+        base = reading.extended({"extends": own["extends"]}, file.name) if "extends" in own else {}
         assert not {key for key, value in own.items() if base.get(key, "none") == value}, file.name
 
 
-def test_a_file_below_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "read_properties", lambda *parts: {"extends": "difusion"})
-    with pytest.raises(UserError, match=r"properties/model/Mine.yaml: extends='difusion': there is no .*difusion.yaml"):
-        reading.model_properties("model", "Mine.yaml")
+def test_a_file_below_that_is_not_there() -> None:
+    with pytest.raises(UserError, match=r"model/Mine.yaml: extends='difusion': there is no .*difusion.yaml"):
+        reading.extended({"extends": "difusion"}, "model/Mine.yaml")
 
 
 def test_a_key_of_a_models_yaml_without_a_role_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "recbole_diffusion.config.reading.model_properties", lambda *parts: {"timesteps": 5, "depth": 3}
-    )
+    monkeypatch.setattr(ModelFiles, "read", lambda self, kind: {"timesteps": 5, "depth": 3})
     with pytest.raises(UserError, match="depth of DiffRec's YAML has no role"):
         Config(registry.get_model("DiffRec").model_class, "made", {}, ours=True)
 

@@ -1,0 +1,1 @@
+"""A model for recbole_diffusion in a package of its own."""

@@ -1,0 +1,102 @@
+"""Where the YAML files of a model lie, and the name by which its settings and checkpoints are known."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from recbole_diffusion.config.reading import extended, load_settings, properties_file
+from recbole_diffusion.config.settings import Settings, UserError
+
+PRESETS = ("default", "paper")
+_OURS = __name__.partition(".")[0]
+_RECBOLE = "recbole"
+
+
+def package_of(model_class: type) -> str:
+    """The top package that a class comes from: ``recbole_diffusion``, ``recbole`` or another."""
+    return model_class.__module__.partition(".")[0]
+
+
+def is_recboles(model_class: type) -> bool:
+    """Whether a model is RecBole's own."""
+    return package_of(model_class) == _RECBOLE
+
+
+def model_name(model_class: type) -> str:
+    """What settings and checkpoints call a model: its class, with the module if that is of another package.
+
+    ``DreamRec`` for ours and RecBole's, else ``package.module:Class``, however the user named it: two packages may have
+    a class of one name.
+    """
+    name = model_class.__name__
+    return name if package_of(model_class) in (_OURS, _RECBOLE) else f"{model_class.__module__}:{name}"
+
+
+class ModelFiles(NamedTuple):
+    """The YAML files of a model: ``folder/KIND/name``, where KIND is ``model``, ``paper`` or ``space``."""
+
+    folder: Path
+    name: str
+
+    def path(self, kind: str) -> Path | None:
+        """The file of a kind, or None."""
+        path = self.folder / kind / self.name
+        return path if path.is_file() else None
+
+    def read(self, kind: str) -> Settings:
+        """Its settings, over those of the file that it extends; none where there is no such file."""
+        path = self.path(kind)
+        return extended(load_settings([path]), str(path)) if path else {}
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """The presets that the model has."""
+        return PRESETS if self.path("paper") else PRESETS[:1]
+
+    def settings(self, model: str, preset: str) -> Settings:
+        """What the files say of ``model`` with a preset.
+
+        Raises:
+            UserError: the model has no such preset.
+        """
+        if preset not in self.presets:
+            raise UserError(f"preset={preset}: {model} has no such preset. Allowed: {', '.join(self.presets)}.")
+        return {**self.read("model"), **(self.read("paper") if preset == "paper" else {})}
+
+
+def shipped_files(model: str, recboles: bool) -> ModelFiles:
+    """The YAML files in this package's ``properties``: of a model of ours, or of one of RecBole's."""
+    overall = properties_file("overall.yaml")
+    assert overall is not None, "this package is installed without its properties"
+    return ModelFiles(overall.parent, f"{_RECBOLE}.{model}.yaml" if recboles else f"{model}.yaml")
+
+
+def model_files(model_class: type) -> ModelFiles:
+    """The YAML files of a model.
+
+    Ours are in this package's ``properties``, where RecBole's have a file ``recbole.NAME.yaml``. A model of another
+    package has its own in a folder ``properties`` beside its module, or beside a package around that.
+
+    Raises:
+        UserError: a model of another package has no ``properties/model/CLASS.yaml``.
+    """
+    file = f"{model_class.__name__}.yaml"
+    if package_of(model_class) in (_OURS, _RECBOLE):
+        return shipped_files(model_class.__name__, is_recboles(model_class))
+    tried = [folder / "properties" for folder in _folders_around(model_class.__module__)]
+    for folder in tried:
+        if (folder / "model" / file).is_file():
+            return ModelFiles(folder, file)
+    raise UserError(f"model={model_name(model_class)}: its settings are missing: no {tried[0] / 'model' / file}.")
+
+
+def _folders_around(module: str) -> Iterator[Path]:
+    """The folder of an imported module, then those of the packages around it, the nearest first."""
+    file = sys.modules[module].__file__
+    if file is not None:
+        yield Path(file).parent
+    while module := module.rpartition(".")[0]:
+        yield from map(Path, sys.modules[module].__path__)
