@@ -28,6 +28,8 @@ def read_stages(value: Sequence[Any] | None) -> tuple[Stage, ...]:
     """
     if value is None:
         return (Stage(),)
+    if not isinstance(value, list | tuple):
+        raise UserError(f"stages={value!r}: must be a list of stages, or ~ for one of everything.")
     if not value:
         raise UserError("stages=[]: must be a list of stages, or ~ for one of everything.")
     return tuple(_read(stage, place, len(value)) for place, stage in enumerate(value, start=1))

@@ -186,7 +186,7 @@ class Config(RecBoleConfig):
             if new_name := roles.new_name(key):
                 raise UserError(f"{key}={value!r}: is called {new_name} now.")
             row = RUN_ROWS.get(key, Row("any"))
-            reason = row.derived
+            reason = TABLE.get(key, row).derived
             if not reason and value != self.internal_config_dict.get(key):
                 reason = row.refused or self._why_unread(row, model_class)
             if reason:

@@ -90,6 +90,8 @@ def _row(cls: type[TypedSettings], name: str, annotation: str, model: str | None
             f"{name}: {annotation} = setting(role=Role.RESULT, help=...)."
         )
     if own.get("role") is not None:
+        if kind == "list":
+            raise TypeError(f"{cls.__name__}.{name}: a setting of its own must be of type int, float, bool, str.")
         if not own["help"]:
             raise TypeError(f"{cls.__name__}.{name}: a setting of its own needs a line of help.")
         row = Row(kind, own["help"], own["role"], own["part"], optional=optional, **limits)

@@ -18,7 +18,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import Built
-from markov import markov_sequences, write_atomic
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from recbole_diffusion.diffusion.step import Step
 from recbole_diffusion.model.dreamrec import DreamRec
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import TransformerBlock
+from recbole_diffusion.testing.markov import markov_sequences, write_atomic
 from recbole_diffusion.trainer import DiffusionTrainer
 
 # --- PreferDiff

@@ -127,7 +127,7 @@ def test_after_training_nothing_is_frozen(build: Callable[..., Built]) -> None:
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ("all", r"stages='all': must be a list or ~"),
+        ("all", r"stages='all': must be a list of stages, or ~"),
         ([], r"stages=\[\]: must be a list of stages, or ~"),
         (["encoder"], r"stage 1 of 1 is 'encoder': must be a dictionary of epochs, freeze, loss"),
         ([{"epochs": 1, "freez": []}, {}], r"stage 1 of 2: unknown key 'freez'. Did you mean 'freeze'\? Allowed:"),

@@ -83,10 +83,12 @@ def test_every_row_can_be_set_and_explained_or_says_why_not() -> None:
 
 def test_choices_are_what_the_code_can_do() -> None:
     for key, able in (
-        ("prediction", PREDICTIONS), ("sampler", SAMPLERS), ("variance", VARIANCES), ("divergence", DIVERGENCES),
+        ("prediction", PREDICTIONS), ("process", SAMPLERS), ("variance", VARIANCES), ("divergence", DIVERGENCES),
         ("timestep_sampler", TIMESTEP_SAMPLERS),
     ):  # fmt: skip
         assert TABLE[key].choices == tuple(able), key
+    assert TABLE["sampler"].choices == tuple(name for names in SAMPLERS.values() for name in names)
+    assert TABLE["sampler"].of["DiffRec"] == SAMPLERS["gaussian"]
     schedules = TABLE["noise_schedule"]
     assert schedules.choices is not None
     assert {*schedules.choices, "linear_variance"} == set(schedules.of["DiffRec"]) == set(SCHEDULES)
@@ -203,7 +205,7 @@ def test_help_shows_the_values_that_a_run_takes(model: str) -> None:
 def test_help_lists_the_main_settings() -> None:
     text = help.main_settings()
     assert all(f"--{key} " in text for key, row in TABLE.items() if row.main)
-    assert "--sampler                       (one of ddpm, ddim) " in text and "--nproc" not in text
+    assert "--sampler                       (one of ddpm, ddim, euler) " in text and "--nproc" not in text
 
 
 def test_help_of_a_model_is_a_command_that_loads_neither_torch_nor_recbole() -> None:
