@@ -6,14 +6,16 @@ import argparse
 import signal
 import sys
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 import yaml
 
 from recbole_diffusion._version import __version__
 from recbole_diffusion.config.reading import parse_value
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.mending import CannotMend
+from recbole_diffusion.names import OURS, RecBoleMissing, recbole_folder, recbole_models
 
 _EXAMPLES = """\
 main settings (any key of the YAML files can be set the same way):
@@ -58,6 +60,13 @@ _TUNE_HELP = """\
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as those of settings are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, _error_line(f"{' '.join(message.split())}. {self.prog} --help shows what is allowed."))
+
+
 class _RunHelp(argparse.Action):
     """Help that also lists the models, which are looked up only when they are asked for."""
 
@@ -68,7 +77,7 @@ class _RunHelp(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="recbole-diffusion",
         description="Diffusion models for sequential recommendation on RecBole.",
         allow_abbrev=False,
@@ -192,17 +201,17 @@ def _counts(text: str) -> list[int]:
 
 
 def _model_list() -> str:
-    from recbole_diffusion.registry import OURS, recbole_models
+    shown = [_group("models of this package", OURS)]
+    try:
+        for title, kind in (("sequential", "sequential_recommender"), ("general", "general_recommender")):
+            shown.append(_group(f"RecBole's {title} models", recbole_models(kind)))
+    except RecBoleMissing as error:
+        shown.append(f"RecBole's models:\n  {error}")
+    return "\n".join(shown)
 
-    groups = {
-        "models of this package": list(OURS),
-        "RecBole's sequential models": list(recbole_models("sequential_recommender")),
-        "RecBole's general models": list(recbole_models("general_recommender")),
-    }
-    return "\n".join(
-        f"{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ")
-        for title, names in groups.items()
-    )
+
+def _group(title: str, names: Iterable[str]) -> str:
+    return f"{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ")
 
 
 def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
@@ -237,14 +246,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _call(known, read_arguments(rest))
-    except UserError as error:
-        print(f"recbole-diffusion: error: {error}", file=sys.stderr)
+    except (UserError, RecBoleMissing, CannotMend) as error:
+        sys.stderr.write(_error_line(str(error)))
         return 2
     except KeyboardInterrupt as stop:
         print(f"recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _error_line(message: str) -> str:
+    return f"recbole-diffusion: error: {message}\n"
 
 
 def _interrupt(*_: Any) -> None:
@@ -254,6 +267,7 @@ def _interrupt(*_: Any) -> None:
 
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Call the verb's function; imported here, because ``--help`` and a mistyped argument should not wait for torch."""
+    recbole_folder()  # what the verbs import needs it
     if known.verb == "compare":
         from recbole_diffusion.compare.plan import compare
 

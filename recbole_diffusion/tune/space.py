@@ -13,8 +13,8 @@ from typing import Any
 from recbole_diffusion.config.reading import load_settings, properties_file
 from recbole_diffusion.config.settings import Settings, UserError, did_you_mean
 from recbole_diffusion.model.base import DiffusionRecommender
+from recbole_diffusion.names import RECBOLE_PREFIX
 from recbole_diffusion.quick_start import Request
-from recbole_diffusion.registry import RECBOLE_PREFIX
 
 _RANGE_KEYS = ("low", "high", "log", "step")
 _ALLOWED = "a list of two or more values, or a range such as {low: 1, high: 4} (with log: true or step: 2)"
