@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-h", "--help", action=_RunHelp, nargs=0, help="show the settings and the models")
     _add_request(run)
     run.add_argument("--examples", type=_count, default=0, metavar="N", help="show N recommendations for one user")
+    run.add_argument("--verbose", action="store_true", help="show every line of the log on the console too")
     _add_tune(verbs)
     _add_compare(verbs)
     return parser
@@ -284,7 +285,7 @@ def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     else:
         from recbole_diffusion.quick_start import run
 
-        run(*wanted, known.examples)
+        run(*wanted, known.examples, verbose=known.verbose)
     return 0
 
 

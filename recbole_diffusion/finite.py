@@ -33,8 +33,9 @@ class FiniteLosses(Trainer):
         numbers = itertools.count(1)
 
         def checked(interaction: Any) -> Any:
-            losses = loss_func(interaction)
-            self._check_losses(losses, f"epoch {epoch_idx}, batch {next(numbers)} of {len(train_data)}")
+            losses, number = loss_func(interaction), next(numbers)
+            self._check_losses(losses, f"epoch {epoch_idx}, batch {number} of {len(train_data)}")
+            self._after_batch(epoch_idx, number, len(train_data))
             return losses
 
         losses = super()._train_epoch(train_data, epoch_idx, checked, show_progress)
@@ -42,6 +43,9 @@ class FiniteLosses(Trainer):
             if not torch.isfinite(weight).all():  # by the last step: its loss was finite, and the next is not computed
                 raise self._diverged(f"epoch {epoch_idx}", f"the weight {name} is not finite after it")
         return losses
+
+    def _after_batch(self, epoch: int, done: int, batches: int) -> None:
+        """Called with each batch whose losses are finite."""
 
     def _check_losses(self, losses: Any, where: str) -> None:
         terms = losses if isinstance(losses, tuple) else (losses,)
