@@ -251,7 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(_error_line(str(error)))
         return 2
     except KeyboardInterrupt as stop:
-        print(f"recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
+        over = "\r" if sys.stderr.isatty() else ""  # the ^C that a terminal has written
+        print(f"{over}recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)

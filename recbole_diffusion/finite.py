@@ -20,7 +20,7 @@ class Diverged(UserError):
 
 
 class FiniteLosses(Trainer):
-    """RecBole's training loop that stops at the first loss that is inf or nan, and says which.
+    """RecBole's training loop that stops at the first loss that is inf or nan, and says which; epochs count from 1.
 
     RecBole's trainers of other kinds call the loop with losses of their own, so this comes last but for RecBole's.
     """
@@ -34,14 +34,14 @@ class FiniteLosses(Trainer):
 
         def checked(interaction: Any) -> Any:
             losses, number = loss_func(interaction), next(numbers)
-            self._check_losses(losses, f"epoch {epoch_idx}, batch {number} of {len(train_data)}")
+            self._check_losses(losses, f"epoch {epoch_idx + 1}, batch {number} of {len(train_data)}")
             self._after_batch(epoch_idx, number, len(train_data))
             return losses
 
         losses = super()._train_epoch(train_data, epoch_idx, checked, show_progress)
         for name, weight in self.model.named_parameters():
             if not torch.isfinite(weight).all():  # by the last step: its loss was finite, and the next is not computed
-                raise self._diverged(f"epoch {epoch_idx}", f"the weight {name} is not finite after it")
+                raise self._diverged(f"epoch {epoch_idx + 1}", f"the weight {name} is not finite after it")
         return losses
 
     def _after_batch(self, epoch: int, done: int, batches: int) -> None:
@@ -62,7 +62,7 @@ class FiniteLosses(Trainer):
         kept = (
             "No checkpoint was written before."
             if self.saved_epoch is None
-            else f"The best epoch before, {self.saved_epoch}, is in {self.saved_model_file}."
+            else f"The best epoch before, {self.saved_epoch + 1}, is in {self.saved_model_file}."
         )
         return Diverged(f"{where}: {what}; learning_rate={self.learning_rate:g} may be too large. {kept}")
 

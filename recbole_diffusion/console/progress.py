@@ -37,7 +37,8 @@ class ShownProgress(Progress):
         self._screen, self._trainer = screen, trainer
         self._first, self._total = trainer.start_epoch, _epochs(trainer)
         self._start = time.perf_counter()
-        self._bar = screen.bar(self._total, self._first)
+        # RecBole's bars of batches, where they are asked for, leave no place for one of epochs.
+        self._bar = None if trainer.config["show_progress"] else screen.bar(self._total, self._first)
         self._facts = ""
 
     def batch(self, epoch: int, done: int, batches: int) -> None:
@@ -50,15 +51,15 @@ class ShownProgress(Progress):
         trainer = self._trainer
         last, metric = trainer.history[-1], trainer.valid_metric
         loss = f"loss {last['train_loss']:.{trainer.config['loss_decimal_place']}f}"
-        best = f"best {trainer.best_valid_score:.4f}"
+        best = f"{trainer.best_valid_score:.4f}"
         if self._bar is not None:
-            self._facts = f", {loss}, {metric} {best}"
+            self._facts = f", best {metric} {best}, {loss}"  # the loss is what a narrow terminal cuts
             self._draw("epoch", epoch + 1, epoch + 1)
             return
         left = (time.perf_counter() - self._start) / (epoch + 1 - self._first) * (self._total - epoch - 1)
         self._screen.line(
             f"{self._epoch('epoch', epoch + 1)}: {loss}, {metric} {last['valid'][metric]:.4f} "
-            f"({best}, epoch {trainer.saved_epoch + 1})" + (f", about {duration(left)} left" if left else "")
+            f"(best {best}, epoch {trainer.saved_epoch + 1})" + (f", about {duration(left)} left" if left else "")
         )
 
     def end(self) -> None:
@@ -83,6 +84,7 @@ class ShownProgress(Progress):
     def _draw(self, what: str, number: int, done: float) -> None:
         assert self._bar is not None
         self._bar.bar_format = f"{self._epoch(what, number)}, {{remaining}} left{self._facts} |{{bar}}|"
+        self._bar.ncols = self._screen.bar_width
         self._bar.update(done - self._bar.n)
 
     def _epoch(self, what: str, number: int) -> str:
@@ -96,6 +98,12 @@ def shown_progress(screen: Screen, trainer: Any) -> Iterator[Progress]:
     try:
         yield progress
         progress.end()
+    except KeyboardInterrupt:
+        progress.clear()
+        screen.wipe()
+        if trainer.saved_epoch is not None:
+            screen.fact("checkpoint", f"{trainer.saved_model_file} (epoch {trainer.saved_epoch + 1}, the best so far)")
+        raise
     finally:
         progress.clear()
 

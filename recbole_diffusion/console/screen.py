@@ -34,17 +34,7 @@ class Screen:
 
     def line(self, text: str = "") -> None:
         """One line, or several."""
-        out = self._out
-        if out is None:
-            return
-        encoding = getattr(out, "encoding", None) or "utf-8"
-        try:
-            with around_bars(out):
-                # A title that the terminal has no letters for is no reason to lose a run.
-                out.write(text.encode(encoding, "replace").decode(encoding) + "\n")
-                out.flush()
-        except (OSError, ValueError):
-            self._out = None
+        self._write(text + "\n")
 
     def fact(self, label: str, text: str) -> None:
         """A label and a text beside it."""
@@ -68,8 +58,32 @@ class Screen:
             return None
         # Each update may draw, but ten a second at most. Its time left is by the mean speed.
         return bar_class(
-            total=total, initial=initial, file=self._out, leave=False, miniters=0, smoothing=0, dynamic_ncols=True
+            total=total, initial=initial, file=self._out, leave=False, miniters=0, smoothing=0, ncols=self.bar_width
         )
+
+    @property
+    def bar_width(self) -> int | None:
+        """How wide a bar is now; None where it is a widget, which knows."""
+        # Room for the ^C that a terminal writes: on a line of its own it would leave the bar behind.
+        return shutil.get_terminal_size().columns - len("^C ") if self._is_terminal else None
+
+    def wipe(self) -> None:
+        """Clear the line that a terminal's cursor is on."""
+        if self._is_terminal:
+            self._write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+
+    def _write(self, text: str) -> None:
+        out = self._out
+        if out is None:
+            return
+        encoding = getattr(out, "encoding", None) or "utf-8"
+        try:
+            with around_bars(out):
+                # A title that the terminal has no letters for is no reason to lose a run.
+                out.write(text.encode(encoding, "replace").decode(encoding))
+                out.flush()
+        except (OSError, ValueError):
+            self._out = None
 
     @property
     def _is_terminal(self) -> bool:
