@@ -37,9 +37,10 @@ class ShownProgress(Progress):
         self._screen, self._trainer = screen, trainer
         self._first, self._total = trainer.start_epoch, _epochs(trainer)
         self._start = time.perf_counter()
-        # RecBole's bars of batches, where they are asked for, leave no place for one of epochs.
-        self._bar = None if trainer.config["show_progress"] else screen.bar(self._total, self._first)
         self._facts = ""
+        # RecBole's bars of batches, where they are asked for, leave no place for one of epochs.
+        wanted = not trainer.config["show_progress"]
+        self._bar = screen.bar(self._total, self._first, self._text("epoch", self._first + 1)) if wanted else None
 
     def batch(self, epoch: int, done: int, batches: int) -> None:
         if self._bar is None:
@@ -83,9 +84,13 @@ class ShownProgress(Progress):
 
     def _draw(self, what: str, number: int, done: float) -> None:
         assert self._bar is not None
-        self._bar.bar_format = f"{self._epoch(what, number)}, {{remaining}} left{self._facts} |{{bar}}|"
+        self._bar.bar_format = self._text(what, number)
         self._bar.ncols = self._screen.bar_width
         self._bar.update(done - self._bar.n)
+
+    def _text(self, what: str, number: int) -> str:
+        """Of the bar, as tqdm's ``bar_format``."""
+        return f"{self._epoch(what, number)}, {{remaining}} left{self._facts} |{{bar}}|"
 
     def _epoch(self, what: str, number: int) -> str:
         return f"{what} {number:>{len(str(self._total))}}/{self._total}"

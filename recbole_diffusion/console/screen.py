@@ -51,15 +51,19 @@ class Screen:
         for line in aligned(columns):
             self.line(line)
 
-    def bar(self, total: int, initial: int) -> tqdm | None:
-        """A bar that ends at ``total``; None where there is no place for one: neither a terminal nor a widget."""
+    def bar(self, total: int, initial: int, text: str) -> tqdm | None:
+        """A bar that ends at ``total``; None where there is no place for one: neither a terminal nor a widget.
+
+        ``text`` is tqdm's ``bar_format``.
+        """
         bar_class = self._bar_class()
         if bar_class is None:
             return None
         # Each update may draw, but ten a second at most. Its time left is by the mean speed.
         return bar_class(
-            total=total, initial=initial, file=self._out, leave=False, miniters=0, smoothing=0, ncols=self.bar_width
-        )
+            total=total, initial=initial, file=self._out, leave=False, miniters=0, smoothing=0,
+            ncols=self.bar_width, bar_format=text,
+        )  # fmt: skip
 
     @property
     def bar_width(self) -> int | None:
