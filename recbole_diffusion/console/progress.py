@@ -87,6 +87,8 @@ class ShownProgress(Progress):
         self._bar.bar_format = self._text(what, number)
         self._bar.ncols = self._screen.bar_width
         self._bar.update(done - self._bar.n)
+        if done == number:  # what comes next may take long, and draws nothing
+            self._bar.refresh()
 
     def _text(self, what: str, number: int) -> str:
         """Of the bar, as tqdm's ``bar_format``."""
