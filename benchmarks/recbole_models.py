@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from results_file import append_rows, read_rows
 
-from recbole_diffusion.registry import recbole_models
+from recbole_diffusion.names import recbole_models
 from recbole_diffusion.trainer import versions
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,247 +6,60 @@ import argparse
 import signal
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import yaml
-
-from recbole_diffusion._version import __version__
+from recbole_diffusion.arguments import error_line, make_parser, read_arguments, split_config_files
 from recbole_diffusion.config.help import main_settings, model_settings
-from recbole_diffusion.config.reading import parse_value
+from recbole_diffusion.config.model_files import model_files
 from recbole_diffusion.config.settings import UserError
-
-_COMPARE_EXAMPLES = """\
-settings:
-  --key=value                  for every run; a model that does not know the key refuses it
-  --MODEL.key=value            for one model of --models, e.g. --DiffDiv.num_channels=8; MODEL:paper.key for a preset
-  Files of --config_files hold the same: 'epochs: 20', 'DiffDiv.num_channels: 8'. 'run --help' shows main settings.
-
-The models of a data set must share metrics, topk, eval_args, mask_history and filters of the data.
-
-what is written:
-  DIR/report.html              tables and figures, in one file that needs no other; after each run
-  DIR/results.md, results.csv  means and deviations, tests against the baseline, cost, protocol; after each run
-  DIR/figures/DATASET-NAME.png the report's figures, with --png
-  DIR/runs/DATASET/MODEL/      seedK.json (result), seedK.npz (metrics of each user), seedK.log
-  DIR/saved, log, log_tensorboard
-
-Stop it with Ctrl-C and give the same command again: finished runs are kept. Given several times at once, each process
-makes other runs of the same DIR. Settings that differ from a finished run's are an error.
-Exit status 1: some runs failed; 2: the command is wrong; 130: stopped.
-"""
-
-
-_TUNE_HELP = """\
-  --key=value and --config_files set what is the same for every trial. The space is a YAML file:
-    learning_rate: {low: 1e-4, high: 1e-2, log: true}
-    num_layers: {low: 1, high: 3}
-    dropout: [0.1, 0.3, 0.5]
-  The same command resumes a study; several processes can share it, by a common --out or --storage. The test split is
-  not read: run --config_files OUT/best.yaml tests the best setting.
-"""
-
-
-class _RunHelp(argparse.Action):
-    """Help with the main settings and the models, or with all settings of ``--model``; it waits for that argument."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
-        namespace.help = parser
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="recbole-diffusion",
-        description="Diffusion models for sequential recommendation on RecBole.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    run = verbs.add_parser(
-        "run",
-        add_help=False,
-        help="train a model, validate and test it",
-        usage="recbole-diffusion run --model=M --dataset=D [--config_files a.yaml b.yaml] [--key=value ...]",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    run.add_argument(
-        "-h",
-        "--help",
-        action=_RunHelp,
-        nargs=0,
-        help="show the settings and the models; with --model, all of its settings",
-    )
-    _add_request(run)
-    run.add_argument("--examples", type=_count, default=0, metavar="N", help="show N recommendations for one user")
-    _add_tune(verbs)
-    _add_compare(verbs)
-    return parser
-
-
-def _add_request(run: argparse.ArgumentParser) -> None:
-    run.add_argument(
-        "--model", help="name of a model, see below, or package.module:Class; recbole.NAME is always RecBole's"
-    )
-    run.add_argument("--dataset", help="name of the data set")
-    run.add_argument(
-        "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
-    )
-    run.add_argument("--preset", help="default, or paper")
-
-
-def _add_tune(verbs: Any) -> None:
-    tune = verbs.add_parser(
-        "tune",
-        help="search for the settings that validate best",
-        usage="recbole-diffusion tune --model=M --dataset=D (--trials=N | --seconds=S) [--space=FILE] [--out=DIR] "
-        "[--storage=URL] [--key=value ...]",
-        epilog=_TUNE_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _add_request(tune)
-    tune.add_argument("--space", metavar="FILE", help="YAML file of the settings to search; default: the shipped one")
-    tune.add_argument("--trials", type=_count, metavar="N", help="end with N trials, earlier ones included")
-    tune.add_argument(
-        "--seconds", type=float, metavar="S", help="end with S seconds of training and validation, of all trials"
-    )
-    tune.add_argument(
-        "--out", type=_path, metavar="DIR", help="folder of results and logs; default: tune/MODEL-DATASET"
-    )
-    tune.add_argument(
-        "--storage", metavar="URL", help="database, or path of a journal file; default: OUT/study.journal"
-    )
-
-
-def _add_compare(verbs: Any) -> None:
-    compare = verbs.add_parser(
-        "compare",
-        help="train and test several models with several seeds, and test their differences",
-        usage="recbole-diffusion compare --models=A,B --datasets=D --seeds=0,1,2 --out=DIR [--key=value ...]",
-        epilog=_COMPARE_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    compare.add_argument("--models", type=_names, required=True, metavar="A,B", help="MODEL or MODEL:paper, ...")
-    compare.add_argument("--datasets", type=_names, required=True, metavar="A,B", help="names of data sets")
-    compare.add_argument("--seeds", type=_counts, default=[0], metavar="0,1", help="seeds of training; default: 0")
-    compare.add_argument(
-        "--out", type=_path, required=True, metavar="DIR", help="folder for everything that is written"
-    )
-    compare.add_argument(
-        "--eval_seeds",
-        type=_counts,
-        default=[],
-        metavar="0,1",
-        help="seeds of generation that each trained diffusion model is tested with; default: its own eval_seed",
-    )
-    compare.add_argument(
-        "--baseline", metavar="MODEL", help="what the others are tested against; default: the first without diffusion"
-    )
-    compare.add_argument("--metric", metavar="M@K", help="metric of that test; default: valid_metric")
-    compare.add_argument(
-        "--curve_steps",
-        type=_counts,
-        default=[],
-        metavar="1,2,4",
-        help="numbers of steps of generation to validate each trained diffusion model in; default: none",
-    )
-    compare.add_argument(
-        "--tuned",
-        metavar="DIR",
-        help="take the settings that tune found, from DIR/MODEL-DATASET[-PRESET]/best.yaml",
-    )
-    compare.add_argument("--png", action="store_true", help="write the figures as PNG files too; needs kaleido")
-    compare.add_argument(
-        "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
-    )
-
-
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
-    return int(text)
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty")
-    return text
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different names, A,B,...")
-    return names
-
-
-def _counts(text: str) -> list[int]:
-    return [_count(number) for number in _names(text)]
+from recbole_diffusion.mending import CannotMend
+from recbole_diffusion.names import OURS, RecBoleMissing, recbole_folder, recbole_models
+from recbole_diffusion.outside import registered
 
 
 def _model_list() -> str:
-    from recbole_diffusion.outside import registered
-    from recbole_diffusion.registry import OURS, recbole_models
+    outside = [f"{claim.name} ({claim.target})" for claim in registered()]
+    shown = [_group("models of this package", OURS), _group("models of other packages", outside or ["(none)"])]
+    try:
+        for title, kind in (("sequential", "sequential_recommender"), ("general", "general_recommender")):
+            shown.append(_group(f"RecBole's {title} models", recbole_models(kind)))
+    except RecBoleMissing as error:
+        shown.append(f"RecBole's models:\n  {error}")
+    return "\n".join(shown)
 
-    groups = {
-        "models of this package": list(OURS),
-        "models of other packages": [f"{claim.name} ({claim.target})" for claim in registered()] or ["(none)"],
-        "RecBole's sequential models": list(recbole_models("sequential_recommender")),
-        "RecBole's general models": list(recbole_models("general_recommender")),
-    }
-    return "\n".join(
-        f"{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ")
-        for title, names in groups.items()
-    )
+
+def _group(title: str, names: Iterable[str]) -> str:
+    return f"{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ")
 
 
 def _show_help(parser: argparse.ArgumentParser, model: str | None, preset: str | None) -> None:
-    parser.epilog = main_settings() + "\n" + _model_list() if model is None else model_settings(model, preset)
+    if model is None:
+        parser.epilog = main_settings() + "\n" + _model_list()
+    elif ":" in model or model in [claim.name for claim in registered()]:
+        from recbole_diffusion.registry import get_model  # its settings are declared in its module
+
+        parser.epilog = model_settings(model, preset, model_files(get_model(model).model_class))
+    else:
+        parser.epilog = model_settings(model, preset)
     parser.print_help()
-
-
-def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
-    """``--key=value`` arguments as settings."""
-    settings: dict[str, Any] = {}
-    for argument in arguments:
-        key, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or not equals or not key:
-            raise UserError(f"argument {argument!r}: settings are given as --key=value.")
-        try:
-            parsed = parse_value(value, key)
-        except yaml.YAMLError as error:
-            raise UserError(f"{key}={value!r}: not a YAML value ({' '.join(str(error).split())}).") from error
-        if key in settings and settings[key] != parsed:
-            raise UserError(f"{key} is given twice: {settings[key]!r} and {parsed!r}.")
-        settings[key] = parsed
-    return settings
-
-
-def _split_config_files(arguments: Sequence[str]) -> list[str]:
-    """``--config_files=a.yaml b.yaml`` and RecBole's ``--config_files='a.yaml b.yaml'`` as separate arguments."""
-    option = "--config_files="
-    split = []
-    for argument in arguments:
-        split += ["--config_files", *argument[len(option) :].split()] if argument.startswith(option) else [argument]
-    return split
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
-    known, rest = _parser().parse_known_args(_split_config_files(sys.argv[1:] if arguments is None else arguments))
+    known, rest = make_parser().parse_known_args(split_config_files(sys.argv[1:] if arguments is None else arguments))
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         if getattr(known, "help", None) is not None:
             _show_help(known.help, known.model, known.preset)
             return 0
         return _call(known, read_arguments(rest))
-    except UserError as error:
-        print(f"recbole-diffusion: error: {error}", file=sys.stderr)
+    except (UserError, RecBoleMissing, CannotMend) as error:
+        sys.stderr.write(error_line(str(error)))
         return 2
     except KeyboardInterrupt as stop:
-        print(f"recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
+        over = "\r" if sys.stderr.isatty() else ""  # the ^C that a terminal has written
+        print(f"{over}recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -259,6 +72,7 @@ def _interrupt(*_: Any) -> None:
 
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Call the verb's function; imported here, because ``--help`` and a mistyped argument should not wait for torch."""
+    recbole_folder()  # what the verbs import needs it
     if known.verb == "compare":
         from recbole_diffusion.compare.plan import compare
 
@@ -275,7 +89,7 @@ def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     else:
         from recbole_diffusion.quick_start import run
 
-        run(*wanted, known.examples)
+        run(*wanted, known.examples, verbose=known.verbose)
     return 0
 
 

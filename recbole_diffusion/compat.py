@@ -17,14 +17,14 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from recbole_diffusion.names import RecBoleMissing
+
 try:
     import recbole
 except ModuleNotFoundError as error:
     if error.name != "recbole":
         raise
-    raise ImportError(
-        "recbole_diffusion needs RecBole 1.2.1, which is not installed: pip install --no-deps recbole==1.2.1"
-    ) from error
+    raise RecBoleMissing from error
 from recbole.config import Config
 from recbole.data.dataset.dataset import Dataset
 from recbole.data.dataset.kg_dataset import KnowledgeBasedDataset

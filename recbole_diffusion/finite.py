@@ -20,7 +20,7 @@ class Diverged(UserError):
 
 
 class FiniteLosses(Trainer):
-    """RecBole's training loop, which stops at the first loss that is inf or nan and names it.
+    """RecBole's training loop, which stops at the first loss that is inf or nan and names it; epochs count from 1.
 
     RecBole's other trainers call the loop with their own losses. So this class must be the last base before RecBole's
     ``Trainer``.
@@ -34,15 +34,19 @@ class FiniteLosses(Trainer):
         numbers = itertools.count(1)
 
         def checked(interaction: Any) -> Any:
-            losses = loss_func(interaction)
-            self._check_losses(losses, f"epoch {epoch_idx}, batch {next(numbers)} of {len(train_data)}")
+            losses, number = loss_func(interaction), next(numbers)
+            self._check_losses(losses, f"epoch {epoch_idx + 1}, batch {number} of {len(train_data)}")
+            self._after_batch(epoch_idx, number, len(train_data))
             return losses
 
         losses = super()._train_epoch(train_data, epoch_idx, checked, show_progress)
         for name, weight in self.model.named_parameters():
             if not torch.isfinite(weight).all():  # the last step can break a weight, and no loss is computed after it
-                raise self._diverged(f"epoch {epoch_idx}", f"the weight {name} is not finite after it")
+                raise self._diverged(f"epoch {epoch_idx + 1}", f"the weight {name} is not finite after it")
         return losses
+
+    def _after_batch(self, epoch: int, done: int, batches: int) -> None:
+        """Called with each batch whose losses are finite."""
 
     def _check_losses(self, losses: Any, where: str) -> None:
         terms = losses if isinstance(losses, tuple) else (losses,)
@@ -59,7 +63,7 @@ class FiniteLosses(Trainer):
         kept = (
             "No checkpoint was written before."
             if self.saved_epoch is None
-            else f"The best epoch before, {self.saved_epoch}, is in {self.saved_model_file}."
+            else f"The best epoch before, {self.saved_epoch + 1}, is in {self.saved_model_file}."
         )
         return Diverged(f"{where}: {what}; learning_rate={self.learning_rate:g} may be too large. {kept}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,10 @@ from recbole_diffusion.config.refusals import setting_up, using
 from recbole_diffusion.config.roles import GENERATION, that_count
 from recbole_diffusion.config.settings import Settings, UserError
 from recbole_diffusion.config.strict import Config
-from recbole_diffusion.console.log import run_log
+from recbole_diffusion.console import facts
+from recbole_diffusion.console.account import Account
+from recbole_diffusion.console.log import RunLog, run_log
+from recbole_diffusion.console.progress import Progress, shown_progress
 from recbole_diffusion.data.items import check_named_columns
 from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
 from recbole_diffusion.evaluation.collapse import accuracy_warning, coverage_warning, margin
@@ -39,6 +41,7 @@ def run(
     preset: str | None = None,
     examples: int = 0,
     test_model: Callable[[Prepared], Mapping[str, float]] | None = None,
+    verbose: bool = False,
 ) -> dict[str, Any]:
     """Train a model, keep the epoch that validates best, and test it.
 
@@ -48,8 +51,9 @@ def run(
         config_files: YAML files of settings; later ones win.
         settings: settings that win over the files.
         preset: ``default`` or ``paper``; may stand in a config file instead (``preset``).
-        examples: how many example recommendations for one user to log.
+        examples: how many example recommendations for one user to show and log.
         test_model: what to do on the test split, once the model is trained; default: :func:`best_epoch_metrics`.
+        verbose: show every line of the log on the console too.
 
     Returns:
         ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (the settings of
@@ -64,42 +68,44 @@ def run(
     """
     wanted = request(model, dataset, load_settings(config_files, settings), preset)
     config = wanted.config()
-    with run_log(config):
-        return _run(wanted, config, examples, test_model or best_epoch_metrics)
+    with run_log(config, verbose) as log:
+        own = facts.settings(wanted.user, settings or {}, config_files, wanted.preset)
+        return _run(wanted, config, examples, test_model or best_epoch_metrics, log, own)
 
 
 def _run(
-    wanted: Request, config: Config, examples: int, test_model: Callable[[Prepared], Mapping[str, float]]
+    wanted: Request,
+    config: Config,
+    examples: int,
+    test_model: Callable[[Prepared], Mapping[str, float]],
+    log: RunLog,
+    own: str,
 ) -> dict[str, Any]:
-    """:func:`run` of a configuration, while its log is open."""
+    """:func:`run` of a configuration, while its log is open; ``own`` tells which settings the user made."""
     resolved, settings = wanted.resolved, settings_of(config)
-    logger = getLogger()
-    logger.info(f"{wanted.model}: {resolved.origin} ({class_path(resolved.model_class)})")
+    account = Account(log)
+    origin = f"{resolved.origin} ({class_path(resolved.model_class)})"
+    account.begins(wanted.model, wanted.dataset, wanted.preset, config["seed"], origin)
     prepared = prepare(resolved, config)
     titles = item_titles(config, prepared.dataset) if examples else []
-    for part in (config, prepared.dataset, prepared.model):  # pages of text, which would hide what is refused before
-        logger.info(part)
-    trained = train(prepared)
+    # Pages of text, which in the log would hide what is refused before.
+    account.is_prepared(config, prepared.dataset, prepared.loaders, prepared.model, own)
+    with shown_progress(log.screen, prepared.trainer) as progress:
+        trained = train(prepared, progress=progress)
     start = time.perf_counter()
     with using(prepared.model):
         test = test_model(prepared)
     test_seconds = time.perf_counter() - start
     test = {name: float(value) for name, value in (test or {}).items()}
-    logger.info(f"valid: {_line(trained['valid']) or 'not measured'}")
-    logger.info(f"test:  {_line(test)}   (mask_history={config['mask_history']})")
     pop = _pop_beside(prepared, trained["valid"], test)
-    for split, of_pop in (pop or {}).items():
-        if of_pop:
-            logger.info(f"Pop, {split}: {_line(of_pop)}")
+    account.has_results(trained["valid"], test, pop, config["mask_history"])
     warnings = signs_of_collapse(wanted.model, prepared)
     if examples:
         rerank = prepared.trainer.eval_collector.rerank
         with using(prepared.model):
             lines = example_recommendations(prepared.model, prepared.loaders, titles, config, examples, rerank)
-        for line in lines:
-            logger.info(line)
-    for text in warnings:
-        logger.warning(text)
+        account.recommends(lines)
+    account.ends(trained["checkpoint"], prepared.trainer.tensorboard.log_dir, warnings)
     return {
         "model": wanted.model,
         "model_class": class_path(resolved.model_class),
@@ -199,18 +205,28 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
     return Prepared(dataset, loaders, model, trainer)
 
 
-def train(prepared: Prepared, after_validation: Callable[[int, float], None] | None = None) -> dict[str, Any]:
+def train(
+    prepared: Prepared, after_validation: Callable[[int, float], None] | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Train a model and keep the epoch that validates best. The test split is not read.
 
     Args:
         prepared: from :func:`prepare`.
         after_validation: called with the epoch (from 0) and its validation score; what it raises ends the training.
+        progress: is told how far the training is.
 
     Returns:
         The part of :func:`run`'s result that does not depend on the test split: ``valid``, ``best_epoch``, ``epochs``,
         ``train_seconds``, ``parameters``, ``checkpoint``, ``history``.
     """
     loaders, trainer = prepared.loaders, prepared.trainer
+    trainer.progress = progress or Progress()
+
+    def validated(epoch: int, score: float) -> None:
+        trainer.progress.validated(epoch)
+        if after_validation is not None:
+            after_validation(epoch, score)
+
     start = time.perf_counter()
     try:
         with using(prepared.model):
@@ -219,7 +235,7 @@ def train(prepared: Prepared, after_validation: Callable[[int, float], None] | N
                 loaders.valid,
                 saved=True,
                 show_progress=trainer.config["show_progress"],
-                callback_fn=after_validation,
+                callback_fn=validated,
             )
     finally:
         trainer.tensorboard.close()  # it holds a file and a thread
@@ -228,7 +244,7 @@ def train(prepared: Prepared, after_validation: Callable[[int, float], None] | N
         "best_epoch": trainer.saved_epoch,
         "epochs": len(trainer.train_loss_dict),
         "train_seconds": time.perf_counter() - start,
-        "parameters": sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
+        "parameters": facts.parameters(prepared.model),
         "checkpoint": trainer.saved_model_file,
         "history": trainer.history,
     }
@@ -273,10 +289,6 @@ def _name(key: str, given: str | None, user: Settings) -> str:
     if not isinstance(name, str):
         raise UserError(f"{key}={name!r}: must be a text; write it in quotation marks.")
     return name
-
-
-def _line(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 def class_path(model_class: type) -> str:

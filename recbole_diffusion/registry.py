@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from types import MappingProxyType
 from typing import NamedTuple
 
 from recbole.model.abstract_recommender import AbstractRecommender, SequentialRecommender
@@ -18,34 +15,17 @@ from recbole_diffusion.config.model_files import is_recboles, model_files, packa
 from recbole_diffusion.config.settings import UserError, check_name, did_you_mean
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.evaluation import metrics
+from recbole_diffusion.names import OURS, RECBOLE_PREFIX, recbole_models
 from recbole_diffusion.trainer import DiffusionTrainer, safe_trainer
 
 metrics.register()
 
-# A new model is one line here, one file under model/, one YAML under properties/model/.
-OURS = MappingProxyType(
-    {
-        "DiffRec": "recbole_diffusion.model.diffrec",
-        "DreamRec": "recbole_diffusion.model.dreamrec",
-        "DiffDiv": "recbole_diffusion.model.diffdiv",
-        "ADIGRec": "recbole_diffusion.model.adigrec",
-        "DiffuRec": "recbole_diffusion.model.diffurec",
-        "WindowSASRec": "recbole_diffusion.model.windowsasrec",
-    }
-)
-RECBOLE_PREFIX = "recbole."
 # RecBole's sequential models whose scores and losses are the same on batches cut to their longest history. The others
 # have layers of size L (Caser, HGN, SINE, ...), read from the end of the padding, or mask a share of L.
 SHORT_BATCHES = (
     "CORE", "FDSA", "FPMC", "GCSAN", "GRU4Rec", "GRU4RecF", "HRM", "NARM", "SASRec", "SASRecF", "SRGNN", "STAMP",
     "TransRec",
 )  # fmt: skip
-_RECBOLE_KINDS = (
-    "sequential_recommender",
-    "general_recommender",
-    "context_aware_recommender",
-    "knowledge_aware_recommender",
-)
 
 
 class Resolved(NamedTuple):
@@ -59,19 +39,6 @@ class Resolved(NamedTuple):
         """``ours``, ``RecBole``, or the name of another package."""
         package = package_of(self.model_class)
         return {"recbole_diffusion": "ours", "recbole": "RecBole"}.get(package, package)
-
-
-def recbole_models(*kinds: str) -> dict[str, str]:
-    """``name -> module`` of RecBole's models of these kinds (default: all but tree models); none is imported."""
-    yaml_files = resources.files("recbole").joinpath("properties", "model").iterdir()
-    by_lower = {file.name.removesuffix(".yaml").lower(): file.name.removesuffix(".yaml") for file in yaml_files}
-    found = {}
-    for kind in kinds or _RECBOLE_KINDS:
-        folder = str(resources.files("recbole").joinpath("model", kind))
-        for module in pkgutil.iter_modules([folder]):
-            if module.name in by_lower:
-                found[by_lower[module.name]] = f"recbole.model.{kind}.{module.name}"
-    return dict(sorted(found.items()))
 
 
 def get_model(name: str) -> Resolved:

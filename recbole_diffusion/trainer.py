@@ -22,6 +22,7 @@ from recbole_diffusion.checkpoint import Vocabulary
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.stages import Stage, check_stages, stage_at
 from recbole_diffusion.console.log import tensorboard_named
+from recbole_diffusion.console.progress import Progress
 from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.evaluation.reference import Reference
 from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
@@ -55,6 +56,7 @@ class SafeTrainer(Trainer):
 
     vocabulary: Vocabulary  # of the data set, once it is known
     reference: Reference | None = None  # Pop, on the same splits
+    progress: Progress = Progress()  # is told of each batch
     saved_epoch: int | None = None
     saved_validation: Validation | None = None  # of the epoch that the checkpoint has
     _validation: Validation | None = None  # the last one
@@ -153,6 +155,9 @@ class SafeTrainer(Trainer):
         losses = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self._epoch_seconds = time.perf_counter() - start
         return losses
+
+    def _after_batch(self, epoch: int, done: int, batches: int) -> None:
+        self.progress.batch(epoch, done, batches)
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         start = time.perf_counter()

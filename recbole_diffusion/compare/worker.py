@@ -63,7 +63,9 @@ def execute(task: Run) -> None:
                 values[POP_VALUES + name] = of_rows[order][None]
         return evaluations[0].reported
 
-    result = run(task.model, task.dataset, settings=task.settings, preset=task.preset, test_model=test_model)
+    result = run(
+        task.model, task.dataset, settings=task.settings, preset=task.preset, test_model=test_model, verbose=True
+    )
     record = {
         "format": RECORD_FORMAT,
         **result,

@@ -8,9 +8,8 @@ from typing import Any
 
 import yaml
 
-from recbole_diffusion.config.model_files import shipped_files
+from recbole_diffusion.config.model_files import ModelFiles, shipped_files
 from recbole_diffusion.config.reading import (
-    properties_file,
     read_properties,
     recbole_file,
     recbole_properties,
@@ -19,6 +18,7 @@ from recbole_diffusion.config.row import Part, Row, Rows
 from recbole_diffusion.config.rows_models import RECBOLE_MODELS_ROWS
 from recbole_diffusion.config.settings import Settings, UserError, did_you_mean
 from recbole_diffusion.config.table import SECTIONS, TABLE, of_section, recbole_row
+from recbole_diffusion.names import OURS
 
 _COLUMN = 34
 _LONGEST_LINE = 110
@@ -31,28 +31,28 @@ def main_settings() -> str:
     return "\n".join([head, *lines]) + "\n"
 
 
-def model_settings(model: str, preset: str | None = None) -> str:
+def model_settings(model: str, preset: str | None = None, files: ModelFiles | None = None) -> str:
     """Every setting of a model: its default, what is allowed, and what it is.
+
+    Args:
+        files: of a model of another package, whose class is imported; its own settings are in the table then.
 
     Raises:
         UserError: there is no such model, or no such preset of it.
     """
-    defaults = model_defaults(model, preset or "default")
-    rows = {key: row for key, row in _rows(model, defaults).items() if row.settable and _reads(model, row)}
+    if files is None:
+        defaults = model_defaults(model, preset or "default")
+        rows = _rows(model, defaults)
+    else:
+        defaults = run_defaults() | files.settings(model, preset or "default")
+        rows = {key: row for key, row in TABLE.items() if key in defaults}
+    rows = {key: row for key, row in rows.items() if row.settable and _reads(model, row)}
     text = [f"settings of {model}, and their defaults with preset={preset or 'default'}:"]
     for role, part, title, _ in SECTIONS:
         own = of_section(rows, role, part)
         if own:
             text += ["", f"{title}", *(_entry(f"--{key}={shown(defaults[key])}", row) for key, row in own.items())]
     return "\n".join(text) + "\n"
-
-
-def our_models() -> list[str]:
-    """The models of this package, by their YAML files."""
-    file = properties_file("overall.yaml")
-    assert file is not None
-    names = sorted(path.stem for path in (file.parent / "model").glob("*.yaml"))
-    return [name for name in names if not name.startswith("recbole.")]
 
 
 def run_defaults() -> Settings:
@@ -69,13 +69,13 @@ def model_defaults(model: str, preset: str = "default") -> Settings:
     Raises:
         UserError: there is no such model, or no such preset of it.
     """
-    if model in our_models():
+    if model in OURS:
         return run_defaults() | shipped_files(model, recboles=False).settings(model, preset)
     plain = model.removeprefix("recbole.")
     theirs = sorted(file.stem for file in recbole_file("properties", "model").glob("*.yaml"))
     if plain not in theirs:
         raise UserError(
-            f"model={model!r}: there is no such model.{did_you_mean(model, [*our_models(), *theirs])} "
+            f"model={model!r}: there is no such model.{did_you_mean(model, [*OURS, *theirs])} "
             "run --help lists the models; names are case-sensitive."
         )
     own = shipped_files(plain, recboles=True).settings(plain, preset)
@@ -84,7 +84,7 @@ def model_defaults(model: str, preset: str = "default") -> Settings:
 
 def _rows(model: str, defaults: Settings) -> Rows:
     """The rows of ``defaults`` in the order of the table; what RecBole's model has of its own comes last."""
-    if model in our_models():
+    if model in OURS:
         return {key: row.for_model(model) for key, row in TABLE.items() if key in defaults}
     every = run_defaults()
     known = {key: row for key, row in TABLE.items() if key in every}
@@ -107,7 +107,7 @@ def _reads(model: str, row: Row) -> bool:
     plain = model.removeprefix("recbole.")
     if row.part is Part.KNOWLEDGE:
         file = recbole_file("model", "knowledge_aware_recommender", f"{plain.lower()}.py")
-        return model not in our_models() and file.is_file()
+        return model not in OURS and file.is_file()
     return not row.read_by or plain in row.read_by
 
 

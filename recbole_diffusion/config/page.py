@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from recbole_diffusion.config.help import explained, model_defaults, our_models, run_defaults, shown
+from recbole_diffusion.config.help import explained, model_defaults, run_defaults, shown
 from recbole_diffusion.config.row import Row
 from recbole_diffusion.config.table import SECTIONS, SHIPPED, of_section
+from recbole_diffusion.names import OURS
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BEGIN = "<!-- Written by python -m recbole_diffusion.config.page: change the table, not the page. -->\n"
@@ -26,7 +27,7 @@ def files() -> dict[Path, str]:
     found = {page: _with_tables(page.read_text(encoding="utf-8"))}
     for name in ("overall", "diffusion", "embedding"):
         found |= _with_comments(properties / f"{name}.yaml", None)
-    for model in our_models():
+    for model in sorted(OURS):
         found |= _with_comments(properties / "model" / f"{model}.yaml", model)
     return found
 
@@ -64,7 +65,7 @@ class _Defaults:
 
     def __init__(self) -> None:
         self._run = run_defaults()
-        self._models = {model: model_defaults(model) for model in our_models()}
+        self._models = {model: model_defaults(model) for model in sorted(OURS)}
 
     def of(self, key: str) -> str:
         """``300; 60 for ADIGRec, DiffDiv``; of a setting that only some models have, those of each."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from recbole_diffusion.config.settings import Settings, UserError
+from recbole_diffusion.names import recbole_folder
 
 # libyaml's, where PyYAML has it, is some ten times faster: a Config reads seven files.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -115,12 +115,9 @@ def recbole_file(*parts: str) -> Path:
     """A file or folder of RecBole, which is not imported; it may not be there.
 
     Raises:
-        UserError: RecBole is not installed.
+        RecBoleMissing: RecBole is not installed.
     """
-    found = find_spec("recbole")
-    if found is None or found.origin is None:
-        raise UserError("RecBole is not installed; the README says how.")
-    return Path(found.origin).parent.joinpath(*parts)
+    return recbole_folder().joinpath(*parts)
 
 
 def recbole_properties(*parts: str) -> Settings:

@@ -1,4 +1,4 @@
-"""The log of a run: on the console and in a file of its own, for as long as the run lasts."""
+"""The log of a run, in a file of its own, and what of it the console shows, for as long as the run lasts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from colorlog import ColoredFormatter
 from recbole.utils.logger import log_colors_config
 
+from recbole_diffusion.console.screen import Screen, around_bars
 from recbole_diffusion.files import file_name, make_folder, unique_name
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -24,9 +25,27 @@ class _Plain(logging.Formatter):
         return _COLOUR.sub("", super().format(record))
 
 
+class _Console(logging.StreamHandler):
+    """Standard error, where lines do not run into the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with around_bars(self.stream):
+            super().emit(record)
+
+
+class RunLog(NamedTuple):
+    """Where a run is logged, and the screen for what a person reads of it."""
+
+    path: Path
+    screen: Screen
+
+
 @contextmanager
-def run_log(config: Any) -> Iterator[Path]:
-    """What is logged meanwhile goes to ``log/MODEL/``, and to the console unless the program has a log of its own.
+def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
+    """What is logged meanwhile goes to ``log/MODEL/``, and of it warnings to the console; ``verbose``: all of it.
+
+    A program that has a log of its own has no other console: there nothing is shown, and the screen is off. It is off
+    too where ``config["state"]`` hides information.
 
     RecBole logs to the root logger, whose level is that of ``config["state"]`` meanwhile. Handlers that are there
     already are given what they were given before, and of what the run logs no more than its state lets through; level
@@ -42,7 +61,7 @@ def run_log(config: Any) -> Iterator[Path]:
     file.setFormatter(_Plain("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
     own: list[logging.Handler] = [file]
     if not others:
-        own.append(_console())
+        own.append(_console(verbose))
 
     def as_before(record: logging.LogRecord) -> bool:
         if record.name == root.name:  # what the run logs, and a program that names no logger
@@ -51,7 +70,7 @@ def run_log(config: Any) -> Iterator[Path]:
 
     with ExitStack() as undo:
         for handler in own:
-            handler.setLevel(state)
+            handler.setLevel(max(state, handler.level))
             root.addHandler(handler)
             undo.callback(handler.close)
             undo.callback(root.removeHandler, handler)
@@ -60,7 +79,7 @@ def run_log(config: Any) -> Iterator[Path]:
             undo.callback(handler.removeFilter, as_before)
         undo.callback(root.setLevel, before)
         root.setLevel(min(before, state))
-        yield path
+        yield RunLog(path, Screen(off=bool(others) or state > logging.INFO))
 
 
 def _has_level(logger: logging.Logger) -> bool:
@@ -72,9 +91,12 @@ def _has_level(logger: logging.Logger) -> bool:
     return False
 
 
-def _console() -> logging.StreamHandler:
-    console = logging.StreamHandler()
-    form, date = "%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"
+def _console(verbose: bool) -> logging.Handler:
+    console = _Console()
+    if not verbose:
+        console.setLevel(logging.WARNING)
+    form = "%(asctime)-15s %(levelname)s  %(message)s" if verbose else "%(levelname)s: %(message)s"
+    date = "%d %b %H:%M"
     coloured = getattr(console.stream, "isatty", bool)()
     console.setFormatter(
         ColoredFormatter(f"%(log_color)s{form}", date, log_colors=log_colors_config) if coloured else _Plain(form, date)

@@ -1,6 +1,13 @@
-"""How long things take, in words."""
+"""How far a training is, and how long things take, in words."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from recbole_diffusion.console.screen import Screen
 
 
 def duration(seconds: float) -> str:
@@ -11,3 +18,104 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class Progress:
+    """Is told how far a training is; this one shows nothing. Epochs are numbered from 0."""
+
+    def batch(self, epoch: int, done: int, batches: int) -> None:
+        """So many batches of the epoch are done."""
+
+    def validated(self, epoch: int) -> None:
+        """The model is validated, and kept where it is the best."""
+
+
+class ShownProgress(Progress):
+    """A bar, or where there is no place for one a line per validation. A person counts epochs from 1."""
+
+    def __init__(self, screen: Screen, trainer: Any) -> None:
+        self._screen, self._trainer = screen, trainer
+        self._first, self._total = trainer.start_epoch, _epochs(trainer)
+        self._start = time.perf_counter()
+        self._facts = ""
+        # RecBole's bars of batches, where they are asked for, leave no place for one of epochs.
+        wanted = not trainer.config["show_progress"]
+        self._bar = screen.bar(self._total, self._first, self._text("epoch", self._first + 1)) if wanted else None
+
+    def batch(self, epoch: int, done: int, batches: int) -> None:
+        if self._bar is None:
+            return
+        validates = done == batches and (epoch + 1) % self._trainer.eval_step == 0
+        self._draw("validating" if validates else "epoch", epoch + 1, epoch + done / batches)
+
+    def validated(self, epoch: int) -> None:
+        trainer = self._trainer
+        last, metric = trainer.history[-1], trainer.valid_metric
+        loss = f"loss {last['train_loss']:.{trainer.config['loss_decimal_place']}f}"
+        best = f"{trainer.best_valid_score:.4f}"
+        if self._bar is not None:
+            self._facts = f", best {metric} {best}, {loss}"  # the loss is what a narrow terminal cuts
+            self._draw("epoch", epoch + 1, epoch + 1)
+            return
+        left = (time.perf_counter() - self._start) / (epoch + 1 - self._first) * (self._total - epoch - 1)
+        self._screen.line(
+            f"{self._epoch('epoch', epoch + 1)}: {loss}, {metric} {last['valid'][metric]:.4f} "
+            f"(best {best}, epoch {trainer.saved_epoch + 1})" + (f", about {duration(left)} left" if left else "")
+        )
+
+    def end(self) -> None:
+        """Say how the training ended, where the bar was."""
+        self.clear()
+        trainer = self._trainer
+        epochs = self._first + len(trainer.train_loss_dict)
+        took = f"{epochs} of {self._total} epochs in {duration(time.perf_counter() - self._start)}"
+        if trainer.history:
+            took += f"; best {trainer.valid_metric} {trainer.best_valid_score:.4f}, epoch {trainer.saved_epoch + 1}"
+        if epochs < self._total:
+            took += f"; stopped early, none was better in {trainer.stopping_step + 1} validations"
+        self._screen.fact("trained", took)
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.total = self._bar.n  # in a notebook a bar that is not full would turn red
+            self._bar.close()
+            self._bar = None
+
+    def _draw(self, what: str, number: int, done: float) -> None:
+        assert self._bar is not None
+        self._bar.bar_format = self._text(what, number)
+        self._bar.ncols = self._screen.bar_width
+        self._bar.update(done - self._bar.n)
+        if done == number:  # what comes next may take long, and draws nothing
+            self._bar.refresh()
+
+    def _text(self, what: str, number: int) -> str:
+        """Of the bar, as tqdm's ``bar_format``."""
+        return f"{self._epoch(what, number)}, {{remaining}} left{self._facts} |{{bar}}|"
+
+    def _epoch(self, what: str, number: int) -> str:
+        return f"{what} {number:>{len(str(self._total))}}/{self._total}"
+
+
+@contextmanager
+def shown_progress(screen: Screen, trainer: Any) -> Iterator[Progress]:
+    """The progress of a training that is made meanwhile; what ends it early leaves no bar behind."""
+    progress = ShownProgress(screen, trainer)
+    try:
+        yield progress
+        progress.end()
+    except KeyboardInterrupt:
+        progress.clear()
+        screen.wipe()
+        if trainer.saved_epoch is not None:
+            screen.fact("checkpoint", f"{trainer.saved_model_file} (epoch {trainer.saved_epoch + 1}, the best so far)")
+        raise
+    finally:
+        progress.clear()
+
+
+def _epochs(trainer: Any) -> int:
+    """How many epochs the trainer goes to; some of RecBole's first train in a stage of its own length."""
+    stage = getattr(trainer.model, "train_stage", "finetune")
+    return trainer.epochs if stage == "finetune" else trainer.pretrain_epochs

@@ -45,6 +45,7 @@ class AtomicDataset(Dataset):
 
     inter_feat: Any
     interactions: int  # number in the whole data set, before the split
+    times: tuple[float, float] | None = None  # the first and the last, if there are times
     _cut_lists: Sequence[str] = ()  # columns with the histories of pre-split files
 
     def _get_field_from_config(self) -> None:
@@ -213,6 +214,8 @@ class AtomicDataset(Dataset):
         """Number the tokens as RecBole does, in the order of the file. Then sort the rows if time orders them."""
         super()._remap_ID_all()
         self.interactions = len(self.inter_feat)
+        if self.time_field in self.inter_feat:
+            self.times = self.inter_feat[self.time_field].min(), self.inter_feat[self.time_field].max()
         self._warn_of_what_is_odd()
         if self.benchmark_filename_list is not None or self.config["eval_args"]["order"] != "TO":
             return
@@ -256,14 +259,19 @@ class AtomicDataset(Dataset):
         batch = super().__getitem__(index, join)
         return Interaction({field: as_in_batches(values) for field, values in batch.interaction.items()})
 
-    def __str__(self) -> str:
+    @property
+    def counts(self) -> str:
+        """Users, items and interactions, and how dense they are, in words."""
         users, items = self.user_num - 1, self.item_num - 1  # without the padding
         graph = f", {len(self.kg_feat):,} triples" if hasattr(self, "kg_feat") else ""
         return (
-            f"{self.dataset_name}: {users:,} users, {items:,} items, {self.interactions:,} interactions{graph} "
+            f"{users:,} users, {items:,} items, {self.interactions:,} interactions{graph} "
             f"({self.interactions / users:.1f} per user, {self.interactions / items:.1f} per item, "
-            f"{self.interactions / users / items:.4%} of all pairs). Fields: {', '.join(self.field2type)}"
+            f"{self.interactions / users / items:.4%} of all pairs)"
         )
+
+    def __str__(self) -> str:
+        return f"{self.dataset_name}: {self.counts}. Fields: {', '.join(self.field2type)}"
 
 
 def as_in_batches(values: torch.Tensor) -> torch.Tensor:

@@ -228,14 +228,14 @@ def test_models_that_read_the_table_of_histories_get_it(build: Callable[..., Bui
 
 
 def test_config_files_in_every_spelling_and_a_preset_in_a_file(random_data: Path, tmp_path: Path) -> None:
-    from recbole_diffusion.__main__ import _parser, _split_config_files
+    from recbole_diffusion.arguments import make_parser, split_config_files
 
     for spelling in (
         ["--config_files=a.yaml", "b.yaml"],
         ["--config_files=a.yaml b.yaml"],
         ["--config_files", "a.yaml", "b.yaml"],
     ):
-        known, rest = _parser().parse_known_args(_split_config_files(["run", *spelling, "--epochs=1"]))
+        known, rest = make_parser().parse_known_args(split_config_files(["run", *spelling, "--epochs=1"]))
         assert known.config_files == ["a.yaml", "b.yaml"] and rest == ["--epochs=1"]
     file = tmp_path / "paper.yaml"
     file.write_text(f"model: DreamRec\ndataset: random\npreset: paper\ndata_path: {random_data}\nepochs: 1\n")

@@ -15,7 +15,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.batches import BatchSampler, draw_prefixes, last_rows
-from recbole_diffusion.registry import SHORT_BATCHES, recbole_models
+from recbole_diffusion.names import recbole_models
+from recbole_diffusion.registry import SHORT_BATCHES
 from recbole_diffusion.testing.markov import write_atomic
 
 

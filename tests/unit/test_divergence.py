@@ -49,8 +49,8 @@ def test_the_term_that_is_not_finite_is_named_and_the_last_checkpoint_stays(
     _losses(built, change)
     path = built.trainer.saved_model_file
     message = (
-        f"epoch 1, batch 2 of {batches}: the term '{term}' of the training loss is {value}; learning_rate=0.003 may be "
-        f"too large. The best epoch before, 0, is in {path}."
+        f"epoch 2, batch 2 of {batches}: the term '{term}' of the training loss is {value}; learning_rate=0.003 may be "
+        f"too large. The best epoch before, 1, is in {path}."
     )
     with pytest.raises(Diverged, match=f"^{re.escape(message)}$"):
         _fit(built)
@@ -62,7 +62,7 @@ def test_before_the_first_validation_no_checkpoint_is_promised(build: Callable[.
     built = build("SASRec", hidden_size=16, epochs=1)
     _losses(built, lambda step, loss: loss * math.inf)
     with pytest.raises(
-        Diverged, match=r"^epoch 0, batch 1 of \d+: the training loss is inf; .* No checkpoint was written"
+        Diverged, match=r"^epoch 1, batch 1 of \d+: the training loss is inf; .* No checkpoint was written"
     ):
         _fit(built)
 
@@ -106,6 +106,6 @@ def test_a_weight_that_the_last_step_ruined_is_found_before_it_is_validated(buil
 
     built.trainer.optimizer.step = ruinous
     assert len(built.loaders.train) == 1
-    with pytest.raises(Diverged, match=r"^epoch 0: the weight item_embedding.weight is not finite after it; "):
+    with pytest.raises(Diverged, match=r"^epoch 1: the weight item_embedding.weight is not finite after it; "):
         _fit(built)
     assert built.trainer.history == []

@@ -14,8 +14,7 @@ from recbole.utils import get_tensorboard
 
 from recbole_diffusion import files
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.console import log
-from recbole_diffusion.console.log import run_log
+from recbole_diffusion.console.log import run_log, tensorboard_named
 from recbole_diffusion.quick_start import run
 
 
@@ -65,7 +64,7 @@ def test_handlers_and_level_are_what_they_were_also_after_an_error() -> None:
     own = _Kept()
     with bare_root() as root:
         root.addHandler(own)
-        with pytest.raises(UserError, match="stop"), run_log(_config()) as path:
+        with pytest.raises(UserError, match="stop"), run_log(_config()) as log:
             root.info("of the run")
             root.warning("of both")
             (inside,) = (handler for handler in root.handlers if handler is not own)
@@ -74,7 +73,7 @@ def test_handlers_and_level_are_what_they_were_also_after_an_error() -> None:
         root.warning("after")
     assert own.messages == ["of both", "after"]  # no more than without the run
     assert isinstance(inside, logging.FileHandler) and inside.stream is None  # closed
-    text = path.read_text(encoding="utf-8")
+    text = log.path.read_text(encoding="utf-8")
     assert "INFO  of the run" in text and "WARNING  of both" in text and "after" not in text
 
 
@@ -99,25 +98,52 @@ def test_a_programs_own_loggers_are_heard_as_before() -> None:
             heard = say()
             assert "runlog_test.below info" in heard and ("runlog_other info" in heard) is (level == logging.INFO)
             for state in ("DEBUG", "INFO", "ERROR"):
-                with run_log(_config(state=state)) as path:
+                with run_log(_config(state=state)) as log:
                     assert say() == heard, state
                     root.warning("of the run")
                     assert (own.messages[-1] == "of the run") is (state != "ERROR")
-                text = path.read_text(encoding="utf-8")
+                text = log.path.read_text(encoding="utf-8")
                 assert ("runlog_other debug" in text) is (state == "DEBUG") and "runlog_other error" in text
     loggers[0].setLevel(logging.NOTSET)
 
 
-def test_the_console_shows_a_run_only_where_nothing_else_does(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("state", "verbose", "shown"),
+    [
+        ("INFO", False, ["WARNING: beware"]),
+        ("INFO", True, ["INFO  of the run", "WARNING  beware"]),
+        ("DEBUG", False, ["WARNING: beware"]),
+        ("DEBUG", True, ["DEBUG  a detail", "INFO  of the run", "WARNING  beware"]),
+        ("WARNING", False, ["WARNING: beware"]),
+        ("WARNING", True, ["WARNING  beware"]),
+        ("ERROR", False, []),
+        ("ERROR", True, []),
+    ],
+)
+def test_the_console_shows_warnings_and_the_log_only_where_it_is_asked_for(
+    state: str, verbose: bool, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bare_root() as root, run_log(_config(state=state), verbose) as log:
+        root.debug("a detail")
+        root.info("\x1b[1;35mof the run\x1b[0m")
+        root.warning("beware")
+        log.screen.line("for a person")
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == len(shown)
+    assert all(line.endswith(text) for line, text in zip(printed.err.splitlines(), shown, strict=True)), printed.err
+    assert printed.out == ("for a person\n" if state in ("DEBUG", "INFO") else "")
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_console_shows_nothing_where_the_program_logs_itself(
+    verbose: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     with bare_root() as root:
-        for settings, shown in (({}, True), ({"state": "ERROR"}, False)):
-            with run_log(_config(**settings)):
-                root.info("\x1b[1;35mof the run\x1b[0m")
-            assert ("INFO  of the run\n" in capsys.readouterr().err) is shown
         root.addHandler(_Kept())
-        with run_log(_config()):
-            root.info("of the run")
-        assert capsys.readouterr().err == ""
+        with run_log(_config(), verbose) as log:
+            root.warning("of the run")
+            log.screen.line("for a person")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_runs_of_one_second_share_no_file(build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +152,9 @@ def test_runs_of_one_second_share_no_file(build: Callable[..., Built], monkeypat
     with bare_root() as root:
         root.addHandler(logging.FileHandler("user.log"))  # RecBole would name the curves after it
         for _ in range(2):
-            with run_log(_config("films.v2")) as path:
+            with run_log(_config("films.v2")) as log:
                 trainer = build("Pop").trainer
-            paths += [path, Path(trainer.saved_model_file), Path(trainer.tensorboard.log_dir)]
+            paths += [log.path, Path(trainer.saved_model_file), Path(trainer.tensorboard.log_dir)]
             trainer.tensorboard.close()
         assert [handler.baseFilename for handler in root.handlers] == [str(Path("user.log").absolute())]
         root.handlers[0].close()
@@ -136,7 +162,7 @@ def test_runs_of_one_second_share_no_file(build: Callable[..., Built], monkeypat
 
 
 def test_curves_of_a_name_with_dots_have_a_folder_of_their_own() -> None:
-    with log.tensorboard_named("Pop-films.v2-1"):
+    with tensorboard_named("Pop-films.v2-1"):
         writer = get_tensorboard(logging.getLogger())
     writer.close()
     assert Path(writer.log_dir) == Path("log_tensorboard/Pop-films_v2-1")

@@ -1,0 +1,65 @@
+"""The account of a run: every detail to its log, what a person reads to the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from typing import Any
+
+from recbole_diffusion.console import facts
+from recbole_diffusion.console.log import RunLog
+
+Metrics = Mapping[str, float]
+
+
+class Account:
+    """Tells of one run, step by step."""
+
+    def __init__(self, log: RunLog) -> None:
+        self._log, self._screen, self._logger = log, log.screen, getLogger()
+
+    def begins(self, model: str, dataset: str, preset: str, seed: int, origin: str) -> None:
+        """Before the data are read. ``origin``: where the model's class comes from."""
+        self._logger.info(f"{model}: {origin}")
+        self._screen.line(f"{model} on {dataset}, preset {preset}, seed {seed}")
+
+    def is_prepared(self, config: Any, dataset: Any, loaders: Sequence[Any], model: Any, settings: str) -> None:
+        """Data and model are there. ``settings``: :func:`facts.settings`."""
+        for part in (config, dataset, model):
+            self._logger.info(part)
+        self._screen.fact("data set", facts.data_set(dataset))
+        self._screen.fact("split", facts.splits(loaders))
+        self._screen.fact("model", f"{facts.parameters(model):,} parameters, on {config['device']}")
+        self._screen.fact("settings", settings)
+
+    def has_results(self, valid: Metrics, test: Metrics, pop: Mapping[str, Metrics] | None, mask_history: bool) -> None:
+        """The model is trained and tested. ``pop``: what Pop has on these splits."""
+        self._logger.info(f"valid: {_listed(valid) or 'not measured'}")
+        self._logger.info(f"test:  {_listed(test)}   (mask_history={mask_history})")
+        beside = {split: of_pop for split, of_pop in (pop or {}).items() if of_pop}
+        for split, of_pop in beside.items():
+            self._logger.info(f"Pop, {split}: {_listed(of_pop)}")
+        self._screen.line()
+        columns = {"valid": valid, "test": test}
+        self._screen.table({**columns, **{f"Pop {split}": of_pop for split, of_pop in beside.items()}})
+        ranked = "are not ranked" if mask_history else "are ranked too"
+        self._screen.line(f"mask_history={mask_history}: items that a user has seen {ranked}")
+        self._screen.line()
+
+    def recommends(self, lines: Sequence[str]) -> None:
+        """Examples of recommendations."""
+        for line in lines:
+            self._logger.info(line)
+            self._screen.line(line)
+        self._screen.line()
+
+    def ends(self, checkpoint: str, curves: str, warnings: Sequence[str]) -> None:
+        """Where files are, and what to be wary of."""
+        for label, path in (("checkpoint", checkpoint), ("log", self._log.path), ("tensorboard", curves)):
+            self._screen.fact(label, str(path))
+        for text in warnings:
+            self._logger.warning(text)
+
+
+def _listed(metrics: Metrics) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
