@@ -43,7 +43,7 @@ class Account:
         columns = {"valid": valid, "test": test}
         self._screen.table({**columns, **{f"Pop {split}": of_pop for split, of_pop in beside.items()}})
         ranked = "are not ranked" if mask_history else "are ranked too"
-        self._screen.line(f"mask_history={mask_history}: items that a user has seen {ranked}")
+        self._screen.line(f"mask_history={mask_history}: seen items {ranked}")
         self._screen.line()
 
     def recommends(self, lines: Sequence[str]) -> None:
