@@ -165,6 +165,16 @@ def test_help_lists_what_packages_register(package: Package, capsys: pytest.Capt
     assert "  Named (theta.model:Mine)\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("model", ["Listed", "listed.model:Mine"])
+def test_help_of_a_model_of_another_package(package: Package, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    package("listed", entry_points="Listed = listed.model:Mine")
+    assert main(["run", "--help", f"--model={model}"]) == 0
+    shown = capsys.readouterr().out
+    assert f"settings of {model}, and their defaults" in shown and "--embedding_size=" in shown
+    assert main(["run", "--help", f"--model={model}", "--preset=paper"]) == 2
+    assert "has no such preset" in capsys.readouterr().err
+
+
 # --------------------------------------------------------------------------------------------------------------
 # What is refused
 

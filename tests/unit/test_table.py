@@ -210,7 +210,7 @@ def test_help_lists_the_main_settings() -> None:
 
 def test_help_of_a_model_is_a_command_that_loads_neither_torch_nor_recbole() -> None:
     code = (
-        "import sys; from recbole_diffusion.arguments import main; code = main(['run', '--help', '--model=DiffDiv']); "
+        "import sys; from recbole_diffusion.__main__ import main; code = main(['run', '--help', '--model=DiffDiv']); "
         "sys.exit(code or {'torch', 'numpy', 'pandas', 'recbole'} & set(sys.modules) or 0)"
     )
     root = Path(__file__).resolve().parents[2]
