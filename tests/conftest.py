@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +18,32 @@ from recbole_diffusion.data.loaders import Loaders
 from recbole_diffusion.quick_start import prepare
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fake-device", action="store_true", help="run as on a machine with a GPU (fake_device.py)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fake-device"):
+        import fake_device
+
+        fake_device.install()
+
+
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request: pytest.FixtureRequest) -> str:
     """Each device that a test runs on."""
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _fixed_order_of_sums() -> Iterator[None]:
+    """Two runs are compared digit by digit: a GPU must not add up in another order each time."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +71,13 @@ class Built(NamedTuple):
 
 @pytest.fixture
 def build(random_data: Path) -> Callable[..., Built]:
-    """``build(model, dataset='random', preset='default', **settings)``: a model with its loaders and trainer."""
+    """``build(model, dataset='random', preset='default', **settings)``: a model with its loaders and trainer.
+
+    On the CPU, where the loaders' batches are; ``use_gpu=True`` is for tests that move them.
+    """
 
     def build(model: str, dataset: str = "random", preset: str = "default", **settings: Any) -> Built:
-        user = {"data_path": str(random_data), "MAX_ITEM_LIST_LENGTH": 10, "seed": 1, **settings}
+        user = {"data_path": str(random_data), "MAX_ITEM_LIST_LENGTH": 10, "seed": 1, "use_gpu": False, **settings}
         resolved = registry.get_model(model)
         config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
         _, loaders, recommender, trainer = prepare(resolved, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ from recbole_diffusion.config import reading
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 
 pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+
+
+@pytest.fixture
+def build(build: Callable[..., Built], device: str) -> Callable[..., Built]:
+    """The fixture of this name, on each device."""
+    return partial(build, use_gpu=device == "cuda")
 
 
 @pytest.fixture
