@@ -39,12 +39,12 @@ def is_pop(row: Mapping[str, Any]) -> bool:
 
 def is_reference(row: Mapping[str, Any]) -> bool:
     """Whether a row is that of a Pop that is none of the comparison's models."""
-    return row["preset"] == REFERENCE
+    return bool(row["preset"] == REFERENCE)
 
 
 def not_above(row: Mapping[str, Any]) -> bool:
     """Whether a row is of a model that is known not to be clearly above Pop."""
-    return row["above_pop"] == NOT_ABOVE
+    return bool(row["above_pop"] == NOT_ABOVE)
 
 
 def add_margins(rows: Rows, finished: Sequence[Run], records: Mapping[Run, dict[str, Any]], metric: str) -> None:
