@@ -3,8 +3,8 @@
     python benchmarks/few_steps.py --dataset=ml-100k --out=steps.jsonl [--data_path=DIR] [--models DreamRec ...]
         [--runs runs.jsonl] [--epochs N] [--preset P] [--users N] [--picture steps.png]
 
-Trains each model once (seed 0, ``--epochs`` at most), or takes the runs that ``--runs`` has (those of ``ml100k.py
---out`` and of this script), and then generates with DDPM in all T steps and with DDIM in T, T/2, T/4, ... 1.
+Trains each model once (seed 0, ``--epochs`` at most), or takes the runs that ``--runs`` has from an earlier call,
+and then generates with DDPM in all T steps and with DDIM in T, T/2, T/4, ... 1.
 ``seconds`` are those to rank the test split, or ``--users`` random users of it, which are then those of the validation
 too. Rows that ``--out`` has are not measured again. The steps are to be chosen by the validation column. The picture
 needs matplotlib.

@@ -1,26 +1,24 @@
-"""What ADIGRec's covariance penalty does to the attention of its interests, from the finished runs of ``ml100k.py``.
+"""What ADIGRec's covariance penalty does to the attention of its interests, on ml-100k.
 
-    python benchmarks/interests.py table.jsonl
+    python benchmarks/interests.py saved/ADIGRec-*.pth
 
-Run it where the runs were made (it reads their checkpoints). For each run with and without the penalty, over
-the test histories of three items or more: mean variance of an interest's attention over the positions, mean absolute
-covariance and correlation of two interests, and the positions an interest spreads over (exponential of the entropy).
+For each checkpoint, with and without the penalty (``--penalty_weight=0``), over the test histories of three items or
+more: mean variance of an interest's attention over the positions, mean absolute covariance and correlation of two
+interests, and the positions an interest spreads over (exponential of the entropy).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from torch.nn.functional import normalize
 
 from recbole_diffusion import checkpoint, registry
+from recbole_diffusion.config.reading import read_properties
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import prepare
-
-CHANGES = ({"sampling_steps": 1}, {"penalty_weight": 0.0, "sampling_steps": 1})
 
 
 @torch.no_grad()
@@ -45,20 +43,19 @@ def measure(weights: torch.Tensor, seen: torch.Tensor) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path)
+    parser.add_argument("checkpoints", type=Path, nargs="+")
     arguments = parser.parse_args()
     resolved = registry.get_model("ADIGRec")
-    for line in arguments.runs.read_text(encoding="utf-8").splitlines():
-        run = json.loads(line)
-        if (run["model"], run["preset"]) != ("ADIGRec", "default") or run["change"] not in CHANGES:
-            continue
-        config = Config(resolved.model_class, "ml-100k", {"seed": run["seed"], **run["change"]}, resolved.ours)
-        _, loaders, model, _ = prepare(resolved, config)
-        model.load_state_dict(checkpoint.load(run["checkpoint"])["state_dict"])
+    for path in arguments.checkpoints:
+        state = checkpoint.load(path)
+        settings = {key: state["config"][key] for key in ("seed", *read_properties("model", "ADIGRec.yaml"))}
+        _, loaders, model, _ = prepare(resolved, Config(resolved.model_class, "ml-100k", settings, resolved.ours))
+        model.load_state_dict(state["state_dict"])
         dataset = loaders.test.dataset
         interests = model.eval().last_state(dataset[list(range(len(dataset)))])
         values = measure(interests.weights, interests.seen)
-        print(run["change"], run["seed"], ", ".join(f"{name} {value:.3g}" for name, value in values.items()))
+        shown = {name: settings[name] for name in ("penalty_weight", "seed")}
+        print(shown, ", ".join(f"{name} {value:.3g}" for name, value in values.items()))
 
 
 if __name__ == "__main__":

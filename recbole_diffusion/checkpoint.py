@@ -36,6 +36,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         raise UserError(f"there is no checkpoint {str(path)!r}{', only a folder' if path.is_dir() else ''}.")
     if path.stat().st_size == 0:
         raise UserError(f"{str(path)!r} is not a checkpoint: the file is empty.")
+    state: dict[str, Any]
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged or foreign file can raise anything

@@ -39,12 +39,12 @@ def is_pop(row: Mapping[str, Any]) -> bool:
 
 def is_reference(row: Mapping[str, Any]) -> bool:
     """Whether a row is Pop's as the reference, not as a model of the comparison."""
-    return row["preset"] == REFERENCE
+    return bool(row["preset"] == REFERENCE)
 
 
 def not_above(row: Mapping[str, Any]) -> bool:
     """Whether the model of a row is known not to be clearly above Pop."""
-    return row["above_pop"] == NOT_ABOVE
+    return bool(row["above_pop"] == NOT_ABOVE)
 
 
 def add_margins(rows: Rows, finished: Sequence[Run], records: Mapping[Run, dict[str, Any]], metric: str) -> None:

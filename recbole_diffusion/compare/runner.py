@@ -109,7 +109,7 @@ def finished(run: Run) -> Record | None:
     if not run.is_finished:
         return None
     file = run.file(".json")
-    record = json.loads(file.read_text(encoding="utf-8"))
+    record: Record = json.loads(file.read_text(encoding="utf-8"))
     made_by = record.get("format", 1)
     if made_by != RECORD_FORMAT:
         which = "an earlier" if made_by < RECORD_FORMAT else "a later"

@@ -70,4 +70,4 @@ def holm(p_values: Sequence[float]) -> list[float]:
     factors = len(order) - np.arange(len(order))
     corrected = np.full_like(p, np.nan)
     corrected[order] = np.maximum.accumulate(np.minimum(p[order] * factors, 1))
-    return corrected.tolist()
+    return [float(p_value) for p_value in corrected]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,18 +63,18 @@ class BatchSampler(Sampler[list[int]]):
 
     def _by_length(self, rows: Tensor) -> Tensor:
         chunk = len(rows) if self.generator is None else self.batch_size * _BATCHES_A_CHUNK
-        return torch.cat([part[self.lengths[part].argsort(stable=True)] for part in rows.split(chunk)])
+        return torch.cat([part[self.lengths[part].argsort(stable=True)] for part in torch.split(rows, chunk)])
 
     def _cut(self, rows: Tensor) -> tuple[Tensor, ...]:
         if self.targets is None:
-            return rows.split(self.batch_size)
+            return torch.split(rows, self.batch_size)
         batch = (self.targets[rows].cumsum(0) - 1) // self.budget
-        return rows.split(torch.bincount(batch).tolist())
+        return torch.split(rows, torch.bincount(batch).tolist())
 
     def __len__(self) -> int:
         return -(-self.total // self.budget)
 
-    def attach(self, loader: DataLoader) -> None:
+    def attach(self, loader: DataLoader[Any]) -> None:
         """Make ``loader`` draw these batches. RecBole has built it, and torch then refuses a plain assignment."""
         loader.__dict__["batch_sampler"] = self
 

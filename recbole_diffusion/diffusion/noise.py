@@ -74,7 +74,7 @@ class RowNoise:
         place = torch.arange(1, math.prod(leading) * half + 1, device=keys.device) * _GOLDEN
         noise = torch.empty(len(keys), *leading, 2 * half, device=keys.device)
         rows = max(1, _PAIRS_AT_ONCE // len(place)) if keys.device.type == "cpu" else max(1, len(keys))
-        for own, out in zip(keys.split(rows), noise.split(rows), strict=True):
+        for own, out in zip(torch.split(keys, rows), torch.split(noise, rows), strict=True):
             _box_muller(mix(own + place).view(-1, *leading, half), out)
         return noise[..., :last]
 

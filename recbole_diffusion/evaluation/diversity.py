@@ -110,7 +110,8 @@ def category_entropy(items: Tensor, categories: Tensor) -> Tensor:
         flags = categories[part].double()  # [lists, k, n_categories]
         weight = (flags / flags.sum(dim=-1, keepdim=True).clamp(min=1)).sum(dim=1)  # [lists, n_categories]
         p = weight / weight.sum(dim=-1, keepdim=True).clamp(min=1)
-        return -torch.special.xlogy(p, p).sum(dim=-1) / np.log(2) + 0.0  # + 0.0: no negative zero
+        bits: Tensor = -torch.special.xlogy(p, p).sum(dim=-1) / np.log(2)
+        return bits + 0.0  # + 0.0: no negative zero
 
     return _in_parts(entropy, items)
 
@@ -159,4 +160,4 @@ def item_vectors(interactions: spmatrix) -> Tensor:
 
 
 def _in_parts(function: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
-    return torch.cat([function(part) for part in items.split(_LISTS_AT_ONCE)])
+    return torch.cat([function(part) for part in torch.split(items, _LISTS_AT_ONCE)])

@@ -66,6 +66,7 @@ def example_recommendations(
 
 def _scores(model: Any, row: Interaction, dataset: Dataset) -> Tensor:
     """Scores of every item for a batch of one, [items], on the CPU; the padding item's is -inf."""
+    scores: Tensor
     try:
         scores = model.full_sort_predict(row).view(-1)
     except NotImplementedError:

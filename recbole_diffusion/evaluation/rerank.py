@@ -31,7 +31,7 @@ def maximal_marginal_relevance(scores: Tensor, categories: Tensor, weight: float
     """
     candidates = min(candidates, scores.shape[1])
     lists = max(1, _CELLS_AT_ONCE // (candidates * max(candidates, categories.shape[1])))
-    return torch.cat([_rerank(part, categories, weight, candidates, k) for part in scores.split(lists)])
+    return torch.cat([_rerank(part, categories, weight, candidates, k) for part in torch.split(scores, lists)])
 
 
 def _rerank(scores: Tensor, categories: Tensor, weight: float, candidates: int, k: int) -> Tensor:

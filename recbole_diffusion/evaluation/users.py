@@ -68,7 +68,7 @@ def accuracy_metric(names: Sequence[str], preferred: str) -> str | None:
 
 def smaller_is_better(metric: str) -> bool:
     """Whether a smaller value is better; ``metric`` with or without ``@k``."""
-    return metrics_dict[metric.partition("@")[0].lower()].smaller
+    return bool(metrics_dict[metric.partition("@")[0].lower()].smaller)
 
 
 def _user_values(metric: Any, collected: Any) -> dict[str, Any]:
@@ -77,7 +77,8 @@ def _user_values(metric: Any, collected: Any) -> dict[str, Any]:
     # RecBole's metrics compute a matrix [users, max k]; ``topk_result`` takes its mean.
     without_mean = copy.copy(metric)
     without_mean.topk_result = lambda name, matrix: {f"{name}@{k}": matrix[:, k - 1] for k in metric.topk}
-    return without_mean.calculate_metric(collected)
+    values: dict[str, Any] = without_mean.calculate_metric(collected)
+    return values
 
 
 def ranked_users(loader: Any) -> np.ndarray:

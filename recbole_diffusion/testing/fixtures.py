@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,10 +37,13 @@ def write_random(folder: Path) -> Path:
 
 
 def builder(data_path: Path) -> Callable[..., Built]:
-    """``build(model, dataset='random', preset='default', **settings)``: a model with its loaders and trainer."""
+    """``build(model, dataset='random', preset='default', **settings)``: a model with its loaders and trainer.
+
+    On the CPU, where the loaders' batches are; ``use_gpu=True`` is for tests that move them.
+    """
 
     def build(model: str, dataset: str = "random", preset: str = "default", **settings: Any) -> Built:
-        user = {"data_path": str(data_path), "MAX_ITEM_LIST_LENGTH": 10, "seed": 1, **settings}
+        user = {"data_path": str(data_path), "MAX_ITEM_LIST_LENGTH": 10, "seed": 1, "use_gpu": False, **settings}
         resolved = registry.get_model(model)
         config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
         _, loaders, recommender, trainer = prepare(resolved, config)
@@ -61,10 +65,17 @@ class ModelTests:
     def _own_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)  # where logs and checkpoints go
 
+    @pytest.fixture(params=["cpu", "cuda"])
+    def device(self, request: pytest.FixtureRequest) -> str:
+        """Each device that a test runs on."""
+        if request.param == "cuda" and not torch.cuda.is_available():
+            pytest.skip("torch sees no CUDA device")
+        return str(request.param)
+
     @pytest.fixture
-    def build(self, tmp_path: Path) -> Callable[..., Built]:
-        """See :func:`builder`."""
-        return builder(write_random(tmp_path))
+    def build(self, tmp_path: Path, device: str) -> Callable[..., Built]:
+        """See :func:`builder`; on each device."""
+        return partial(builder(write_random(tmp_path)), use_gpu=device == "cuda")
 
     @pytest.fixture
     def built(self, build: Callable[..., Built], case: Case) -> Built:

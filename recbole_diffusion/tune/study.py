@@ -181,7 +181,8 @@ def settings_of(trial: FrozenTrial) -> Settings:
 
 def seconds_of(trials: Sequence[FrozenTrial]) -> float:
     """Seconds of training and validation of all ``trials``."""
-    return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
+    seconds: float = sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
+    return seconds
 
 
 def cost_of(trials: Sequence[FrozenTrial]) -> str:

@@ -65,7 +65,7 @@ def train_trial(
         raise UserError(f"model={wanted.model}: its training does not validate, so it cannot be tuned.")
     trial.set_user_attr("epochs", result["epochs"])
     trial.set_user_attr("best_epoch", result["best_epoch"] + 1)
-    return result["valid"][metric.lower()]
+    return float(result["valid"][metric.lower()])
 
 
 def _note_pop(study: Study, prepared: Prepared, metric: str) -> None:

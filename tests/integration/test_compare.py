@@ -380,23 +380,25 @@ def test_what_another_process_gives_up_is_made(
 
 
 def test_a_run_without_its_users_values_is_made_again_by_the_process_that_makes_it(random_data: Path) -> None:
-    assert comparison(random_data, "Pop", seeds=[0]) == 0
+    settings = {"use_gpu": False}  # a process of its own would not see the fake device
+    assert comparison(random_data, "Pop", seeds=[0], settings=settings) == 0
     values = Path("out/runs/random/Pop/seed0.npz")
     values.unlink()
-    assert comparison(random_data, "Pop", seeds=[0]) == 0
+    assert comparison(random_data, "Pop", seeds=[0], settings=settings) == 0
     assert values.is_file()
 
 
 def test_where_a_run_was_made_does_not_matter(random_data: Path, started: list[str]) -> None:
-    assert comparison(random_data, "Pop", seeds=[0]) == 0
+    on_cpu = {"use_gpu": False}  # the device itself matters
+    assert comparison(random_data, "Pop", seeds=[0], settings=on_cpu) == 0
     file = Path("out/runs/random/Pop/seed0.json")
     record = json.loads(file.read_text())
-    record["settings"]["gpu_id"] = "3"  # as an earlier version kept it
+    record["settings"] |= {"gpu_id": "3", "use_gpu": True}  # as an earlier version kept them
     file.write_text(json.dumps(record))
-    assert comparison(random_data, "Pop", seeds=[0], settings={"use_gpu": False, "eval_batch_size": 64}) == 0
+    assert comparison(random_data, "Pop", seeds=[0], settings={**on_cpu, "eval_batch_size": 64}) == 0
     assert started == ["Pop/0"]
     with pytest.raises(UserError, match="worker=0 and not 1"):  # it draws other negatives
-        comparison(random_data, "Pop", seeds=[0], settings={"worker": 1})
+        comparison(random_data, "Pop", seeds=[0], settings={**on_cpu, "worker": 1})
 
 
 def test_a_finished_run_of_other_threads_or_device_is_refused(random_data: Path, started: list[str]) -> None:

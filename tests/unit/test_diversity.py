@@ -218,8 +218,7 @@ def test_listed_items_are_counted_whether_there_are_lists_or_not(
     collector, low = SafeCollector(config), -torch.inf
     scores = torch.tensor([[low, 5.0, 4.0, 3.0, 2.0], [low, low, low, low, 1.0]])
     ranked = []
-    topk = torch.Tensor.topk
-    monkeypatch.setattr(torch.Tensor, "topk", lambda *args, **kwargs: ranked.append(1) or topk(*args, **kwargs))
+    monkeypatch.setattr(torch.Tensor, "topk", lambda *args, **kwargs: ranked.append(1) or torch.topk(*args, **kwargs))
     collector.eval_batch_collect(scores, None, torch.tensor([0, 1]), torch.tensor([3, 4]))
     assert collector.get_data_struct()["lists.items"] == 3  # 1 and 2, 4
     assert len(ranked) == ("Novelty" not in metrics)  # once more only where RecBole has kept no lists
