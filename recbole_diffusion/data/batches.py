@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class BatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         return -(-self.total // self.budget)
 
-    def attach(self, loader: DataLoader) -> None:
+    def attach(self, loader: DataLoader[Any]) -> None:
         """Make ``loader`` draw these batches. RecBole has built it, and torch then refuses a plain assignment."""
         loader.__dict__["batch_sampler"] = self
 

@@ -24,6 +24,7 @@ from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler, Sampler
 from recbole.utils import ModelType
+from torch import Tensor
 
 from recbole_diffusion.config.protocol import is_sampled, phase_modes
 from recbole_diffusion.config.reading import load_settings
@@ -72,7 +73,7 @@ class SequenceEvalDataLoader(BoundedEvalDataLoader):
             rows = torch.arange(len(lengths))
             BatchSampler(lambda: rows, lengths, None, self.step, bucket=True).attach(self)
 
-    def collate_fn(self, index: Any) -> tuple:
+    def collate_fn(self, index: Any) -> tuple[Any, tuple[Tensor, Tensor] | None, Tensor, Tensor]:
         interaction, history, positive_u, positive_i = super().collate_fn(index)
         if self.config["mask_history"]:
             history = self._dataset.seen_items(self._dataset.target_rows[torch.as_tensor(index)])
@@ -189,7 +190,7 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
 
 
 def _evaluation_loaders(
-    config: RecBoleConfig, splits: list, samplers: tuple, ranked_whole: type[BoundedEvalDataLoader]
+    config: RecBoleConfig, splits: list[Dataset], samplers: tuple[Any, ...], ranked_whole: type[BoundedEvalDataLoader]
 ) -> list[AbstractDataLoader]:
     """The loaders of validation and test, by their modes; ``ranked_whole`` is the class for mode ``full``."""
     loaders: list[AbstractDataLoader] = []
@@ -203,7 +204,9 @@ def _evaluation_loaders(
     return loaders
 
 
-def _general_loaders(config: RecBoleConfig, dataset: Dataset, splits: list, samplers: tuple) -> Loaders:
+def _general_loaders(
+    config: RecBoleConfig, dataset: Dataset, splits: list[Dataset], samplers: tuple[Any, ...]
+) -> Loaders:
     """RecBole's own training batches, with negatives that are never the user's own items, and our evaluation."""
     for name in ("prefixes_per_user", "window_overlap"):
         if config.external_config_dict.get(name) is not None:
