@@ -22,7 +22,7 @@ EXTENDS = "extends"  # in the YAML of a model: the file below it, which it has i
 class YamlLoader(_SafeLoader):
     """Safe YAML that also reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``), and no key twice."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:

@@ -29,7 +29,7 @@ class Keys(Set[str]):
         return sum(1 for _ in self)
 
     @classmethod
-    def _from_iterable(cls, keys: Iterable[Any]) -> frozenset[Any]:  # type: ignore[override]
+    def _from_iterable(cls, keys: Iterable[Any]) -> frozenset[Any]:
         return frozenset(keys)
 
 

@@ -32,9 +32,9 @@ def setting(
         help: what it is, in a line; a setting of its own needs it.
     """
     limits = {"low": low, "high": high, "above": above, "below": below}
-    given = {name: value for name, value in limits.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
     if choices is not None:
-        given["choices"] = tuple(choices)  # type: ignore[assignment]
+        given["choices"] = tuple(choices)
     return dataclasses.field(metadata={"limits": given, "role": role, "part": part, "help": help})
 
 

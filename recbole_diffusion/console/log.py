@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from colorlog import ColoredFormatter
 from recbole.utils.logger import log_colors_config
@@ -25,7 +25,7 @@ class _Plain(logging.Formatter):
         return _COLOUR.sub("", super().format(record))
 
 
-class _Console(logging.StreamHandler):
+class _Console(logging.StreamHandler[TextIO]):
     """Standard error, where lines do not run into the bar."""
 
     def emit(self, record: logging.LogRecord) -> None:

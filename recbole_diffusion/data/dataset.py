@@ -182,7 +182,7 @@ class AtomicDataset(Dataset):
                         f"{setting}={self.config[setting]!r}: {name!r} cannot be numbered by {owners[name]} too."
                     )
 
-    def _set_alias(self, alias_name: str, default_value: list[str]) -> None:
+    def _set_alias(self, alias_name: str, default_value: list[str | None]) -> None:
         # The items in pre-split histories share their ids with the item column, even if the user does not say so.
         history = [self.item_id_list_field] if self.benchmark_filename_list and alias_name == "item_id" else []
         super()._set_alias(alias_name, [*default_value, *(name for name in history if name in self.field2type)])

@@ -24,6 +24,7 @@ from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler, Sampler
 from recbole.utils import ModelType
+from torch import Tensor
 
 from recbole_diffusion.config.protocol import is_sampled, phase_modes
 from recbole_diffusion.config.reading import load_settings
@@ -72,7 +73,7 @@ class SequenceEvalDataLoader(BoundedEvalDataLoader):
             rows = torch.arange(len(lengths))
             BatchSampler(lambda: rows, lengths, None, self.step, bucket=True).attach(self)
 
-    def collate_fn(self, index: Any) -> tuple[Any, ...]:
+    def collate_fn(self, index: Any) -> tuple[Any, tuple[Tensor, Tensor] | None, Tensor, Tensor]:
         interaction, history, positive_u, positive_i = super().collate_fn(index)
         if self.config["mask_history"]:
             history = self._dataset.seen_items(self._dataset.target_rows[torch.as_tensor(index)])

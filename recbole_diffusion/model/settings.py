@@ -85,7 +85,7 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
     ce_temperature: float
     rescale_x0: bool
     pretrained_item_table: str | None
-    stages: list | None
+    stages: list | None  # type: ignore[type-arg]  # settings are declared by this text: "list"
 
     def __post_init__(self) -> None:
         super().__post_init__()

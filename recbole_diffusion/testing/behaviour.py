@@ -96,7 +96,7 @@ class Behaviour(ModelTests):
         built.model.eval()
         for predict, scores_all in ((built.model.full_sort_predict, True), (built.model.predict, False)):
             products.clear()
-            with Products():
+            with Products():  # type: ignore[no-untyped-call]  # its __init__ is torch's
                 predict(rows)
             assert (built.model.n_items in products) is scores_all
 
@@ -205,7 +205,7 @@ class Behaviour(ModelTests):
         assert built.trainer.evaluate(built.loaders.valid, load_best_model=False) == first
 
     def test_same_command_same_numbers_twice(self, build: Callable[..., Built], case: Case) -> None:
-        def train() -> tuple:
+        def train() -> tuple[Any, Any]:
             built = build(case.model, preset=case.preset, epochs=2, eval_step=1, **case.small)
             built.trainer.fit(built.loaders.train, built.loaders.valid)
             return built.trainer.train_loss_dict, built.trainer.evaluate(built.loaders.test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def markov_sequences(users: int, length: int, items: int, accuracy: float, seed:
     return chains + 1
 
 
-def write_atomic(folder: Path, name: str, sequences: list | np.ndarray) -> Path:
+def write_atomic(folder: Path, name: str, sequences: Iterable[Iterable[int]]) -> Path:
     """Write sequences as RecBole's atomic file ``folder/name/name.inter``; returns ``folder``."""
     target = folder / name
     target.mkdir(parents=True)
