@@ -1,4 +1,4 @@
-"""Real-life files and commands: they are read, or refused with one line and exit status 2."""
+"""Files and commands as users write them: they work, or are refused with one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Command:
         output = capsys.readouterr().err
         assert "Traceback" not in output and not list(Path().glob("saved/*.pth"))
         (error,) = [line for line in output.splitlines() if line.startswith("recbole-diffusion: error: ")]
-        assert output.splitlines()[-1] == error and len(output.splitlines()) < 12  # not below pages of settings
+        assert output.splitlines()[-1] == error and len(output.splitlines()) < 12  # and no pages of settings before it
         return error.removeprefix("recbole-diffusion: error: ")
 
     return refused
@@ -130,7 +130,7 @@ def test_times_that_are_dates_or_missing_or_too_long_are_named(refused: Command)
     [
         (
             ["--eval_args={mode: labeled}"],
-            "eval_args mode='labeled': judges single rows by their label, metrics=['Hit'",
+            "eval_args mode='labeled': compares each row with its label, but metrics=['Hit'",
         ),
         (["--eval_args={mode: {valid: full, test: labeled}}"], "eval_args mode='labeled'"),
         (
@@ -139,7 +139,7 @@ def test_times_that_are_dates_or_missing_or_too_long_are_named(refused: Command)
         ),
         (
             ["--metrics=[AUC]", "--valid_metric=AUC"],
-            "eval_args mode='full': ranks the whole catalogue, metrics=['AUC']",
+            "eval_args mode='full': ranks the whole catalogue, but metrics=['AUC']",
         ),
         (["--eval_args={mode: uni0}"], "eval_args mode='uni0': must be full, labeled, or uniN or popN with N"),
         (["--eval_args={mode: uni-5}"], "eval_args mode='uni-5': must be"),
@@ -147,18 +147,18 @@ def test_times_that_are_dates_or_missing_or_too_long_are_named(refused: Command)
         (["--eval_args={mode: Full}"], "eval_args mode='Full': must be"),
         (["--eval_args={mode: {vaild: full}}"], "eval_args mode={'vaild': 'full'}: must have the keys valid and test"),
         (["--eval_args={mode: full, mode: uni5}"], "key 'mode' is given twice"),
-        (["--eval_args={split: {LS: test_only}}"], "must be {LS: valid_and_test}, because the epoch is chosen"),
-        (["--eval_args={split: {LS: valid_only}}"], "must be {LS: valid_and_test}, because the epoch is chosen"),
+        (["--eval_args={split: {LS: test_only}}"], "must be {LS: valid_and_test}, because a run needs"),
+        (["--eval_args={split: {LS: valid_only}}"], "must be {LS: valid_and_test}, because a run needs"),
         (["--eval_args={split: {RS: [0.8, 0.2]}}"], "must be three numbers above 0: training, validation, test"),
         (["--eval_args={split: {TS: [0.9, 0.1, 0]}}"], "must be three numbers above 0"),
         (["--eval_args={split: {RS: [1, 1, 1], LS: valid_and_test}}"], "must be {LS: valid_and_test}, {RS: "),
         (["--eval_args={split: LS}"], "eval_args split='LS': must be"),
         (["--eval_args={order: RO}"], "eval_args order='RO': a sequential model needs TO"),
-        (["--eval_args={order: random}"], "eval_args order='random': must be TO (in time order) or RO (random)"),
+        (["--eval_args={order: random}"], "eval_args order='random': must be TO (order of time) or RO (random order)"),
         (["--eval_args={split: {RS: [8, 1, 1]}, group_by: item}"], "eval_args group_by='item': must be user or none"),
         (
             ["--eval_args={split: {TS: [8, 1, 1]}}", "--numerical_features=[timestamp]"],
-            "TIME_FIELD cannot be one of numerical_features",
+            "with TS, numerical_features cannot contain TIME_FIELD",
         ),
         (
             ["--benchmark_filename=[train, test]"],
@@ -319,7 +319,7 @@ def test_an_empty_folder_for_results_is_not_the_current_one(verb: str, capsys: p
     names = ["--models=Pop", "--datasets=shop"] if verb == "compare" else ["--model=DreamRec", "--dataset=shop"]
     with pytest.raises(SystemExit) as ended:
         main([verb, *names, "--out="])
-    assert ended.value.code == 2 and "argument --out: it is empty" in capsys.readouterr().err
+    assert ended.value.code == 2 and "argument --out: must not be empty" in capsys.readouterr().err
 
 
 def test_a_metric_that_is_not_defined_stops_the_training_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:

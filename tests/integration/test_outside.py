@@ -92,7 +92,7 @@ def test_settings_and_presets_are_those_of_its_own_yaml(package: Package) -> Non
     (folder / "properties" / "paper").mkdir()
     (folder / "properties" / "paper" / "Mine.yaml").write_text("epochs: 9\n")
     assert config("paper")["epochs"] == 9 and config()["epochs"] == 7
-    with pytest.raises(UserError, match="no search space ships for it"):
+    with pytest.raises(UserError, match="has no shipped search space"):
         space_file(request("beta.model:Mine", "random", {}, None))
 
 
@@ -205,23 +205,27 @@ PAIRWISE = "from recbole.model.sequential_recommender import FPMC\n\nclass Mine(
         ("iota.model:", {}, r"'iota\.model:' must be package\.module:Class"),
         ("iota.model:Mine()", {}, r"'iota\.model:Mine\(\)' must be package\.module:Class"),
         ("../iota:Mine", {}, r"model='\.\./iota\.Mine': must be a name"),
-        ("recbole.model.sequential_recommender:SASRec", {}, r"is RecBole's own model; it is called recbole\.SASRec"),
+        ("recbole.model.sequential_recommender:SASRec", {}, r"is RecBole's own model\. Name it recbole\.SASRec"),
         (
             "Named",
             {"entry_points": "Named = iota.model"},
             r"model='Named': 'iota\.model' must be package\.module:Class",
         ),
         ("Nameds", {"entry_points": "Named = iota.model:Mine"}, r"there is no such model\. Did you mean 'Named'"),
-        ("a b", {"entry_points": "a b = iota.model:Mine"}, r"names iota\.model:Mine, but a name must have letters"),
+        (
+            "a b",
+            {"entry_points": "a b = iota.model:Mine"},
+            r"is registered for iota\.model:Mine; a name may have only letters",
+        ),
         (
             "DreamRec",
             {"entry_points": "DreamRec = iota.model:Mine"},
-            r"is the name of iota\.model:Mine \(package iota\) and of recbole_diffusion\.model\.dreamrec:DreamRec",
+            r"is the name of several: iota\.model:Mine \(package iota\), recbole_diffusion\.model\.dreamrec:DreamRec",
         ),
         (
             "SASRec",
             {"entry_points": "SASRec = iota.model:Mine"},
-            r"is the name of iota\.model:Mine \(package iota\) and of recbole\.SASRec \(RecBole\)\. Name one of",
+            r"is the name of several: iota\.model:Mine \(package iota\), recbole\.SASRec \(RecBole\)\. Name one of",
         ),
     ],
 )
@@ -240,7 +244,7 @@ def test_two_packages_of_one_name(package: Package) -> None:
     for name in ("kappa", "lambada"):
         package(name, entry_points=f"Named = {name}.model:Mine")
     with pytest.raises(
-        UserError, match=r"of kappa\.model:Mine \(package kappa\) and of lambada\.model:Mine \(package lam"
+        UserError, match=r"of several: kappa\.model:Mine \(package kappa\), lambada\.model:Mine \(package lam"
     ):
         registry.get_model("Named")
     assert registry.get_model("kappa.model:Mine") != registry.get_model("lambada.model:Mine")
@@ -293,7 +297,7 @@ def test_the_example_runs_and_tunes(site: Path, random_data: Path, monkeypatch: 
 
 @pytest.mark.slow
 def test_the_example_is_compared_under_both_names(site: Path, random_data: Path, tmp_path: Path) -> None:
-    """PYTHONPATH does not name the folder that it is run from: the processes of the runs find it all the same."""
+    """The processes of the runs find a model in the working folder, although PYTHONPATH does not name this folder."""
     by_name, by_class = NAMES[0], f"{NAMES[1]}:paper"
     command = [
         sys.executable, "-m", "recbole_diffusion", "compare", f"--models={by_name},{by_class}", "--datasets=random",

@@ -119,7 +119,7 @@ def test_an_ml_100k_of_the_users_own_wins_over_the_one_recbole_ships() -> None:
     assert "dataset_example" in found()
     write_atomic(Path("data"), "ml-100k", [[1, 2, 3]])
     assert found() == "data/ml-100k"
-    Path("data/ml-100k/ml-100k.inter").rename("data/ml-100k/u.data")  # some other form of it
+    Path("data/ml-100k/ml-100k.inter").rename("data/ml-100k/u.data")  # not an atomic file
     assert "dataset_example" in found()
 
 
@@ -190,14 +190,14 @@ def test_use_gpu_false_means_the_cpu(build: Callable[..., Built]) -> None:
             "DreamRec",
             [range(1, 31)] * 5,
             {"eval_args": {"split": {"LS": "test_only"}}},
-            "must be {LS: valid_and_test}, because the epoch is chosen on validation",
+            "must be {LS: valid_and_test}, because a run needs validation to choose",
         ),
         ("DreamRec", [range(1, 31)] * 5, {"num_heads": 3, "embedding_size": 8}, "num_heads=3: must divide"),
         (
             "DreamRec",
             [range(1, 31)] * 5,
             {"stages": [{"epochs": 3, "freeze": ["item_embedding"]}, {}]},
-            "freezes item_embedding: needs a pretrained_item_table",
+            "freezes item_embedding, which needs a pretrained",
         ),
         ("FEARec", [range(1, 31)] * 5, {"mask_history": True}, "mask_history=True: FEARec .* keeps no whole histories"),
         ("DreamRec", [range(1, 31)] * 5, {"learning_rate": 1e30, "epochs": 3}, "the training loss is nan"),

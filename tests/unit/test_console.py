@@ -1,4 +1,4 @@
-"""What a person reads of a run: on a terminal, in a file, and where it ends early."""
+"""What a run shows: on a terminal, in a file, and if it ends early."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SMALL = {"epochs": 2, "eval_step": 1, "hidden_size": 16, "n_layers": 1, "MAX_ITE
 
 
 class Terminal(io.StringIO):
-    """Keeps what is written, as a terminal of ``COLUMNS`` columns shows it at last (:attr:`lines`)."""
+    """Keeps what is written. :attr:`lines` is what a terminal of ``COLUMNS`` columns shows at the end."""
 
     encoding = "utf-8"  # type: ignore[assignment]
 
@@ -61,7 +61,7 @@ def on_terminal() -> Iterator[Terminal]:
 
 
 def _trainer(**changes: Any) -> Any:
-    """What the progress of a training reads of its trainer."""
+    """The parts of a trainer that the progress reads."""
     settings = {"show_progress": False, "loss_decimal_place": 2}
     values = {
         "start_epoch": 0, "epochs": 10, "eval_step": 1, "stopping_step": 2, "valid_metric": "ndcg@10", "history": [],
@@ -82,7 +82,11 @@ def test_a_run_shows_a_person_what_counts_and_logs_the_rest(
     random_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with bare_root():
-        result = run("WindowSASRec", "random", settings={**SMALL, "data_path": str(random_data), "state": "INFO"})
+        result = run(
+            "WindowSASRec",
+            "random",
+            settings={**SMALL, "data_path": str(random_data), "state": "INFO", "use_gpu": False},
+        )
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0] == "WindowSASRec on random, preset default, seed 2020"
@@ -208,8 +212,8 @@ def test_an_early_stop_and_a_resumed_training_are_told(capsys: pytest.CaptureFix
             _validate(trainer, epoch, score)
             progress.validated(epoch)
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "trained      6 of 10 epochs in 0 s; best ndcg@10 0.0300, epoch 3; stopped early, none was better in 3 "
-        "validations"
+        "trained      6 of 10 epochs in 0 s; best ndcg@10 0.0300, epoch 3; stopped early after 3 validations "
+        "without improvement"
     )
 
 
@@ -250,7 +254,7 @@ def test_a_title_without_letters_and_a_closed_pipe_end_no_run(monkeypatch: pytes
     screen = Screen()
     screen.line("once")
     screen.line("again")
-    monkeypatch.setattr(sys, "stdout", None)  # as of a program without a console
+    monkeypatch.setattr(sys, "stdout", None)  # as in a program without a console
     Screen().line("nowhere")
 
 

@@ -1,4 +1,4 @@
-"""Training in stages: what is frozen does not move, losses change with the stage, and the epoch tells the stage."""
+"""Training in stages: frozen weights do not change, losses change with the stage, and the epoch decides the stage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _values(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _moved(model: Any, before: dict[str, torch.Tensor]) -> set[str]:
-    """The parts of the model that have changed since."""
+    """The parts of the model that have changed since ``before``."""
     return {
         name.split(".")[0] for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])
     }
@@ -56,7 +56,7 @@ def test_what_is_frozen_does_not_move_and_then_learns(build: Callable[..., Built
 
 
 def test_what_learned_before_it_is_frozen_does_not_drift_on(build: Callable[..., Built]) -> None:
-    """Adam's moments of earlier steps must not move it."""
+    """Adam's moments from earlier steps must not change a frozen weight."""
     stages = [{"epochs": 1}, {"epochs": 1, "freeze": ["item_embedding"]}, {}]
     built = build("DreamRec", stages=stages, epochs=3, weight_decay=0.1, **SMALL)
     built.trainer._train_epoch(built.loaders.train, 0)
@@ -115,7 +115,10 @@ def test_only_the_last_stage_is_ended_by_validation(build: Callable[..., Built],
         built.trainer._valid_epoch = lambda *_, falling=falling, **__: (next(falling), {})
         built.trainer.fit(built.loaders.train, built.loaders.valid)
         epochs[name] = len(built.trainer.train_loss_dict)
-    assert epochs == {"one": 2 + stopping_step, "two": 6 + 1 + stopping_step}  # the first of all validations is a best
+    assert epochs == {
+        "one": 2 + stopping_step,
+        "two": 6 + 1 + stopping_step,
+    }  # the first validation is always the best so far
 
 
 def test_after_training_nothing_is_frozen(build: Callable[..., Built]) -> None:
@@ -142,8 +145,8 @@ def test_after_training_nothing_is_frozen(build: Callable[..., Built]) -> None:
         ([{}, {"loss": "next_item"}], r"stage 1 of 2: epochs=None"),
         ([{"loss": 3}], r"loss=3: must be the name of a loss"),
         ([{"loss": "next_itm"}], r"loss='next_itm': must be one of next_item. Did you mean 'next_item'\?"),
-        ([{"epochs": 3}, {"epochs": 2}, {}], r"stages: those before the last take 5 epochs; epochs=5 leaves it none"),
-        ([{"epochs": 1, "freeze": ["item_embedding"]}, {}], r"freezes item_embedding: needs a pretrained_item_table"),
+        ([{"epochs": 3}, {"epochs": 2}, {}], r"stages: those before the last take 5 epochs; epochs=5 leaves none for"),
+        ([{"epochs": 1, "freeze": ["item_embedding"]}, {}], r"freezes item_embedding, which needs a pretrained_item"),
     ],
 )  # fmt: skip
 def test_stages_without_a_meaning_are_refused_before_training(
@@ -159,9 +162,7 @@ def test_a_stage_that_freezes_all_that_learns_is_refused(build: Callable[..., Bu
         build("DreamRec", stages=everything, **SMALL)
     stages = [{"epochs": 1}, {"loss": "next_item", "freeze": ["item_embedding", "encoder"]}]
     built = build("DreamRec", stages=stages, **SMALL)
-    with pytest.raises(
-        UserError, match=r"stages: epoch 2, batch 1 of \d+: the loss reaches nothing but what this stage"
-    ):
+    with pytest.raises(UserError, match=r"stages: epoch 2, batch 1 of \d+: the loss depends only on what this stage"):
         built.trainer._train_epoch(built.loaders.train, 1)
 
 
