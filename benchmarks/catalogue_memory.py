@@ -39,7 +39,7 @@ def measure(model: str, folder: str, settings: list[str]) -> dict[str, float]:
     """Train, diagnose and rank in this process."""
     import torch
 
-    from recbole_diffusion.arguments import read_arguments
+    from recbole_diffusion.console.arguments import read_arguments
     from recbole_diffusion.data.batches import BatchSampler
     from recbole_diffusion.quick_start import prepare, request
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from results_file import append_rows, read_rows
 
-from recbole_diffusion.arguments import read_arguments
+from recbole_diffusion.console.arguments import read_arguments
 from recbole_diffusion.quick_start import prepare, request, train
 
 KEY = ("model", "dataset", "settings", "overlap", "seed")

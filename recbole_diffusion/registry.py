@@ -10,7 +10,7 @@ from recbole.model.abstract_recommender import AbstractRecommender, SequentialRe
 from recbole.utils import InputType
 from recbole.utils import get_trainer as recbole_trainer
 
-from recbole_diffusion import outside
+from recbole_diffusion.config import outside
 from recbole_diffusion.config.model_files import is_recboles, model_files, package_of
 from recbole_diffusion.config.settings import UserError, check_name, did_you_mean
 from recbole_diffusion.config.strict import Config

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from recbole_diffusion import outside, registry
+from recbole_diffusion import registry
 from recbole_diffusion.compare import report, runner
 from recbole_diffusion.compare.run import Run
+from recbole_diffusion.config import outside
 from recbole_diffusion.config.model_files import PRESETS
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.roles import COMPARED, PATHS

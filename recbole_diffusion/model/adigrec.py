@@ -30,7 +30,6 @@ from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.noise import RowNoise
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
-from recbole_diffusion.model.layers import CausalEncoder
 from recbole_diffusion.model.losses import covariance_penalty, sampled_cross_entropy
 from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
@@ -96,9 +95,7 @@ class ADIGRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        self.encoder = CausalEncoder(
-            self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
-        )
+        self.encoder = self.causal_encoder()
         self.interest_scores = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Tanh(), nn.Linear(4 * dim, s.num_interests))
         self.denoiser = InterestDenoiser(dim, s.timesteps, s.use_ai2m)
 

@@ -30,7 +30,6 @@ from torch import Tensor
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.denoiser import ClassifierFreeGuidance, MLPDenoiser
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
-from recbole_diffusion.model.layers import CausalEncoder
 from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
 
@@ -63,9 +62,7 @@ class DreamRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        self.encoder = CausalEncoder(
-            self.max_seq_length, dim, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
-        )
+        self.encoder = self.causal_encoder()
         self.denoiser = ClassifierFreeGuidance(MLPDenoiser(dim, dim, s.denoiser), dim, s.p_uncond)
 
     def encode(self, item_seq: Tensor) -> Tensor:

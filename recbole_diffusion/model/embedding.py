@@ -16,6 +16,7 @@ from recbole_diffusion.diffusion.samplers import Noise, sample
 from recbole_diffusion.diffusion.step import Step
 from recbole_diffusion.model.base import DiffusionRecommender, Example
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
+from recbole_diffusion.model.layers import CausalEncoder
 from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
 from recbole_diffusion.model.pretrained import load_item_table
 from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
@@ -60,6 +61,13 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
                 f"{float(signal_left):.3f}: generation starts from pure noise, which training never shows. Aim below "
                 f"{_MOST_SIGNAL_LEFT}: more timesteps, or a larger beta_end."
             )
+
+    def causal_encoder(self) -> CausalEncoder:
+        """A causal Transformer of the sizes in the settings, for :meth:`encode`."""
+        s = self.settings
+        return CausalEncoder(
+            self.max_seq_length, s.embedding_size, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
+        )
 
     def encode(self, item_seq: Tensor) -> Any:
         """A state at every position of histories [batch, length], from the items up to it: [batch, length, ...]."""

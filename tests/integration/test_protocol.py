@@ -228,7 +228,7 @@ def test_models_that_read_the_table_of_histories_get_it(build: Callable[..., Bui
 
 
 def test_config_files_in_every_spelling_and_a_preset_in_a_file(random_data: Path, tmp_path: Path) -> None:
-    from recbole_diffusion.arguments import make_parser, split_config_files
+    from recbole_diffusion.console.arguments import make_parser, split_config_files
 
     for spelling in (
         ["--config_files=a.yaml", "b.yaml"],

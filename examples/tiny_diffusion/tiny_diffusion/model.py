@@ -11,7 +11,6 @@ from recbole_diffusion.config.row import Role
 from recbole_diffusion.config.typed import setting
 from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
-from recbole_diffusion.model.layers import CausalEncoder
 from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
 
@@ -44,9 +43,7 @@ class TinyDiffusion(EmbeddingDiffusionRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         s = self.settings
-        self.encoder = CausalEncoder(
-            self.max_seq_length, s.embedding_size, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
-        )
+        self.encoder = self.causal_encoder()
         self.denoiser = TinyDenoiser(s.embedding_size, s.denoiser_size)
 
     def encode(self, item_seq: Tensor) -> Tensor:
