@@ -39,7 +39,9 @@ def _show_help(parser: argparse.ArgumentParser, model: str | None, preset: str |
     elif ":" in model or model in [claim.name for claim in registered()]:
         from recbole_diffusion.registry import get_model  # imports the model's module, which declares its settings
 
-        parser.epilog = model_settings(model, preset, model_files(get_model(model).model_class))
+        model_class = get_model(model).model_class
+        own = getattr(getattr(model_class, "config_class", None), "rows", None)
+        parser.epilog = model_settings(model, preset, model_files(model_class), own)
     else:
         parser.epilog = model_settings(model, preset)
     parser.print_help()

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from recbole_diffusion.config.roles import RECBOLE_SOURCES, described, differences, that_bind
+from recbole_diffusion.config.roles import ABSENT, RECBOLE_SOURCES, described, differences, new_name, that_bind
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.files import whole_file
 
@@ -87,12 +87,15 @@ def check(
     Raises:
         UserError: settings, items or users differ; the error names the settings, or the first item or user.
     """
-    there, here = that_bind(state["config"], resume), plain(that_bind(config, resume))
+    written = {new_name(key) or key: value for key, value in state["config"].items()}
+    there, here = that_bind(written, resume), plain(that_bind(config, resume))
     if there.get("model") != here["model"]:
         raise UserError(f"{where}: is of {there.get('model')} and not of {here['model']}.")
     other = differences(there, here)
     if other:
-        raise UserError(f"{where}: was made with {described(other)}. Set each as its run had it.")
+        unknown = any(ABSENT in pair for pair in other.values())
+        hint = "An earlier version made it: train again." if unknown else "Set each as its run had it."
+        raise UserError(f"{where}: was made with {described(other)}. {hint}")
     check_vocabulary(Vocabulary.read(state), where, vocabulary)
 
 

@@ -202,6 +202,7 @@ class DiffusionTrainer(SafeTrainer, FiniteLosses):
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
         self.stages: tuple[Stage, ...] = getattr(model, "stages", (Stage(),))
+        self._trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         names = [name for name, _ in model.named_parameters()]
         check_stages(self.stages, self.epochs, names, getattr(model, "stage_losses", ()))
 
@@ -214,7 +215,7 @@ class DiffusionTrainer(SafeTrainer, FiniteLosses):
     def _freeze(self, stage: Stage) -> None:
         """Turn off the gradient of what a stage freezes, so that neither the optimiser nor weight decay changes it."""
         for name, parameter in self.model.named_parameters():
-            if any(other.freezes(name) for other in self.stages):
+            if name in self._trainable and any(other.freezes(name) for other in self.stages):
                 parameter.requires_grad_(not stage.freezes(name))
 
     def _check_losses(self, losses: Any, where: str) -> None:

@@ -31,12 +31,14 @@ def main_settings() -> str:
     return "\n".join([head, *lines]) + "\n"
 
 
-def model_settings(model: str, preset: str | None = None, files: ModelFiles | None = None) -> str:
+def model_settings(
+    model: str, preset: str | None = None, files: ModelFiles | None = None, own: Rows | None = None
+) -> str:
     """All settings of a model, one per line, with its default, what is allowed and what it is.
 
     Args:
-        files: for a model of another package, its YAML files. Its class must be imported before: this adds its own
-            settings to the table.
+        files: for a model of another package, its YAML files.
+        own: the rows of its settings class, if it has one.
 
     Raises:
         UserError: there is no such model, or no such preset of it.
@@ -46,7 +48,7 @@ def model_settings(model: str, preset: str | None = None, files: ModelFiles | No
         rows = _rows(model, defaults)
     else:
         defaults = run_defaults() | files.settings(model, preset or "default")
-        rows = {key: row for key, row in TABLE.items() if key in defaults}
+        rows = {key: row for key, row in {**TABLE, **(own or {})}.items() if key in defaults}
     rows = {key: row for key, row in rows.items() if row.settable and _reads(model, row)}
     text = [f"settings of {model}, and their defaults with preset={preset or 'default'}:"]
     for role, part, title, _ in SECTIONS:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from recbole_diffusion.config.reading import extended, load_settings, properties_file
+from recbole_diffusion.config.reading import EXTENDS, extended, load_settings, properties_file
 from recbole_diffusion.config.settings import Settings, UserError
 
 PRESETS = ("default", "paper")
@@ -47,9 +47,18 @@ class ModelFiles(NamedTuple):
         return path if path.is_file() else None
 
     def read(self, kind: str) -> Settings:
-        """The settings in the file of a kind, together with those of the file that it extends. Empty without a file."""
+        """The settings in the file of a kind, and for ``model`` also those of the file that it extends.
+
+        Empty if there is no file.
+
+        Raises:
+            UserError: a file that cannot extend another one does.
+        """
         path = self.path(kind)
-        return extended(load_settings([path]), str(path)) if path else {}
+        settings = load_settings([path]) if path else {}
+        if kind != "model" and EXTENDS in settings:
+            raise UserError(f"{path}: {EXTENDS}: only the file in model/ extends another.")
+        return extended(settings, str(path))
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -91,12 +100,13 @@ def model_files(model_class: type) -> ModelFiles:
     for folder in tried:
         if (folder / "model" / file).is_file():
             return ModelFiles(folder, file)
-    raise UserError(f"model={model_name(model_class)}: its settings are missing: no {tried[0] / 'model' / file}.")
+    missing = tried[0] / "model" / file if tried else f"properties/model/{file}: its module has no file"
+    raise UserError(f"model={model_name(model_class)}: its settings are missing: no {missing}.")
 
 
 def _folders_around(module: str) -> Iterator[Path]:
     """The folder of an imported module, then the folders of the packages that contain it, the innermost first."""
-    file = sys.modules[module].__file__
+    file = getattr(sys.modules[module], "__file__", None)
     if file is not None:
         yield Path(file).parent
     while module := module.rpartition(".")[0]:

@@ -50,6 +50,7 @@ class Row:
         low, high, above, below: bounds of a number. ``low`` and ``high`` themselves are allowed.
         choices: the allowed texts.
         optional: whether ``~`` is allowed.
+        required_by: the models for which an ``optional`` setting cannot be None.
         says: what is allowed, for the kind ``any``.
         keys: the allowed keys of a mapping.
         of: other ``choices`` for some models, by their names.
@@ -73,6 +74,7 @@ class Row:
     below: float | None = None
     choices: tuple[str, ...] | None = None
     optional: bool = False
+    required_by: tuple[str, ...] = ()
     says: str = ""
     keys: tuple[str, ...] = ()
     of: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
@@ -95,9 +97,10 @@ class Row:
         return self.role in (Role.SPEED, Role.PLACE, Role.OUTPUT)
 
     def for_model(self, model: str | None) -> Row:
-        """The row with the choices for this model."""
+        """The row with what is allowed for this model."""
+        row = dataclasses.replace(self, optional=False) if model in self.required_by else self
         choices = self.of.get(model or "")
-        return dataclasses.replace(self, choices=choices, of={}) if choices else self
+        return dataclasses.replace(row, choices=choices, of={}) if choices else row
 
     def described(self) -> str:
         """What is allowed, as text for errors, help and docs, e.g. ``a whole number >= 1 or ~``."""
@@ -129,7 +132,7 @@ class Row:
 
     def error(self, key: str, value: Any) -> UserError:
         """The error that says that ``value`` is not allowed, and what is allowed."""
-        hint = did_you_mean(str(value), self.choices) if self.choices else ""
+        hint = did_you_mean(value, self.choices) if self.choices and isinstance(value, str) else ""
         finite = "" if is_finite(value) else " and finite"
         return UserError(f"{key}={value!r}: must be {self.described()}{finite}.{hint}")
 

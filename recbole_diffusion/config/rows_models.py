@@ -24,10 +24,11 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "timesteps": whole("T, the steps of noise", main=True),
     "process": one_of(
         ("gaussian", "straight"),
-        "gaussian: noise by noise_schedule; straight: x_t on the line from x_0 to the noise",
+        "gaussian: noise by noise_schedule; straight: x_t is on the line from x_0 to the noise, with noise_schedule=~ "
+        "and sampler=euler",
     ),
     "noise_schedule": one_of(
-        _SCHEDULES, "how the noise grows over the steps; ~ with process=straight", optional=True,
+        _SCHEDULES, "how the noise grows over the steps", optional=True, required_by=("DiffRec",),
         of={"DiffRec": (*_SCHEDULES, "linear_variance")}, main=True,
     ),
     "beta_start": number("first beta of linear; ~ is 1e-4", above=0, below=1, optional=True),
@@ -70,7 +71,7 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
 
 _GENERATION = section(Role.GENERATION, None, {
     "sampler": one_of(
-        ("ddpm", "ddim", "euler"), "rule for the steps of generation; euler only with process=straight",
+        ("ddpm", "ddim", "euler"), "rule for the steps of generation",
         of={"DiffRec": ("ddpm", "ddim")}, main=True,
     ),
     "sampling_steps": whole("steps of generation, at most T", main=True),

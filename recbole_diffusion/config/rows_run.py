@@ -190,7 +190,7 @@ _PLACE = section(Role.PLACE, None, {
 })  # fmt: skip
 
 _OUTPUT = section(Role.OUTPUT, None, {
-    "show_progress": flag("progress bars", main=True),
+    "show_progress": flag("RecBole's bars of batches instead of the bar of epochs"),
     "state": one_of(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "lowest level of messages in the log"),
     "loss_decimal_place": whole("decimals of losses"),
     "title_field": text("column of the .item file with the titles of items", optional=True),

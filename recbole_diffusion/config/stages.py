@@ -86,7 +86,7 @@ def check_stages(stages: Sequence[Stage], epochs: int, parameters: Iterable[str]
             allowed = f"must be one of {', '.join(losses)}" if losses else "the model has no such loss"
             raise UserError(f"{where}: loss={stage.loss!r}: {allowed}.{did_you_mean(stage.loss, losses)}")
     before = sum(stage.epochs or 0 for stage in stages)
-    if len(stages) > 1 and 0 < epochs <= before:
+    if len(stages) > 1 and epochs <= before:
         raise UserError(
             f"stages: those before the last take {before} epochs; epochs={epochs} leaves none for the last."
         )

@@ -94,6 +94,10 @@ class Config(RecBoleConfig):
             raise UserError(
                 f"candidate_seed={self['candidate_seed']}: has an effect only with eval_args mode uniN or popN."
             )
+        if "variance" in settings and self["sampler"] not in (None, "ddpm"):
+            raise UserError(
+                f"variance={self['variance']!r}: has an effect only with sampler=ddpm, not {self['sampler']}."
+            )
         if self["mmr_weight"] is not None:
             self._check_re_ranking()
         self._check_valid_metric()
@@ -132,13 +136,13 @@ class Config(RecBoleConfig):
         if model_class.type not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
             self.internal_config_dict["eval_args"] = recbole_eval_args
         self._load_named_fields(model_class.type == ModelType.SEQUENTIAL)
-        if self._samples_negatives(model_class):
-            self.internal_config_dict["train_neg_sample_args"] = negatives
         own = model_files(model_class).settings(model, self._preset)
         for key in own:
             if self._ours and key not in TABLE:
                 raise UserError(f"{key} of {model}'s YAML has no role: declare it in the model's settings.")
         self.internal_config_dict.update(own)
+        if "train_neg_sample_args" not in own and self._samples_negatives(model_class):
+            self.internal_config_dict["train_neg_sample_args"] = negatives
         self._check_keys(model_class)
         self._derive_repeatable(model_class)
         if not self._ours:
@@ -168,6 +172,8 @@ class Config(RecBoleConfig):
 
     def _samples_negatives(self, model_class: Any) -> bool:
         """Whether the model learns from pairs or labels, so that RecBole's default of one negative per row stays."""
+        if self._ours:
+            return False
         if model_class.type != ModelType.SEQUENTIAL:
             return True
         loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
@@ -213,7 +219,11 @@ class Config(RecBoleConfig):
 
     def _check_values(self) -> None:
         """Check the values of the settings that every run has. A model checks its own settings."""
-        for key, row in RUN_ROWS.items():
+        rows = RUN_ROWS
+        if self._ours and not hasattr(self.model_class, "config_class"):
+            own = model_files(self.model_class).settings(self.model, self._preset)
+            rows = RUN_ROWS | {key: TABLE[key] for key in own}
+        for key, row in rows.items():
             if row.settable:
                 row.read(key, self[key])
 

@@ -6,9 +6,11 @@ Errors, help and docs come from the table. So does which settings a checkpoint, 
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
+from recbole_diffusion.config.reading import load_settings, recbole_file
 from recbole_diffusion.config.row import Part, Role, Row, Rows
 from recbole_diffusion.config.rows_models import OUR_MODELS_ROWS, RECBOLE_MODELS_ROWS
 from recbole_diffusion.config.rows_run import RUN_ROWS
@@ -68,14 +70,26 @@ def add(key: str, row: Row, owner: str) -> None:
     """Add a setting of a model of another package. ``owner`` is the name of its settings class.
 
     Raises:
-        TypeError: the table already has a setting with this name, and with another role or part.
+        TypeError: the table, or a model of RecBole, already has a setting with this name that changes something else.
     """
+    if key not in TABLE and (row.role, row.part) != (Role.RESULT, Part.NETWORK) and key in recbole_keys():
+        raise TypeError(
+            f"{owner}.{key}: a model of RecBole has a setting of this name, which changes a result. Take another name, "
+            "or role=Role.RESULT."
+        )
     there = TABLE.setdefault(key, row)
     if (there.role, there.part) != (row.role, row.part):
         raise TypeError(
             f"{owner}.{key}: has the role {row.role.name}, {row.part.name}, but another {key} has {there.role.name}, "
             f"{there.part.name}."
         )
+
+
+@functools.cache
+def recbole_keys() -> frozenset[str]:
+    """The settings in the YAML files of RecBole's models."""
+    files = recbole_file("properties", "model").glob("*.yaml")
+    return frozenset(key for file in files for key in load_settings([file]))
 
 
 def recbole_row(key: str, sample: Any) -> Row:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+_ROWS = 20  # tqdm draws no bar if the terminal says that it has none
 _INDENT = 13  # of the text after a label
 
 
@@ -66,7 +67,7 @@ class Screen:
         # smoothing=0: the remaining time comes from the mean speed.
         return bar_class(
             total=total, initial=initial, file=self._out, leave=False, miniters=0, smoothing=0,
-            ncols=self.bar_width, bar_format=text,
+            ncols=self.bar_width, nrows=_ROWS, bar_format=text,
         )  # fmt: skip
 
     @property

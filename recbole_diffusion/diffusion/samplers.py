@@ -74,19 +74,12 @@ def ddim_step(
     return x_s if eta == 0 or s < 0 else x_s + sigma * noise()
 
 
-def euler_step(
-    process: StraightPath, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, start: Tensor | None = None
-) -> Tensor:
-    """An Euler step along the velocity at ``t``: ``x_s = x_t + (s_s - s_t) v``, shaped like ``x_t``. It draws no noise.
+def euler_step(process: StraightPath, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
+    """An Euler step along the velocity at ``t``, ``x_s = x_t + (s_s - s_t) (x_t - x_0)/s_t``, shaped like ``x_t``.
 
-    Args:
-        start: None gives ``v = (x_t - x_0)/s_t``, the velocity that belongs to ``x_0``. If ``start`` is the pure noise
-            that the chain began with, ``v = start - x_0`` (FMRec). The result of the last step is then not ``x_0``, but
-            the mean of ``x_0`` over all steps, each weighted by the length ``s_t - s_s`` of its step.
+    It draws no noise.
     """
     share_t, share_s = process.noise_share(t), process.noise_share(s)
-    if start is not None:
-        return x_t + (share_t - share_s) * (x_0 - start)
     return x_0 + share_s / share_t * (x_t - x_0)
 
 

@@ -85,6 +85,8 @@ class DiffusionRecommender(SequentialRecommender):
         x_0, guidance, target, losses, real = self.training_example(interaction)
         step = draw_step(self.process, self.timestep_sampler, x_0, real, self.project)
         denoising = self.denoising_losses(step, self.drop_guidance(guidance), target)
+        twice = losses.keys() & denoising.keys()
+        assert not twice, f"two losses are called {', '.join(twice)}"
         terms = losses | {name: (step.weight * loss).mean() for name, loss in denoising.items()}
         t, total = step.t, torch.stack([loss.detach() for loss in denoising.values()]).sum(dim=0)
         self.timestep_sampler.update(*((t, total) if real is None else (t[real], total[real])))

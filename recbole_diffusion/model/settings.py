@@ -45,6 +45,11 @@ class DiffusionConfig(TypedSettings):
                     f"{name}=1 with prediction=eps: the one step divides by sqrt(abar_T), which is near 0. Set more "
                     "steps, or prediction=x0 or v."
                 )
+        process = getattr(self, "process", "gaussian")
+        if self.sampler not in SAMPLERS[process]:
+            raise UserError(
+                f"sampler={self.sampler} with process={process}: must be one of {', '.join(SAMPLERS[process])}."
+            )
         if self.eta > 0 and self.sampler != "ddim":
             raise UserError(f"eta={self.eta:g}: only sampler=ddim reads it, not sampler={self.sampler}. Set eta=0.")
 
@@ -91,11 +96,6 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
             raise UserError(f"num_heads={self.num_heads}: must divide embedding_size={self.embedding_size}.")
         if self.pretrained_item_table is None and self.training_stages()[0].freezes("item_embedding.weight"):
             raise UserError("stages: the first one freezes item_embedding, which needs a pretrained_item_table.")
-        if self.sampler not in SAMPLERS[self.process]:
-            raise UserError(
-                f"sampler={self.sampler} with process={self.process}: must be one of "
-                f"{', '.join(SAMPLERS[self.process])}."
-            )
         if self.process == "straight":
             self._check_straight()
         if self.mse_weight == self.ce_weight == 0:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -328,3 +329,64 @@ def test_the_example_passes_the_contract_under_both_names(site: Path, tmp_path: 
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(site)))},
     )  # fmt: skip
     assert done.returncode == 0 and "36 passed" in done.stdout, done.stdout
+
+
+SASREC = "from recbole.model.sequential_recommender import SASRec\n\nclass Mine(SASRec):\n    pass\n"
+SASREC_YAML = """\
+n_layers: 1
+n_heads: 2
+hidden_size: 16
+inner_size: 32
+hidden_dropout_prob: 0.1
+attn_dropout_prob: 0.1
+hidden_act: gelu
+layer_norm_eps: 1e-12
+initializer_range: 0.02
+loss_type: CE
+"""
+
+
+def test_a_model_on_recboles_base_alone_is_held_to_the_table(package: Package) -> None:
+    folder = package("rho", code=SASREC, yaml=False)
+    (folder / "properties" / "model" / "Mine.yaml").write_text(SASREC_YAML)
+    model_class = registry.get_model("rho.model:Mine").model_class
+    assert Config(model_class, "random", {}, ours=True)["train_neg_sample_args"]["distribution"] == "none"
+    for wrong, message in (
+        ({"n_layers": "abc"}, "n_layers='abc': must be a whole number >= 1"),
+        ({"loss_type": "BPR"}, "loss_type='BPR': must be CE"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Config(model_class, "random", wrong, ours=True)
+    yaml = folder / "properties" / "model" / "Mine.yaml"
+    yaml.write_text(SASREC_YAML.replace("loss_type: CE", "loss_type: BPR"))
+    with pytest.raises(UserError, match="loss_type='BPR': must be CE"):
+        Config(model_class, "random", {}, ours=True)
+
+
+def test_only_the_models_own_file_extends_another(package: Package) -> None:
+    folder = package("sigma")
+    (folder / "properties" / "paper").mkdir()
+    (folder / "properties" / "paper" / "Mine.yaml").write_text("extends: diffusion\nsampler: ddpm\n")
+    with pytest.raises(UserError, match=r"paper/Mine\.yaml: extends: only the file in model/ extends another"):
+        request("sigma.model:Mine", "random", {}, "paper").config()
+
+
+def test_a_class_without_a_file_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = types.ModuleType("made_on_the_spot")
+    monkeypatch.setitem(sys.modules, "made_on_the_spot", made)
+    exec(MODEL, made.__dict__)
+    with pytest.raises(UserError, match=r"model=made_on_the_spot:Mine: its settings are missing: .*has no file"):
+        registry.get_model("made_on_the_spot:Mine")
+
+
+def test_help_shows_the_limits_of_a_models_own(package: Package, capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "from dataclasses import dataclass\n"
+        "from recbole_diffusion.config.typed import setting\n"
+        "from recbole_diffusion.model.dreamrec import DreamRec, DreamRecConfig\n\n"
+        "@dataclass(frozen=True)\nclass Own(DreamRecConfig):\n    embedding_size: int = setting(low=4, high=32)\n\n"
+        "class Mine(DreamRec):\n    config_class = Own\n"
+    )
+    package("tau", code=code)
+    assert main(["run", "--help", "--model=tau.model:Mine"]) == 0
+    assert "(a whole number >= 4 and <= 32)" in capsys.readouterr().out

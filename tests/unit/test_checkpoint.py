@@ -121,7 +121,7 @@ def test_pretrained_item_table_goes_by_token_and_is_scaled(build: Callable[..., 
 
     with pytest.raises(UserError, match="its width is 16, embedding_size is 8"):
         load_item_table(path, tokens, 8)
-    with pytest.raises(UserError, match="1 items are not in it, the first is 'new'"):
+    with pytest.raises(UserError, match="1 items are not in it; the first is 'new'"):
         load_item_table(path, [*tokens, "new"], 16)
 
 
@@ -338,3 +338,16 @@ def test_what_recboles_models_start_from_is_of_the_same_items_and_users(
     file.write_text(file.read_text().replace("\ti7\t", "\ti99\t"))
     with pytest.raises(UserError, match=r"mf_pretrain_path='.*': was made from other data: its item \d+ is 'i7' and n"):
         build("NeuMF", data_path=str(tmp_path / "other"), **files)
+
+
+def test_a_checkpoint_of_an_earlier_version_says_so(build: Callable[..., Built]) -> None:
+    built = build("DreamRec", embedding_size=8)
+    built.trainer._save_checkpoint(0, verbose=False)
+    state = torch.load(built.trainer.saved_model_file, weights_only=True)
+    state["config"]["cut_points"] = state["config"].pop("prefixes_per_user")
+    torch.save(state, "renamed.pth")
+    built.trainer._load("renamed.pth", resume=True)  # a setting that is called differently now is the same
+    del state["config"]["process"]
+    torch.save(state, "older.pth")
+    with pytest.raises(UserError, match=r"with process=\(no such setting\) and not 'gaussian'\. An earlier"):
+        built.trainer._load("older.pth")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,9 @@ from recbole.data.interaction import Interaction
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.noise import RowNoise
+from recbole_diffusion.diffusion.step import Step
 from recbole_diffusion.model.losses import gaussian_kl, robust_divergence
+from recbole_diffusion.model.settings import DiffusionConfig
 
 SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 
@@ -545,3 +548,40 @@ def test_diagnosis_looks_at_as_many_rows_as_distances_to_all_items_may_be_held(
     built = build("DiffDiv", num_channels=4, latent_size=8, max_cells=260, **SMALL)
     built.model.eval().diagnose(built.loaders.valid.dataset[list(range(5))])
     assert set(shapes) == {torch.Size([2 * 4, 30])}  # of 30 items: at most 260 distances
+
+
+def test_a_gaussian_process_has_no_euler_steps() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Plain(DiffusionConfig):
+        """The settings of a model that has no ``process``."""
+
+    known = {**dict.fromkeys(("beta_start", "beta_end", "valid_sampling_steps")), "timesteps": 5, "eta": 0.0}
+    known |= {"noise_schedule": "linear", "prediction": "x0", "timestep_sampler": "uniform", "sampling_steps": 1}
+    known |= {"variance": "small", "eval_seed": 0, "sampler": "ddim"}
+    assert Plain.from_config(known).sampler == "ddim"
+    with pytest.raises(UserError, match="sampler=euler with process=gaussian: must be one of ddpm, ddim"):
+        Plain.from_config({**known, "sampler": "euler"})
+
+
+def test_two_losses_of_one_name_are_a_mistake_of_the_model(build: Callable[..., Built]) -> None:
+    built = build("DreamRec", embedding_size=8, mse_weight=1.0)
+    batch = next(iter(built.loaders.train))
+    example = built.model.training_example(batch)
+    built.model.training_example = lambda interaction: example._replace(losses={"mse": torch.tensor(1.0)})
+    with pytest.raises(AssertionError, match="two losses are called mse"):
+        built.model.calculate_loss(batch)
+
+
+def test_a_training_step_draws_t_then_noise_then_what_is_dropped(build: Callable[..., Built]) -> None:
+    built = build("DreamRec", embedding_size=8, dropout=0.0, p_uncond=0.5)
+    model, batch = built.model, next(iter(built.loaders.train))
+    torch.manual_seed(5)
+    losses = model.calculate_loss(batch)
+    torch.manual_seed(5)
+    x_0, guidance, target, _, _ = model.training_example(batch)
+    t, weight = model.timestep_sampler.draw(len(x_0))
+    noise = torch.randn_like(x_0)
+    guidance = model.denoiser.drop(guidance)
+    step = Step(x_0, model.process.q_sample(x_0, t, noise), t, noise, weight)
+    expected = model.denoising_losses(step, guidance, target)
+    assert [loss.item() for loss in losses] == [(weight * loss).mean().item() for loss in expected.values()]

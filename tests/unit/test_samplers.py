@@ -1,6 +1,5 @@
 """Step rules compared with diffusers, each other and the exact law of 1-D Gaussian data; the sampling loop."""
 
-from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -11,7 +10,6 @@ from recbole_diffusion.diffusion.samplers import (
     VARIANCES,
     ancestral_step,
     ddim_step,
-    euler_step,
     make_step,
     sample,
     select_timesteps,
@@ -386,15 +384,11 @@ def test_euler_with_an_exact_denoiser_recovers_x0(count, device):
     path, x_0 = StraightPath(20).to(device), normal(4, 3).to(device)
     x_T = normal(4, 3, seed=1).to(device)
     assert torch.equal(sample(lambda x, t: x_0, path, x_T, select_timesteps(20, count), make_step("euler")), x_0)
-    start = partial(euler_step, start=x_T)
-    torch.testing.assert_close(sample(lambda x, t: x_0, path, x_T, select_timesteps(20, count), start), x_0, **CLOSE)
 
 
 def test_one_step_along_the_straight_path_is_the_prediction(device):
     path, x_T = StraightPath(20).to(device), normal(4, 3, seed=1).to(device)
-    for rule, exact in ((make_step("euler"), True), (partial(euler_step, start=x_T), False)):
-        result = sample(shrink, path, x_T, [19], rule)
-        torch.testing.assert_close(result, shrink(x_T, 19), **({"rtol": 0, "atol": 0} if exact else CLOSE))
+    assert torch.equal(sample(shrink, path, x_T, [19], make_step("euler")), shrink(x_T, 19))
 
 
 @pytest.mark.parametrize("prediction", StraightPath.predictions)
@@ -406,24 +400,6 @@ def test_euler_is_the_sum_of_velocities(prediction, device):
     velocity = output if prediction == "v" else (x_t - output) / (12 / 20)
     x_s = make_step("euler")(path, x_t, x_0, 11, 5, torch.empty)
     torch.testing.assert_close(x_s, x_t + (6 / 20 - 12 / 20) * velocity, **CLOSE)
-    torch.testing.assert_close(
-        euler_step(path, x_t, x_0, 11, 5, torch.empty, start=x_t + 1), x_t - 0.3 * (x_t + 1 - x_0)
-    )
-
-
-@pytest.mark.parametrize("count", [20, 7])
-def test_euler_from_the_start_ends_at_the_mean_of_the_predictions(count, device):
-    path, x_T = StraightPath(20).to(device), normal(4, 3).to(device)
-    chosen, predictions = select_timesteps(20, count), []
-
-    def predict(x_t, t):
-        predictions.append(torch.tanh(3 * x_t) + t[:, None] / 20)
-        return predictions[-1]
-
-    end = sample(predict, path, x_T, chosen, partial(euler_step, start=x_T))
-    length = [(t - s) / 20 for t, s in pairs(chosen)]
-    assert sum(length) == pytest.approx(1)
-    torch.testing.assert_close(end, sum(w * p for w, p in zip(length, predictions, strict=True)), **CLOSE)
 
 
 def test_loop_gives_every_position_of_a_sequence_its_step():

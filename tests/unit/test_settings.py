@@ -240,3 +240,8 @@ def test_what_asks_for_nothing_is_no_mistake() -> None:
     assert _config("LightGCN", require_pow=True, reg_weight=0.1)["require_pow"] is True
     assert _config("HRM", reg_weight=0.1)["reg_weight"] == 0.1
     assert _config("CFKG", kg_reverse_r=True)["kg_reverse_r"] is True
+
+
+def test_a_setting_of_an_earlier_name_is_refused_with_the_present_one() -> None:
+    with pytest.raises(UserError, match="cut_points=3: is called prefixes_per_user now"):
+        _config("SASRec", cut_points=3)

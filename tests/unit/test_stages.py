@@ -174,3 +174,16 @@ def test_a_model_without_other_losses_says_so(build: Callable[..., Built]) -> No
 def test_the_name_of_earlier_versions_says_what_to_use(build: Callable[..., Built]) -> None:
     with pytest.raises(UserError, match=r"freeze_epochs=3: cannot be set; use stages, e.g. \[{epochs: 10, freeze:"):
         build("DreamRec", freeze_epochs=3, **SMALL)
+
+
+def test_what_the_model_itself_froze_stays_frozen(build: Callable[..., Built]) -> None:
+    built = build("DreamRec", stages=[{"epochs": 1, "freeze": ["encoder"]}, {}], epochs=2, **SMALL)
+    built.model.item_embedding.weight.requires_grad_(False)
+    stages = [{"epochs": 1, "freeze": ["encoder"]}, {"freeze": ["item_embedding"]}]
+    built.model.stages = read_stages(stages)
+    trainer = type(built.trainer)(built.config, built.model)
+    trainer.vocabulary = built.trainer.vocabulary
+    before = _values(built.model)
+    trainer.fit(built.loaders.train, built.loaders.valid, verbose=False)
+    assert "item_embedding" not in _moved(built.model, before)
+    assert not built.model.item_embedding.weight.requires_grad and built.model.encoder.final_norm.weight.requires_grad

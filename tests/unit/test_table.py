@@ -336,9 +336,32 @@ def _mistaken(annotation: str, field: Any = None, name: str = "depth") -> None:
             lambda: _mistaken("int", setting(role=Role.SPEED, help="x"), name="epochs"),
             "Mistaken.epochs: has the role SPEED, .*another epochs has RESULT, COURSE",
         ),
+        (
+            lambda: _mistaken("int", setting(role=Role.RESULT, part=Part.TRAINING, help="x"), name="epochs"),
+            "Mistaken.epochs: has the role RESULT, TRAINING, .*another epochs has RESULT, COURSE",
+        ),
+        (  # ItemKNN's neighbours
+            lambda: _mistaken("int", setting(role=Role.SPEED, help="x"), name="k"),
+            "Mistaken.k: a model of RecBole has a setting of this name",
+        ),
     ],
 )
 def test_a_developer_is_told_what_a_setting_of_a_model_lacks(mistake: Callable[[], None], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         mistake()
     assert "depth" not in TABLE
+
+
+def test_what_only_some_models_may_leave_out() -> None:
+    assert TABLE["noise_schedule"].optional and not TABLE["noise_schedule"].for_model("DiffRec").optional
+    assert "noise_schedule=linear_variance" in help.model_settings("DiffRec")
+    assert "linear_variance or ~)" not in _one_line(help.model_settings("DiffRec"))
+    with pytest.raises(UserError, match=r"noise_schedule=None: must be one of linear, .*linear_variance\.$"):
+        TABLE["noise_schedule"].for_model("DiffRec").read("noise_schedule", None)
+
+
+def test_variance_is_read_with_ddpm_alone() -> None:
+    resolved = registry.get_model("DreamRec")
+    with pytest.raises(UserError, match="variance='large': has an effect only with sampler=ddpm, not ddim"):
+        Config(resolved.model_class, "made", {"variance": "large"}, ours=True)
+    assert Config(resolved.model_class, "made", {"variance": "large", "sampler": "ddpm"}, ours=True)["eta"] == 0
