@@ -1,6 +1,6 @@
 """Diffusion models for sequential recommendation, as a plugin for RecBole.
 
-Importing it loads nothing else: torch and RecBole come with the module that needs them.
+Importing it loads nothing else. torch and RecBole are loaded by the modules that need them.
 """
 
 from recbole_diffusion._version import __version__

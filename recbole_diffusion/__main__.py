@@ -37,7 +37,7 @@ def _show_help(parser: argparse.ArgumentParser, model: str | None, preset: str |
     if model is None:
         parser.epilog = main_settings() + "\n" + _model_list()
     elif ":" in model or model in [claim.name for claim in registered()]:
-        from recbole_diffusion.registry import get_model  # its settings are declared in its module
+        from recbole_diffusion.registry import get_model  # imports the model's module, which declares its settings
 
         parser.epilog = model_settings(model, preset, model_files(get_model(model).model_class))
     else:
@@ -46,7 +46,7 @@ def _show_help(parser: argparse.ArgumentParser, model: str | None, preset: str |
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    """Run the command line and return the exit status. A user's mistake is one line on standard error and status 2."""
     known, rest = make_parser().parse_known_args(split_config_files(sys.argv[1:] if arguments is None else arguments))
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(error_line(str(error)))
         return 2
     except KeyboardInterrupt as stop:
-        over = "\r" if sys.stderr.isatty() else ""  # the ^C that a terminal has written
+        over = "\r" if sys.stderr.isatty() else ""  # writes over the ^C that a terminal shows
         print(f"{over}recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
         return 130
     finally:
@@ -66,13 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(*_: Any) -> None:
-    """A scheduler that ends a job is as good as Ctrl-C: what runs is ended in order."""
+    """SIGTERM, which a scheduler sends to end a job, ends a run in the same orderly way as Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
-    """Call the verb's function; imported here, because ``--help`` and a mistyped argument should not wait for torch."""
-    recbole_folder()  # what the verbs import needs it
+    """Call the verb's function. It is imported here, so that ``--help`` and wrong arguments do not wait for torch."""
+    recbole_folder()  # raises an error with instructions if RecBole is missing; the imports below need it
     if known.verb == "compare":
         from recbole_diffusion.compare.plan import compare
 

@@ -1,4 +1,4 @@
-"""What the command line may say: its verbs and their arguments, and ``--key=value`` as settings."""
+"""The command line: its verbs, their arguments, and ``--key=value`` as settings."""
 
 from __future__ import annotations
 
@@ -14,44 +14,46 @@ from recbole_diffusion.config.settings import UserError
 
 _COMPARE_EXAMPLES = """\
 settings:
-  --key=value                  for every run; a model that does not know the key refuses it
+  --key=value                  for every run; it is an error if one of the models does not have this setting
   --MODEL.key=value            for one model of --models, e.g. --DiffDiv.num_channels=8; MODEL:paper.key for a preset
-  Files of --config_files hold the same: 'epochs: 20', 'DiffDiv.num_channels: 8'. 'run --help' shows main settings.
+  Files of --config_files have lines such as 'epochs: 20' or 'DiffDiv.num_channels: 8'. 'run --help' shows the main
+  settings.
 
-The models of a data set must share metrics, topk, eval_args, mask_history and filters of the data.
+All models on a data set must have the same metrics, topk, eval_args, mask_history and data filters.
 
-what is written:
-  DIR/report.html              tables and figures, in one file that needs no other; after each run
-  DIR/results.md, results.csv  means and deviations, tests against the baseline, cost, protocol; after each run
-  DIR/figures/DATASET-NAME.png the report's figures, with --png
+files that are written:
+  DIR/report.html              tables and figures in one file; updated after each run
+  DIR/results.md, results.csv  means and deviations, tests against the baseline, cost, protocol; updated after each run
+  DIR/figures/DATASET-NAME.png the figures of the report, with --png
   DIR/runs/DATASET/MODEL/      seedK.json (result), seedK.npz (metrics of each user), seedK.log
   DIR/saved, log, log_tensorboard
 
-Stop it with Ctrl-C and give the same command again: finished runs are kept. Given several times at once, each process
-makes other runs of the same DIR. Settings that differ from a finished run's are an error.
-Exit status 1: some runs failed; 2: the command is wrong; 130: stopped.
+You can stop it with Ctrl-C, and continue with the same command: finished runs are kept. To make several runs at the
+same time, start the same command several times: the processes share the runs of DIR. It is an error if DIR has a
+finished run with other settings.
+Exit status 1: some runs failed; 2: the command is wrong; 130: it was stopped.
 """
 
 
 _TUNE_HELP = """\
-  --key=value and --config_files set what is the same for every trial. The space is a YAML file:
+  --key=value and --config_files give settings that are the same in every trial. The search space is a YAML file:
     learning_rate: {low: 1e-4, high: 1e-2, log: true}
     num_layers: {low: 1, high: 3}
     dropout: [0.1, 0.3, 0.5]
-  The same command resumes a study; several processes can share it, by a common --out or --storage. The test split is
-  not read: run --config_files OUT/best.yaml tests the best setting.
+  The same command continues a study. Several processes can share a study if they have the same --out or --storage.
+  The test split is not read: 'run --config_files OUT/best.yaml' tests the best settings.
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as those of settings are."""
+    """A parser whose errors are one line, like errors of settings."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, error_line(f"{' '.join(message.split())}. {self.prog} --help shows what is allowed."))
 
 
 class _RunHelp(argparse.Action):
-    """Help with the main settings and the models, or with all settings of ``--model``; it waits for that argument."""
+    """``--help``: remembers the parser; the help is printed later, because it depends on ``--model``."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
         namespace.help = parser
@@ -78,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--help",
         action=_RunHelp,
         nargs=0,
-        help="show the settings and the models; with --model, all of its settings",
+        help="show the main settings and the models; with --model, all settings of this model",
     )
     _add_request(run)
     run.add_argument("--examples", type=_count, default=0, metavar="N", help="show N recommendations for one user")
@@ -90,7 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_request(run: argparse.ArgumentParser) -> None:
     run.add_argument(
-        "--model", help="name of a model, see below, or package.module:Class; recbole.NAME is always RecBole's"
+        "--model", help="name of a model, see below, or package.module:Class; recbole.NAME is RecBole's model"
     )
     run.add_argument("--dataset", help="name of the data set")
     run.add_argument(
@@ -110,16 +112,14 @@ def _add_tune(verbs: Any) -> None:
         allow_abbrev=False,
     )
     _add_request(tune)
-    tune.add_argument("--space", metavar="FILE", help="YAML file of the settings to search; default: the shipped one")
-    tune.add_argument("--trials", type=_count, metavar="N", help="end with N trials, earlier ones included")
-    tune.add_argument(
-        "--seconds", type=float, metavar="S", help="end with S seconds of training and validation, of all trials"
-    )
+    tune.add_argument("--space", metavar="FILE", help="YAML file with the search space; default: that of the model")
+    tune.add_argument("--trials", type=_count, metavar="N", help="stop when the study has N trials")
+    tune.add_argument("--seconds", type=float, metavar="S", help="stop when all trials together took S seconds")
     tune.add_argument(
         "--out", type=_path, metavar="DIR", help="folder of results and logs; default: tune/MODEL-DATASET"
     )
     tune.add_argument(
-        "--storage", metavar="URL", help="database, or path of a journal file; default: OUT/study.journal"
+        "--storage", metavar="URL", help="URL of a database, or path of a journal file; default: OUT/study.journal"
     )
 
 
@@ -143,10 +143,10 @@ def _add_compare(verbs: Any) -> None:
         type=_counts,
         default=[],
         metavar="0,1",
-        help="seeds of generation that each trained diffusion model is tested with; default: its own eval_seed",
+        help="test each trained diffusion model with each of these seeds of generation; default: its eval_seed",
     )
     compare.add_argument(
-        "--baseline", metavar="MODEL", help="what the others are tested against; default: the first without diffusion"
+        "--baseline", metavar="MODEL", help="model to test the others against; default: the first without diffusion"
     )
     compare.add_argument("--metric", metavar="M@K", help="metric of that test; default: valid_metric")
     compare.add_argument(
@@ -154,14 +154,14 @@ def _add_compare(verbs: Any) -> None:
         type=_counts,
         default=[],
         metavar="1,2,4",
-        help="numbers of steps of generation to validate each trained diffusion model in; default: none",
+        help="validate each trained diffusion model with each of these sampling_steps; default: none",
     )
     compare.add_argument(
         "--tuned",
         metavar="DIR",
-        help="take the settings that tune found, from DIR/MODEL-DATASET[-PRESET]/best.yaml",
+        help="use the settings that tune found, from DIR/MODEL-DATASET[-PRESET]/best.yaml",
     )
-    compare.add_argument("--png", action="store_true", help="write the figures as PNG files too; needs kaleido")
+    compare.add_argument("--png", action="store_true", help="also write the figures as PNG files; needs kaleido")
     compare.add_argument(
         "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
     )
@@ -175,7 +175,7 @@ def _count(text: str) -> int:
 
 def _path(text: str) -> str:
     if not text:
-        raise argparse.ArgumentTypeError("it is empty")
+        raise argparse.ArgumentTypeError("must not be empty")
     return text
 
 

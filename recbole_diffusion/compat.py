@@ -1,9 +1,10 @@
-"""What RecBole 1.2.1 needs on today's numpy, pandas, scipy and torch.
+"""Repairs of RecBole 1.2.1 for today's numpy, pandas, scipy and torch.
 
-One function per problem; :func:`apply` runs them all, and every room of this package that imports RecBole calls it
-first. Each can run twice, and does nothing once RecBole has mended its problem: its docstring says by which sign it
-knows. A RecBole that has neither the problem nor that sign is refused.
-Methods with a wrong expression inside are compiled again from their own source with that expression replaced.
+There is one function for each problem. :func:`apply` runs all of them; each part of this package that imports RecBole
+calls it first. A function may run twice. It does nothing if RecBole itself has fixed the problem; the docstring says
+how the function sees this. If RecBole has neither the problem nor the fix, an error says so.
+
+A method with a wrong expression inside is compiled again from its own source, with the expression replaced.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ _TORCH_AMP = SimpleNamespace(
 
 
 def apply() -> None:
-    """Mend RecBole in this process; safe to call again.
+    """Repair RecBole in this process. It can be called again.
 
     Raises:
-        CannotMend: this RecBole is not the one that a mend was written for; the message names both.
+        CannotMend: a repair was written for another version of RecBole; the message names the repair and the version.
     """
     for mend in (
         numpy_aliases,
@@ -96,17 +97,17 @@ def apply() -> None:
 
 
 def numpy_aliases() -> None:
-    """Give numpy back the names RecBole still uses; those numpy has are left alone.
+    """Give numpy back the names that RecBole still uses. Names that numpy has are left alone.
 
-    ``Config.compatibility_settings`` (config/configurator.py) sets names such as ``np.float`` for the metrics, the
-    data set and the layers, but from ``np.float_`` and others that numpy 2 has removed (RecBole pull request 2203).
-    Goes with that method: without it RecBole itself needs no such name.
+    ``Config.compatibility_settings`` (config/configurator.py) sets names such as ``np.float``, which the metrics, the
+    data set and the layers use. It takes them from ``np.float_`` and others, which numpy 2 has removed (RecBole pull
+    request 2203). Does nothing if RecBole no longer has that method.
     """
     setter = getattr(Config, "compatibility_settings", None)
     if setter is None:
         return
     used = re.findall(r"\bnp\.(\w+)", inspect.getsource(setter))
-    # vars(), because hasattr() makes numpy 1.26 warn about the names it has dropped.
+    # vars(), because hasattr() makes numpy 1.26 warn about removed names.
     missing = [name for name in used if name not in vars(np)]
     unknown = [name for name in missing if name not in _NUMPY_ALIASES]
     if unknown or not used:
@@ -118,7 +119,7 @@ def numpy_aliases() -> None:
 def dok_matrix_update() -> None:
     """Give ``dok_matrix`` back ``_update``, which scipy 1.13 removed (RecBole issue 2034).
 
-    Seven graph models (``_DOK_UPDATE_FILES``) fill their adjacency matrix with it. Goes once none of them does.
+    Seven graph models (``_DOK_UPDATE_FILES``) fill their adjacency matrix with it. Does nothing if none of them does.
     """
     if hasattr(dok_matrix, "_update") or not any_file_has("._update(", *_DOK_UPDATE_FILES):
         return
@@ -128,11 +129,11 @@ def dok_matrix_update() -> None:
 
 
 def lengths_of_sequences() -> None:
-    """Take the length of each element where pandas 3 gives the length of the column: ``.agg(len)``.
+    """Take the length of each element. In pandas 3, ``.agg(len)`` returns the length of the column instead.
 
-    Six places in data/dataset/: dataset.py, kg_dataset.py and sequential_dataset.py. Most then fail on any token_seq
-    or float_seq field; with ``benchmark_filename`` every history silently gets the number of rows as its length.
-    Goes with the last ``.agg(len)``.
+    There are six such places in data/dataset/: in dataset.py, kg_dataset.py and sequential_dataset.py. Most of them
+    fail on any token_seq or float_seq field. With ``benchmark_filename``, each history gets the number of rows as its
+    length, without an error. Does nothing where there is no ``.agg(len)``.
     """
     each = {".agg(len)": ".map(len)"}
     for name in ("_normalize", "_discretization", "_remap"):
@@ -142,10 +143,10 @@ def lengths_of_sequences() -> None:
 
 
 def missing_values() -> None:
-    """Fill missing values, which pandas 3 does not: ``df[column].fillna(value, inplace=True)`` fills a copy.
+    """Fill missing values. In pandas 3, ``df[column].fillna(value, inplace=True)`` fills a copy.
 
-    In data/dataset/dataset.py. Silently, missing floats and the [PAD] row of user and item features then stay NaN, and
-    missing tokens become a huge negative id. Goes once RecBole assigns.
+    In data/dataset/dataset.py. Missing floats and the [PAD] row of user and item features then stay NaN, and missing
+    tokens become a huge negative id, without an error. Does nothing if RecBole assigns the filled column.
     """
     replace_in_source(
         Dataset,
@@ -160,10 +161,10 @@ def missing_values() -> None:
 
 
 def writable_columns() -> None:
-    """Copy a column before it becomes a tensor: in pandas 3 ``.values`` is read-only, and a LongTensor shares it.
+    """Copy a column before it becomes a tensor. In pandas 3, ``.values`` is read-only, and a LongTensor shares it.
 
     torch then warns, in every run, that writing to the tensor is undefined. In ``Dataset._dataframe_to_interaction``
-    (data/dataset/dataset.py). Goes once RecBole no longer takes ``.values`` there.
+    (data/dataset/dataset.py). Does nothing if RecBole makes the same copy.
     """
     replace_in_source(
         Dataset, "_dataframe_to_interaction", {"value = data[k].values": "value = data[k].to_numpy(copy=True)"}
@@ -171,20 +172,21 @@ def writable_columns() -> None:
 
 
 def sort_of_tensors() -> None:
-    """Sort a tensor with torch: numpy 2 will stop giving its results the type of a tensor (``__array_wrap__``).
+    """Sort a tensor with torch. numpy 2 warns that its results will no longer be tensors (``__array_wrap__``).
 
-    ``Interaction.sort`` (data/interaction.py), which every sequential data set runs, relies on that. Both sorts are
-    stable, so the order is the same. Goes once RecBole does not call numpy there.
+    ``Interaction.sort`` (data/interaction.py) sorts tensors with numpy, for every sequential data set. Both sorts are
+    stable, so the order is the same. Does nothing if RecBole sorts with torch there.
     """
     replace_in_source(Interaction, "sort", {'np.argsort(key, kind="stable")': "torch.argsort(key, stable=True)"})
 
 
 def anomaly_detection() -> None:
-    """Import RecBole's sequential models without the anomaly detection that one of them switches on.
+    """Import RecBole's sequential models without the anomaly detection of torch, which one of them turns on.
 
-    ``SINE`` (model/sequential_recommender/sine.py) does so for the whole process when it is imported, and every
-    sequential model imports it; each backward pass then takes about a fifth longer. What was set before is kept, so
-    an import that came before ours stays: it cannot be told from a user's own setting. Goes with that line.
+    Importing ``SINE`` (model/sequential_recommender/sine.py) turns it on for the whole process, and importing any
+    sequential model imports ``SINE``. Each backward pass then takes about a fifth longer. Here the setting stays what
+    it was before the import. If a program imported RecBole's models earlier, anomaly detection stays on, because it
+    could be the user's own setting. Does nothing if that line is gone from sine.py.
     """
     if any_file_has("set_detect_anomaly", _SINE_FILE):
         with torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()):
@@ -192,21 +194,22 @@ def anomaly_detection() -> None:
 
 
 def download_in_one_process() -> None:
-    """Wait for the other processes after a download only where there are any (RecBole issue 1989).
+    """After a download, wait for other processes only if there are any (RecBole issue 1989).
 
-    ``Dataset._download`` (data/dataset/dataset.py) calls ``dist.barrier()`` always, an error in a single process.
-    Goes once RecBole asks first.
+    ``Dataset._download`` (data/dataset/dataset.py) always calls ``torch.distributed.barrier()``, which is an error in a
+    single process. Does nothing if RecBole makes the same check.
     """
     barrier = "torch.distributed.barrier()"
     asked = f"torch.distributed.is_available() and torch.distributed.is_initialized() and {barrier}"
-    line = "\n            "  # whole statements at their present depth: inside an `if` they are left alone
+    line = "\n            "  # matches a statement only at this depth, not inside an ``if``
     replace_in_source(Dataset, "_download", {line + barrier: line + asked})
 
 
 def mixed_precision() -> None:
-    """Point RecBole's trainers (trainer/trainer.py) to torch.amp: torch 2.4 and newer warn of torch.cuda.amp.
+    """Let RecBole's trainers (trainer/trainer.py) use torch.amp: torch 2.4 and newer warn about torch.cuda.amp.
 
-    The same classes for the same device, under the module's own name ``amp``. Goes once the file has no torch.cuda.amp.
+    These are the same classes for the same device, with the name ``amp`` that the file uses. Does nothing if the file
+    has no torch.cuda.amp.
     """
     amp = getattr(recbole_trainer, "amp", None)
     if amp is _TORCH_AMP or not any_file_has("torch.cuda.amp", _TRAINER_FILE):
@@ -217,10 +220,11 @@ def mixed_precision() -> None:
 
 
 def popularity_counts() -> None:
-    """Count every interaction in ``Pop`` (model/general_recommender/pop.py), on any stack.
+    """Count every interaction in ``Pop`` (model/general_recommender/pop.py), with any versions of libraries.
 
-    ``counts[items] = counts[items] + 1`` counts an item once a batch, however often it is in it: with RecBole's batches
-    of 2,048 the most popular items tie. Goes with that line.
+    ``counts[items] = counts[items] + 1`` counts an item only once per batch, even if the batch contains it many times.
+    With RecBole's batches of 2,048, the most popular items then have equal counts. Does nothing if RecBole has the same
+    fix.
     """
     once_a_batch = "self.item_cnt[item, :] = self.item_cnt[item, :] + 1"
     every = "self.item_cnt.index_add_(0, item, torch.ones_like(self.item_cnt[item, :]))"
@@ -228,11 +232,11 @@ def popularity_counts() -> None:
 
 
 def popularity_ties() -> None:
-    """Rank items that are equally popular by their id in ``Pop`` (model/general_recommender/pop.py), on any stack.
+    """Rank equally popular items by their id in ``Pop`` (model/general_recommender/pop.py), with any libraries.
 
-    RecBole leaves it to ``torch.topk``, whose choice among equal scores depends on the rest of the row and on the
-    device; on ml-100k that moves NDCG@10 by three per cent. In ``full_sort_predict`` alone: metrics of single
-    predictions count ties. Goes once RecBole ranks ties itself.
+    RecBole leaves the order to ``torch.topk``. Its choice among equal scores depends on the rest of the row and on the
+    device, which changes NDCG@10 on ml-100k by three per cent. Only ``full_sort_predict`` is changed, because metrics
+    of single predictions count ties. Does nothing if RecBole has the same fix.
     """
     counts = "self.item_cnt.to(torch.float64)"
     by_id = "torch.arange(self.n_items, device=self.item_cnt.device).unsqueeze(1) / self.n_items"
@@ -240,12 +244,12 @@ def popularity_ties() -> None:
 
 
 def metrics_of_all_lists() -> None:
-    """Mend RecBole's metrics of all the lists together (evaluator/metrics.py), on any stack.
+    """Repair RecBole's metrics of all lists together (evaluator/metrics.py), with any versions of libraries.
 
-    ``ShannonEntropy`` divides by the number of items, against its own formula: more diverse lists then score lower
-    (RecBole pull request 2165). ``TailPercentage`` looks for every recommended item in a list of the tail, which takes
-    most of a minute for 20,000 users of 12,000 items. ``ItemCoverage``, ``GiniIndex`` and ``ShannonEntropy`` count the
-    padding item, which here fills up short lists. Goes method by method with those lines.
+    ``ShannonEntropy`` divides by the number of items, against its own formula, so that more diverse lists have a lower
+    value (RecBole pull request 2165). ``TailPercentage`` searches each recommended item in a Python list, which takes
+    most of a minute for 20,000 users and 12,000 items. ``ItemCoverage``, ``GiniIndex`` and ``ShannonEntropy`` count the
+    padding item, which fills up short lists here. Leaves a method alone if RecBole has the same fix.
     """
     counts = {
         "Counter(item_matrix.flatten())": "Counter(item_matrix[item_matrix > 0])",

@@ -1,4 +1,4 @@
-"""How :mod:`recbole_diffusion.compat` mends a method of RecBole: an expression inside it is replaced."""
+"""How :mod:`recbole_diffusion.compat` repairs a method of RecBole: it replaces an expression inside the method."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 
 
 class CannotMend(ImportError):
-    """RecBole's code is neither what a mend here was written for nor mended."""
+    """RecBole's code is neither the code that a repair was written for, nor repaired code."""
 
 
 def any_file_has(text: str, *paths: str) -> bool:
-    """Whether one of RecBole's files holds ``text``; reads them, because importing may be what is to be avoided."""
+    """Whether one of RecBole's files contains ``text``. The files are read and not imported.
+
+    Raises:
+        CannotMend: there is no such file.
+    """
     files = [resources.files("recbole").joinpath(path) for path in paths]
     gone = [path for path, file in zip(paths, files, strict=True) if not file.is_file()]
     if gone:
@@ -23,14 +27,13 @@ def any_file_has(text: str, *paths: str) -> bool:
 
 
 def replace_in_source(owner: type, name: str, replacements: Mapping[str, str]) -> None:
-    """Compile the method ``owner.name`` again with each old text replaced by the new.
+    """Compile the method ``owner.name`` again, with each old text replaced by the new text.
 
-    Where all new texts are there and no old one is left, it is mended and stays. The compiled one keeps RecBole's as
-    ``original``.
+    If it has all new texts and no old one, nothing happens. The new method keeps RecBole's method as ``original``.
 
     Raises:
-        CannotMend: there is no such method, or it holds neither an old text nor its new one.
-        TypeError: the method needs a closure, e.g. for ``super()``, which compiling it alone would lose.
+        CannotMend: there is no such method, or it contains neither an old text nor the new one.
+        TypeError: the method needs a closure, e.g. for ``super()``, which would be lost.
     """
     method: Any = vars(owner).get(name)
     if method is None:
@@ -42,17 +45,17 @@ def replace_in_source(owner: type, name: str, replacements: Mapping[str, str]) -
     for old, new in replacements.items():
         if old not in patched and new not in patched:
             raise CannotMend(
-                f"{owner.__name__}.{name} holds neither the text to mend, {old.strip()!r}, nor its mended form, "
+                f"{owner.__name__}.{name} contains neither the text to replace, {old.strip()!r}, nor the new text, "
                 f"{new.strip()!r}."
             )
-        if old not in new or new not in patched:  # a new text that holds the old one goes in once
+        if old not in new or new not in patched:  # if the new text contains the old one, it is inserted only once
             patched = patched.replace(old, new)
     if patched == source:
         return
     if method.__closure__:
         raise TypeError(f"{method.__qualname__} uses super() or another closure: it cannot be compiled alone.")
-    filename = f"<{method.__module__}.{method.__qualname__} as mended by {__name__}>"
-    text = f"if True:\n{patched}"  # takes the method as it is indented in its class
+    filename = f"<{method.__module__}.{method.__qualname__} as repaired by {__name__}>"
+    text = f"if True:\n{patched}"  # the method is indented, as in its class
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)  # for tracebacks
     namespace: dict[str, Any] = {}
     exec(compile(text, filename, "exec", dont_inherit=True), method.__globals__, namespace)

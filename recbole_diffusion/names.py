@@ -1,4 +1,4 @@
-"""Names of the models there are, ours and RecBole's. Importing it loads neither torch nor RecBole."""
+"""Names of our models and of RecBole's. Importing this module loads neither torch nor RecBole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
-# A new model is one line here, one file under model/, one YAML under properties/model/.
+# A new model needs one line here, one file in model/ and one YAML file in properties/model/.
 OURS = MappingProxyType(
     {
         "DiffRec": "recbole_diffusion.model.diffrec",
@@ -38,10 +38,10 @@ class RecBoleMissing(ImportError):
 
 
 def recbole_folder() -> Path:
-    """The folder of RecBole's package, which is not imported.
+    """The folder of RecBole's package. RecBole is not imported.
 
     Raises:
-        RecBoleMissing: there is none.
+        RecBoleMissing: RecBole is not installed.
     """
     spec = find_spec("recbole")
     if spec is None or spec.origin is None:
@@ -50,7 +50,7 @@ def recbole_folder() -> Path:
 
 
 def recbole_models(*kinds: str) -> dict[str, str]:
-    """``name -> module`` of RecBole's models of these kinds (default: all but tree models); none is imported.
+    """``name -> module`` of RecBole's models of these kinds (default: all kinds except tree models). None is imported.
 
     Raises:
         RecBoleMissing: RecBole is not installed.

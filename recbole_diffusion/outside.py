@@ -1,7 +1,7 @@
-"""Models of other packages: which names they register, and classes as ``package.module:Class``.
+"""Models of other packages: by a name that the package registers, or by ``package.module:Class``.
 
-A package registers a model by an entry point ``NAME = package.module:Class`` of the group ``recbole_diffusion.models``.
-Importing this module loads neither torch nor a model.
+To register a model, a package has an entry point ``NAME = package.module:Class`` in the group
+``recbole_diffusion.models``. Importing this module loads neither torch nor a model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
 class Registered(NamedTuple):
-    """An entry point: ``distribution`` is the installed package that has it, ``target`` is ``package.module:Class``."""
+    """An entry point. ``distribution`` is the installed package that has it, ``target`` is ``package.module:Class``."""
 
     name: str
     target: str
@@ -27,7 +27,7 @@ class Registered(NamedTuple):
 
 
 def registered() -> list[Registered]:
-    """The models that the installed packages register, sorted; none is imported."""
+    """The models that the installed packages register, sorted. None is imported."""
     return sorted(
         {
             Registered(point.name, point.value, point.dist.name if point.dist else "")
@@ -37,22 +37,22 @@ def registered() -> list[Registered]:
 
 
 def is_module(name: str) -> bool:
-    """Whether there is a module ``name``; the packages around it are imported."""
+    """Whether there is a module ``name``. It is not imported, but the packages that contain it are."""
     try:
         return find_spec(name) is not None
-    except (ImportError, ValueError):  # no such package around it, or no name of a module
+    except (ImportError, ValueError):  # a package that should contain it is missing, or it cannot be a module's name
         return False
 
 
 def load(target: str, where: str) -> object:
-    """What ``target``, ``package.module:Class``, names.
+    """The object that ``target`` names, normally a class.
 
     Args:
-        target: as an entry point or ``--model`` has it.
-        where: how a message calls it.
+        target: ``package.module:Class``, from an entry point or ``--model``.
+        where: the beginning of an error message, which says where ``target`` comes from.
 
     Raises:
-        UserError: it is not written so, there is no such module or class, or the module needs one that is missing.
+        UserError: ``target`` is malformed, there is no such module or class, or the module needs a missing package.
     """
     if not _TARGET.fullmatch(target):
         raise UserError(f"{where}: {target!r} must be package.module:Class, such as mypackage.model:MyModel.")

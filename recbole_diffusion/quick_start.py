@@ -46,25 +46,25 @@ def run(
     """Train a model, keep the epoch that validates best, and test it.
 
     Args:
-        model: name of one of our models or RecBole's; may stand in a config file instead (``model``).
-        dataset: name of the data set; may stand in a config file instead (``dataset``).
-        config_files: YAML files of settings; later ones win.
+        model: name of a model, or ``package.module:Class``. It can be in a config file instead (``model``).
+        dataset: name of the data set. It can be in a config file instead (``dataset``).
+        config_files: YAML files of settings; later files win.
         settings: settings that win over the files.
-        preset: ``default`` or ``paper``; may stand in a config file instead (``preset``).
-        examples: how many example recommendations for one user to show and log.
-        test_model: what to do on the test split, once the model is trained; default: :func:`best_epoch_metrics`.
-        verbose: show every line of the log on the console too.
+        preset: ``default`` or ``paper``. It can be in a config file instead (``preset``).
+        examples: how many recommendations for one user to show and log.
+        test_model: computes the test metrics of the trained model; default: :func:`best_epoch_metrics`.
+        verbose: whether the console shows every line of the log.
 
     Returns:
         ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (the settings of
         generation), ``settings`` (all that can change a result, as plain data), ``valid`` and ``test`` (metric to
         value), ``pop`` (Pop's ``valid`` and ``test`` on the same splits; None for Pop itself and for metrics of single
-        predictions), ``warnings`` (what tells that the model has collapsed, a text each), ``best_epoch``, ``epochs``,
-        ``train_seconds``, ``test_seconds``, ``parameters``, ``checkpoint``, ``history`` (one entry a validation) and
+        predictions), ``warnings`` (texts; each is a sign that the model has collapsed), ``best_epoch``, ``epochs``,
+        ``train_seconds``, ``test_seconds``, ``parameters``, ``checkpoint``, ``history`` (one entry per validation) and
         ``versions``.
 
     Raises:
-        UserError: a setting, model or data set that does not exist or does not fit.
+        UserError: a setting, model or data set does not exist, or they do not fit together.
     """
     wanted = request(model, dataset, load_settings(config_files, settings), preset)
     config = wanted.config()
@@ -81,14 +81,14 @@ def _run(
     log: RunLog,
     own: str,
 ) -> dict[str, Any]:
-    """:func:`run` of a configuration, while its log is open; ``own`` tells which settings the user made."""
+    """:func:`run` of a configuration, while its log is open. ``own`` says which settings the user made."""
     resolved, settings = wanted.resolved, settings_of(config)
     account = Account(log)
     origin = f"{resolved.origin} ({class_path(resolved.model_class)})"
     account.begins(wanted.model, wanted.dataset, wanted.preset, config["seed"], origin)
     prepared = prepare(resolved, config)
     titles = item_titles(config, prepared.dataset) if examples else []
-    # Pages of text, which in the log would hide what is refused before.
+    # Only now: these pages of text would hide an error message in the log.
     account.is_prepared(config, prepared.dataset, prepared.loaders, prepared.model, own)
     with shown_progress(log.screen, prepared.trainer) as progress:
         trained = train(prepared, progress=progress)
@@ -125,12 +125,12 @@ def _run(
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """The settings that can change a result, as the plain data that a JSON file gives back."""
+    """The settings that can change a result, as plain data, exactly as they are read back from a JSON file."""
     return json.loads(json.dumps(plain(that_count(config.final_config_dict))))
 
 
 class Request(NamedTuple):
-    """What the user asked for: a model on a data set, and the settings that win over the YAML files."""
+    """What the user asked for: a model, a data set, and settings that win over the shipped YAML files."""
 
     model: str
     dataset: str
@@ -139,10 +139,10 @@ class Request(NamedTuple):
     user: Settings
 
     def config(self, **settings: Any) -> Config:
-        """The configuration, with ``settings`` over the user's.
+        """The configuration. ``settings`` win over the user's.
 
         Raises:
-            UserError: an unknown setting or a value that is not allowed.
+            UserError: a setting is unknown, or a value is not allowed.
         """
         return Config(
             self.resolved.model_class, self.dataset, {**self.user, **settings}, self.resolved.ours, self.preset
@@ -150,10 +150,10 @@ class Request(NamedTuple):
 
 
 def request(model: str | None, dataset: str | None, user: Settings, preset: str | None) -> Request:
-    """Model, data set and preset as given, or as they stand among the user's settings; the model's class looked up.
+    """Look up the model's class. Model, data set and preset that are None are taken from the settings ``user``.
 
     Raises:
-        UserError: no model or data set is named, or there is no such model.
+        UserError: no model or no data set is given, or there is no such model.
     """
     user = dict(user)
     model, dataset = _name("model", model, user), _name("dataset", dataset, user)
@@ -165,7 +165,7 @@ def request(model: str | None, dataset: str | None, user: Settings, preset: str 
 
 
 class Prepared(NamedTuple):
-    """A model that is ready to train, with its data."""
+    """A model that is ready to train, with its data and trainer."""
 
     dataset: Dataset
     loaders: Loaders
@@ -180,13 +180,13 @@ def best_epoch_metrics(prepared: Prepared) -> Mapping[str, float]:
 
 
 def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
-    """Data set, loaders, model and trainer of a configuration, seeded by its ``seed``.
+    """Build data set, loaders, model and trainer of a configuration. Its ``seed`` seeds everything.
 
     Raises:
         UserError: settings, model and data set do not fit together.
     """
     init_seed(config["seed"], config["reproducibility"])
-    # RecBole looks for it and then makes it: two runs that start together would collide.
+    # RecBole checks whether the folder exists and then makes it: of two runs that start together one would fail.
     make_folder("checkpoint_dir", config["checkpoint_dir"])
     with setting_up(f"{config['model']} on {config['dataset']}", resolved.ours):
         dataset = create_dataset(config)
@@ -212,11 +212,11 @@ def train(
 
     Args:
         prepared: from :func:`prepare`.
-        after_validation: called with the epoch (from 0) and its validation score; what it raises ends the training.
-        progress: is told how far the training is.
+        after_validation: called with the epoch (from 0) and its validation score. An exception from it ends training.
+        progress: gets each batch and each validation, to show them.
 
     Returns:
-        The part of :func:`run`'s result that does not depend on the test split: ``valid``, ``best_epoch``, ``epochs``,
+        The entries of :func:`run`'s result that training gives: ``valid``, ``best_epoch``, ``epochs``,
         ``train_seconds``, ``parameters``, ``checkpoint``, ``history``.
     """
     loaders, trainer = prepared.loaders, prepared.trainer
@@ -251,9 +251,10 @@ def train(
 
 
 def signs_of_collapse(name: str, prepared: Prepared) -> list[str]:
-    """What to warn of once the model called ``name`` is trained (:mod:`recbole_diffusion.evaluation.collapse`).
+    """Warnings for the trained model ``name``, as texts (:mod:`recbole_diffusion.evaluation.collapse`).
 
-    By the validation of the epoch that was kept; empty for Pop, and for models and metrics that it does not apply to.
+    They come from the validation of the epoch that was kept. The list is empty if there are no signs of collapse, for
+    Pop, and if the run is not compared with Pop.
     """
     reference, found = prepared.trainer.reference, prepared.trainer.saved_validation
     if reference is None or found is None:
@@ -273,7 +274,7 @@ def signs_of_collapse(name: str, prepared: Prepared) -> list[str]:
 def _pop_beside(
     prepared: Prepared, valid: Mapping[str, float], test: Mapping[str, float]
 ) -> dict[str, dict[str, float]] | None:
-    """Pop's figures for the splits that the model has been evaluated on; the others stay empty."""
+    """Pop's metrics on the splits that the model was evaluated on, and nothing for other splits."""
     reference = prepared.trainer.reference
     if reference is None:
         return None
@@ -281,7 +282,7 @@ def _pop_beside(
 
 
 def _name(key: str, given: str | None, user: Settings) -> str:
-    """``given`` or what a file says, which is taken out of ``user``."""
+    """``given``, or the value of ``key`` in ``user``, from which it is removed."""
     of_file = user.pop(key, None)
     name = of_file if given is None else given
     if name is None:
@@ -292,5 +293,5 @@ def _name(key: str, given: str | None, user: Settings) -> str:
 
 
 def class_path(model_class: type) -> str:
-    """Where a class comes from, e.g. ``recbole_diffusion.model.dreamrec.DreamRec``."""
+    """Module and name of a class, e.g. ``recbole_diffusion.model.dreamrec.DreamRec``."""
     return f"{model_class.__module__}.{model_class.__qualname__}"

@@ -1,4 +1,4 @@
-"""Names to classes: ours, other packages', RecBole's. Importing it makes our metrics known to RecBole."""
+"""From the name of a model to its class. Importing this module registers our metrics with RecBole."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from recbole_diffusion.trainer import DiffusionTrainer, safe_trainer
 
 metrics.register()
 
-# RecBole's sequential models whose scores and losses are the same on batches cut to their longest history. The others
-# have layers of size L (Caser, HGN, SINE, ...), read from the end of the padding, or mask a share of L.
+# RecBole's sequential models whose scores and losses do not change if a batch is cut to its longest history. Other
+# models have layers of size L (Caser, HGN, SINE, ...), read from the end of the padding, or mask a share of L.
 SHORT_BATCHES = (
     "CORE", "FDSA", "FPMC", "GCSAN", "GRU4Rec", "GRU4RecF", "HRM", "NARM", "SASRec", "SASRecF", "SRGNN", "STAMP",
     "TransRec",
@@ -29,7 +29,7 @@ SHORT_BATCHES = (
 
 
 class Resolved(NamedTuple):
-    """A model's class, and whether it runs as ours do (ours, and those of other packages) or as RecBole's own."""
+    """A model's class. ``ours`` is True for our models and for those of other packages, False for RecBole's."""
 
     model_class: type[AbstractRecommender]
     ours: bool
@@ -42,13 +42,13 @@ class Resolved(NamedTuple):
 
 
 def get_model(name: str) -> Resolved:
-    """The class called ``name``: ours, one that a package registers, RecBole's, or ``package.module:Class``.
+    """The class of a model: one of ours, one that a package registers, RecBole's, or ``package.module:Class``.
 
-    Of two of one name ours comes before RecBole's; ``recbole.<name>`` always means RecBole's. What a package registers
-    is nobody else's.
+    If we and RecBole both have a model with this name, it means ours; ``recbole.<name>`` always means RecBole's. It is
+    an error if a package registers the name of one of our models, of RecBole's, or of another package.
 
     Raises:
-        UserError: nobody has a model of that name, or several have; or the class is none that can run here.
+        UserError: no model has this name, several models have it, or the class cannot run here.
     """
     if ":" in name:
         return _outside(name, f"model={name!r}")
@@ -73,15 +73,15 @@ def outside_names() -> list[str]:
 
 
 def is_name(name: str) -> bool:
-    """Whether a model has that name, one of ``package.module:Class`` excepted."""
+    """Whether a model has this name. ``package.module:Class`` is not a name."""
     return name in (*OURS, *outside_names()) or name.removeprefix(RECBOLE_PREFIX) in recbole_models()
 
 
 def _only(name: str, claims: Sequence[outside.Registered], theirs: Mapping[str, str]) -> str:
-    """The ``package.module:Class`` that a name means, where ``claims`` register it.
+    """The ``package.module:Class`` that the entry points ``claims`` register as ``name``.
 
     Raises:
-        UserError: it means another model too, or it can be no part of a path.
+        UserError: the name means another model too, or it cannot be used in a path.
     """
     owners = {claim.target: f"{claim.target} (package {claim.distribution})" for claim in claims}
     if name in OURS:
@@ -89,19 +89,23 @@ def _only(name: str, claims: Sequence[outside.Registered], theirs: Mapping[str, 
     elif name in theirs:
         owners[RECBOLE_PREFIX + name] = f"{RECBOLE_PREFIX}{name} (RecBole)"
     if len(owners) > 1:
-        raise UserError(f"model={name!r}: is the name of {' and of '.join(owners.values())}. Name one of them in full.")
+        raise UserError(
+            f"model={name!r}: is the name of several: {', '.join(owners.values())}. Name one of them in full."
+        )
     if not name.isidentifier():
-        raise UserError(f"model={name!r}: names {claims[0].target}, but a name must have letters, digits and _ only.")
+        raise UserError(
+            f"model={name!r}: is registered for {claims[0].target}; a name may have only letters, digits and _."
+        )
     check_name("model", name)
     return claims[0].target
 
 
 def _outside(target: str, where: str) -> Resolved:
-    """The class ``package.module:Class``.
+    """The class ``package.module:Class``, given as ``target``.
 
     Raises:
-        UserError: there is none, it is no sequential recommender that learns from positive items alone, or its
-            settings are missing.
+        UserError: there is no such class, it is not a sequential recommender, it needs sampled negatives, or the YAML
+            file of its settings is missing.
     """
     check_name("model", target.replace(":", "."))
     found = outside.load(target, where)
@@ -111,7 +115,7 @@ def _outside(target: str, where: str) -> Resolved:
             "recbole_diffusion.model.base.DiffusionRecommender."
         )
     if is_recboles(found):
-        raise UserError(f"{where}: is RecBole's own model; it is called {RECBOLE_PREFIX}{found.__name__}.")
+        raise UserError(f"{where}: is RecBole's own model. Name it {RECBOLE_PREFIX}{found.__name__}.")
     if getattr(found, "input_type", None) == InputType.PAIRWISE:
         raise UserError(f"{where}: its input_type is PAIRWISE, but only RecBole's own models get sampled negatives.")
     model_files(found)
@@ -119,17 +123,17 @@ def _outside(target: str, where: str) -> Resolved:
 
 
 def get_trainer(resolved: Resolved) -> type:
-    """The trainer of a model: ours, or RecBole's for that model with our checkpoints and evaluation."""
+    """The trainer of a model: ours, or RecBole's trainer for this model with our checkpoints and evaluation."""
     if resolved.ours:
         return DiffusionTrainer
     return safe_trainer(recbole_trainer(resolved.model_class.type, resolved.model_class.__name__))
 
 
 def training_rows(resolved: Resolved, config: Config) -> str:
-    """``windows``, ``prefixes`` or ``users``: the setting ``train_on``, or what the class itself says."""
+    """``windows``, ``prefixes`` or ``users``: the class's ``train_on`` if it has one, otherwise the setting."""
     return getattr(resolved.model_class, "train_on", config["train_on"] or "prefixes")
 
 
 def takes_short_batches(resolved: Resolved) -> bool:
-    """Whether batches may be as long as their longest history, or the model's layers need the full L."""
+    """Whether a batch may be as short as its longest history. If not, the model needs the full L."""
     return resolved.ours or resolved.model_class.__name__ in SHORT_BATCHES

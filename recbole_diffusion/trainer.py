@@ -1,4 +1,4 @@
-"""Training and evaluation: RecBole's trainers with safe checkpoints, and ours with named losses and diagnostics."""
+"""Trainers: RecBole's with safe checkpoints, and ours, which also has named losses, diagnostics and stages."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _DIAGNOSED_ROWS = 512
 
 
 class Validation(NamedTuple):
-    """What tells of one validation whether the model has collapsed.
+    """What one validation says about a collapse of the model.
 
-    ``accuracy`` is the metric that tells accuracy (None where none is computed) and ``values`` its value for each
-    ranked row, [rows]; ``listed`` how many different items the lists hold (None where no lists are ranked).
+    ``accuracy`` is the name of the metric of accuracy (None if none is computed), and ``values`` its value for each
+    ranked row, [rows]. ``listed`` is how many different items the lists contain (None if there are no lists).
     """
 
     accuracy: str | None
@@ -46,19 +46,19 @@ class Validation(NamedTuple):
 
 
 class SafeTrainer(Trainer):
-    """RecBole's trainer with checkpoints that load with ``weights_only=True``, a collector that does not crash.
+    """RecBole's trainer with checkpoints that load with ``weights_only=True``, and a collector that does not crash.
 
-    A checkpoint holds ``config`` (the settings), the parts of ``vocabulary`` (``items`` and ``users``: their tokens in
-    the order of their ids), ``versions``, the epoch and the states of model and optimiser: RecBole's own keys where it
-    has them, so that its models that start from a checkpoint can read it. It loads only where settings and data are
-    what they were (:func:`recbole_diffusion.checkpoint.check`).
+    A checkpoint contains ``config`` (the settings), ``items`` and ``users`` (their tokens in the order of their ids),
+    ``versions``, the epoch, and the states of model and optimiser. The keys are those of RecBole where it has them, so
+    that its models that start from a checkpoint can read ours. A checkpoint loads only with the same settings and data
+    (:func:`recbole_diffusion.checkpoint.check`).
     """
 
     vocabulary: Vocabulary  # of the data set, once it is known
     reference: Reference | None = None  # Pop, on the same splits
-    progress: Progress = Progress()  # is told of each batch
+    progress: Progress = Progress()  # gets each batch
     saved_epoch: int | None = None
-    saved_validation: Validation | None = None  # of the epoch that the checkpoint has
+    saved_validation: Validation | None = None  # of the epoch in the checkpoint
     _validation: Validation | None = None  # the last one
     eval_step: int
 
@@ -71,7 +71,7 @@ class SafeTrainer(Trainer):
         self.history: list[dict[str, Any]] = []
         self._epoch_seconds = 0.0
         self.evaluate_seconds = 0.0  # of the last evaluation, without reading the checkpoint
-        # RecBole caps it before its trainers of one epoch say so.
+        # RecBole does this too, but too early: some of its trainers set ``epochs`` to 1 afterwards.
         self.eval_step = min(self.eval_step, self.epochs)
         self.saved_model_file = str(Path(self.checkpoint_dir) / f"{name}.pth")
 
@@ -86,7 +86,7 @@ class SafeTrainer(Trainer):
                 "best_valid_score": self.best_valid_score,
             }
         )
-        # Modules among the other parameters are in the state dictionary already.
+        # Modules among the other parameters are already in the state dictionary.
         others = {k: v for k, v in self.model.other_parameter().items() if not isinstance(v, torch.nn.Module)}
         return settings | {
             **self.vocabulary._asdict(),
@@ -118,10 +118,10 @@ class SafeTrainer(Trainer):
         self.logger.info(f"Resuming from {resume_file} at epoch {self.start_epoch}")
 
     def _load(self, path: str | Path, resume: bool = False) -> dict[str, Any]:
-        """A checkpoint of this model's settings and data.
+        """Read a checkpoint, which must be of the same settings and data.
 
         Raises:
-            UserError: it is of others, or none.
+            UserError: the file is no checkpoint, or one of other settings or data.
         """
         state = checkpoint.load(path, self.device)
         checkpoint.check(state, str(path), self.vocabulary, self.config.final_config_dict, resume)
@@ -129,7 +129,7 @@ class SafeTrainer(Trainer):
 
     def _restore(self, state: dict[str, Any], resume: bool = False) -> None:
         weights = state["state_dict"]
-        if not resume:  # what only training reads may be of another kind there
+        if not resume:  # what only training reads may differ, such as the timestep sampler: it keeps its own values
             unread = getattr(self.model, "read_in_training", ())
             own = {name: value for name, value in self.model.state_dict().items() if name.startswith(unread)}
             weights = {name: value for name, value in weights.items() if not name.startswith(unread)} | own
@@ -164,8 +164,8 @@ class SafeTrainer(Trainer):
         score, result = super()._valid_epoch(valid_data, show_progress)
         if math.isnan(score):  # e.g. AUC where all labels are the same
             raise UserError(
-                f"valid_metric={self.config['valid_metric']}: is nan on the validation split, so that no epoch can be "
-                "chosen by it."
+                f"valid_metric={self.config['valid_metric']}: is nan on the validation split, so it cannot choose an "
+                "epoch."
             )
         self._validation = self._facts_of_validation(list(result))
         epoch = len(self.train_loss_dict) - 1 + self.start_epoch
@@ -193,10 +193,10 @@ class SafeTrainer(Trainer):
 class DiffusionTrainer(SafeTrainer, FiniteLosses):
     """The trainer of our models.
 
-    A model's ``calculate_loss`` may return several terms; they are logged under ``model.loss_names``, as means over
-    the batches of the epoch. After each validation the model's ``diagnose`` is logged: what tells that it collapses.
-    A model with ``stages`` is trained in them: which one follows from the epoch, also where training is resumed. Only
-    in the last one validations without improvement end the training.
+    A model's ``calculate_loss`` may return several terms. They are logged with the names ``model.loss_names``, as means
+    over the batches of the epoch. After each validation, the figures of the model's ``diagnose`` are logged, which show
+    a collapse. If the model has ``stages``, the number of the epoch decides which stage is trained, also when training
+    is resumed. Early stopping applies only to the last stage.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -212,7 +212,7 @@ class DiffusionTrainer(SafeTrainer, FiniteLosses):
             self._freeze(Stage())
 
     def _freeze(self, stage: Stage) -> None:
-        """What a stage freezes gets no gradient, so that the optimiser leaves it alone, with its weight decay too."""
+        """Turn off the gradient of what a stage freezes, so that neither the optimiser nor weight decay changes it."""
         for name, parameter in self.model.named_parameters():
             if any(other.freezes(name) for other in self.stages):
                 parameter.requires_grad_(not stage.freezes(name))
@@ -220,14 +220,15 @@ class DiffusionTrainer(SafeTrainer, FiniteLosses):
     def _check_losses(self, losses: Any, where: str) -> None:
         super()._check_losses(losses, where)
         if not any(term.requires_grad for term in (losses if isinstance(losses, tuple) else (losses,))):
-            raise UserError(f"stages: {where}: the loss reaches nothing but what this stage freezes.")
+            raise UserError(f"stages: {where}: the loss depends only on what this stage freezes.")
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
         stage = stage_at(self.stages, epoch_idx)
         self._freeze(stage)
         if stage.loss is not None:
             loss_func = getattr(self.model, f"{stage.loss}_loss")
-        # RecBole counts one more after a validation, and ends above stopping_step, which may be 0.
+        # RecBole adds 1 after a validation without improvement, and stops above stopping_step, which may be 0. So -1
+        # keeps an early stage from being stopped.
         self.cur_step = max(self.cur_step, 0) if stage.epochs is None else -1
         total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         terms = total if isinstance(total, tuple) else (total,)
@@ -261,14 +262,14 @@ class DiffusionTrainer(SafeTrainer, FiniteLosses):
 
 @functools.cache
 def safe_trainer(trainer_class: type[Trainer]) -> type[Trainer]:
-    """RecBole's ``trainer_class`` with our checkpoints and collector, and losses that are checked."""
-    # Of RecBole's plain Trainer FiniteLosses is one already.
+    """RecBole's ``trainer_class`` with our checkpoints and collector, and with checks that losses are finite."""
+    # Both bases are already subclasses of RecBole's plain Trainer.
     bases = (SafeTrainer, FiniteLosses) if trainer_class is Trainer else (SafeTrainer, trainer_class, FiniteLosses)
     return type(trainer_class.__name__, bases, {})
 
 
 def versions() -> dict[str, str]:
-    """The versions a result depends on."""
+    """The versions that a result depends on."""
     from recbole_diffusion._version import __version__
 
     return {

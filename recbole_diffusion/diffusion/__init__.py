@@ -1,4 +1,4 @@
 """The mathematics of diffusion: schedules, processes, training steps, denoisers, samplers, timesteps.
 
-Knows no recommender and imports only torch and the standard library.
+It knows no recommender, and imports only torch and the standard library.
 """

@@ -1,8 +1,8 @@
 """Denoisers. The contract: ``denoiser(x_t, t, cond)`` returns a tensor shaped like ``x_t``.
 
-``x_t`` is [*leading, dim] and ``t`` a LongTensor [*leading]: a step for each row, position or channel. ``cond`` is
-whatever the denoiser is conditioned on: here one vector for each, [*leading, c]; a model's own denoiser may take a
-history with its mask.
+``x_t`` is [*leading, dim]. ``t`` is a LongTensor [*leading] with the step of each row, position or channel. ``cond`` is
+what the denoiser is conditioned on. Here it is one vector for each row, position or channel, [*leading, c]. A model's
+own denoiser may take anything, such as a history with its mask.
 """
 
 import math
@@ -15,8 +15,9 @@ def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Te
     """``[sin(t w_i) ; cos(t w_i)]``, ``w_i = max_period^(-i/(dim//2))`` (Vaswani et al. 2017, section 3.5).
 
     Args:
-        t: timesteps of any shape; they need not be whole numbers.
-        dim: size; where it is odd, the last entry is 0.
+        t: timesteps of any shape. They need not be whole numbers.
+        dim: size of the embedding. If it is odd, the last entry is 0.
+        max_period: every wavelength is below ``2 pi max_period``.
 
     Returns:
         Float tensor [*t.shape, dim].
@@ -28,7 +29,7 @@ def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Te
 
 
 class TimestepEmbedding(nn.Module):
-    """``tau(t)``: sinusoidal, Linear(dim, hidden_dim), activation, Linear(hidden_dim, dim)."""
+    """``tau(t)``: sinusoidal embedding, Linear(dim, hidden_dim), activation, Linear(hidden_dim, dim)."""
 
     def __init__(self, dim: int, hidden_dim: int, activation: nn.Module) -> None:
         super().__init__()
@@ -70,13 +71,13 @@ class MLPDenoiser(nn.Module):
 
 
 class ClassifierFreeGuidance(nn.Module):
-    """A denoiser that also knows "no condition" (Ho & Salimans 2022, arXiv 2207.12598). ``cond`` is [*leading, c].
+    """A denoiser with a learned null condition (Ho & Salimans 2022, arXiv 2207.12598).
 
     Args:
         denoiser: any denoiser whose ``cond`` is [*leading, c].
-        cond_dim: c, size of the learned null condition.
-        p_uncond: probability that :meth:`drop` replaces a condition by the null one. Where it is 0 there is no null
-            condition, and only ``w = 0`` has a meaning.
+        cond_dim: c, size of the null condition.
+        p_uncond: probability that :meth:`drop` replaces a condition by the null condition. If it is 0, there is no null
+            condition, and only ``w = 0`` is allowed.
 
     Raises:
         ValueError: ``p_uncond`` is outside [0, 1).
@@ -91,24 +92,25 @@ class ClassifierFreeGuidance(nn.Module):
         self.null = nn.Parameter(torch.randn(cond_dim)) if p_uncond > 0 else None
 
     def drop(self, cond: Tensor) -> Tensor:
-        """What a training step does to its conditions: each becomes the null one with probability ``p_uncond``."""
+        """``cond`` for a training step: each condition becomes the null condition with probability ``p_uncond``."""
         if self.null is None:
             return cond
         dropped = torch.rand(*cond.shape[:-1], 1, device=cond.device) < self.p_uncond  # [*leading, 1]
         return torch.where(dropped, self.null, cond)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """The denoiser under ``cond`` as it is."""
+        """The denoiser with ``cond`` as it is, shaped like ``x_t``."""
         return self.denoiser(x_t, t, cond)
 
     def guided(self, x_t: Tensor, t: Tensor, cond: Tensor, w: float) -> Tensor:
-        """``(1 + w) f(x_t, c) - w f(x_t, null)`` in one doubled batch; ``w = 0`` costs one plain call.
+        """``(1 + w) f(x_t, c) - w f(x_t, null)``, shaped like ``x_t``.
 
-        The weights sum to 1 and, for a given ``x_t``, x0, eps and v are affine in each other: it is the same guidance
-        whichever of them ``f`` predicts.
+        Both terms are computed in one batch of double size; with ``w = 0`` it is one plain call. The guidance is the
+        same, whether ``f`` predicts x0, eps or v: for a given ``x_t`` they are affine in each other, and the weights
+        sum to 1.
 
         Raises:
-            ValueError: ``w`` is not 0 and ``p_uncond`` is.
+            ValueError: ``w`` is not 0, but ``p_uncond`` is 0.
         """
         if w == 0:
             return self.denoiser(x_t, t, cond)

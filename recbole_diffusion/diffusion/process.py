@@ -1,12 +1,13 @@
-"""Processes of diffusion: what noise does to data, and what undoes it.
+"""Diffusion processes: how noise is added to data, and what is needed to remove it.
 
 Two processes share the contract :class:`Process`: :class:`GaussianDiffusion` (Ho et al. 2020, DDPM, arXiv 2006.11239)
 and :class:`StraightPath` (Liu et al. 2023, rectified flow, arXiv 2209.03003).
 
-Timesteps are indices ``t = 0 ... T-1``, 0 the least noisy; ``t = -1`` stands for the data itself. Data may have any
-shape [*leading, dim]: rows, positions of a sequence, channels. Wherever a method takes ``t`` beside data, ``t`` is a
-LongTensor, or one int for all. The shape of ``t`` is the start of the data's shape: [batch] gives every row of
-[batch, length, dim] its own step, [batch, length] every position.
+Timesteps are indices ``t = 0 ... T-1``, and 0 has the least noise. ``t = -1`` stands for the data itself.
+
+Data may have any shape [*leading, dim]: rows, positions of a sequence, channels. If a method takes ``t`` together with
+data, ``t`` is a LongTensor, or one int for all data. The shape of ``t`` is the beginning of the shape of the data. For
+data [batch, length, dim], a ``t`` of [batch] gives each row its own step, and [batch, length] each position.
 """
 
 from typing import Protocol
@@ -18,11 +19,11 @@ PREDICTIONS = ("x0", "eps", "v")
 
 
 class Process(Protocol):
-    """What a model, the training step and the sampling loop ask of a process.
+    """What a model, the training step and the sampling loop need from a process.
 
     Every process is ``x_t = signal_t x_0 + noise_t eps`` with ``signal_{-1} = 1`` and ``noise_{-1} = 0``.
-    ``predictions`` are those of ``PREDICTIONS`` that :meth:`target` and :meth:`x0_from` know. Both raise ValueError for
-    another one.
+    ``predictions`` lists those of ``PREDICTIONS`` that :meth:`target` and :meth:`x0_from` accept. Both raise ValueError
+    for any other.
     """
 
     predictions: tuple[str, ...]
@@ -45,10 +46,10 @@ class Process(Protocol):
 
 
 class GaussianDiffusion(nn.Module):
-    """Forward process ``q`` and its posterior, with every coefficient in a buffer; ``abar_{-1} = 1``.
+    """The forward process ``q`` and its posterior. All coefficients are buffers; ``abar_{-1} = 1``.
 
     Args:
-        betas: noise of each step, [T], each inside (0, 1); float64 keeps the coefficients exact to float32.
+        betas: noise of each step, [T], each inside (0, 1). With float64, the coefficients are exact to float32.
     """
 
     predictions: tuple[str, ...] = PREDICTIONS
@@ -65,11 +66,11 @@ class GaussianDiffusion(nn.Module):
     def __init__(self, betas: Tensor) -> None:
         super().__init__()
         betas = betas.detach().to(torch.float64)
-        # abar is kept as a logarithm: the ratio of two tiny ones stays right, and so does 1 - abar near 1.
+        # abar is kept as a logarithm: so the ratio of two tiny ones stays exact, and 1 - abar too if abar is near 1.
         log_abar = torch.cat([betas.new_zeros(1), torch.log1p(-betas).cumsum(0)])  # [T + 1], from t = -1
         abar, one_minus_abar = log_abar.exp(), torch.expm1(log_abar).abs()
         variance = betas * one_minus_abar[:-1] / one_minus_abar[1:]
-        # The variance is 0 at step 0; its logarithm takes that of step 1 (Nichol & Dhariwal 2021).
+        # The variance is 0 at step 0: its logarithm is replaced by that of step 1 (Nichol & Dhariwal 2021).
         clipped = torch.cat([variance[1:2] if len(betas) > 1 else betas, variance[1:]])
         coefficients = {
             "betas": betas,
@@ -92,13 +93,13 @@ class GaussianDiffusion(nn.Module):
         return len(self.betas)
 
     def alpha_bar(self, t: Tensor | int, s: Tensor | int = -1) -> Tensor:
-        """``abar_t/abar_s`` in the shape of ``t``: ``abar_t`` as it is by default; 1 at ``t = s = -1``."""
+        """``abar_t/abar_s`` in the shape of ``t``. By default it is ``abar_t``, and 1 at ``t = -1``."""
         return (self._log_abar[t + 1] - self._log_abar[s + 1]).exp()
 
     def beta_between(self, t: Tensor | int, s: Tensor | int) -> Tensor:
         """``1 - abar_t/abar_s`` in the shape of ``t``: the noise added from step ``s`` to step ``t >= s``.
 
-        ``s = t - 1`` gives ``beta_t``, ``s = -1`` gives ``1 - abar_t``, both without the rounding of a difference.
+        ``s = t - 1`` gives ``beta_t``, ``s = -1`` gives ``1 - abar_t``. No digits are lost by a subtraction.
         """
         return -torch.expm1(self._log_abar[t + 1] - self._log_abar[s + 1])
 
@@ -123,10 +124,10 @@ class GaussianDiffusion(nn.Module):
         return (x_t - _at(self._sqrt_abar, t, x_t) * x_0) / _at(self._sqrt_one_minus_abar, t, x_t)
 
     def x0_from(self, output: Tensor, x_t: Tensor, t: Tensor | int, prediction: str) -> Tensor:
-        """The x_0 that a denoiser's ``output`` stands for.
+        """The x_0 that a denoiser's ``output`` stands for, shaped like ``x_t``; the inverse of :meth:`target`.
 
         Args:
-            prediction: what the denoiser predicts, one of ``PREDICTIONS``; the inverse of :meth:`target`.
+            prediction: what the denoiser predicts, one of ``PREDICTIONS``.
         """
         _check_prediction(prediction, self.predictions)
         if prediction == "x0":
@@ -139,7 +140,7 @@ class GaussianDiffusion(nn.Module):
     def target(self, x_0: Tensor, noise: Tensor, t: Tensor | int, prediction: str) -> Tensor:
         """What a denoiser learns to predict: x_0, eps, or ``v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0``.
 
-        ``v`` is that of Salimans & Ho 2022 (arXiv 2202.00512).
+        ``v`` is from Salimans & Ho 2022 (arXiv 2202.00512).
         """
         _check_prediction(prediction, self.predictions)
         if prediction == "x0":
@@ -152,8 +153,8 @@ class GaussianDiffusion(nn.Module):
 class StraightPath(nn.Module):
     """A straight line from data to noise: ``x_t = (1 - s_t) x_0 + s_t eps`` with ``s_t = (t + 1)/T``.
 
-    ``t = T-1`` is pure noise. A denoiser predicts x_0, or the velocity ``v = dx/ds = eps - x_0``. From eps alone x_0
-    cannot be told at ``t = T-1``, so it is no prediction here.
+    ``t = T-1`` is pure noise. A denoiser predicts x_0, or the velocity ``v = dx/ds = eps - x_0``. It cannot predict
+    eps: at ``t = T-1``, x_0 cannot be computed from eps.
 
     Args:
         timesteps: T.
@@ -197,7 +198,7 @@ class StraightPath(nn.Module):
 
 
 def _at(coefficient: Tensor, t: Tensor | int, x: Tensor) -> Tensor:
-    """``coefficient[t]`` with trailing axes of size 1 so that it broadcasts over ``x``, whose shape starts with t's."""
+    """``coefficient[t]`` with more axes of size 1 at the end, so that it broadcasts over ``x`` [*t.shape, ...]."""
     value = coefficient[t]
     return value.reshape(value.shape + (1,) * (x.ndim - value.ndim))
 

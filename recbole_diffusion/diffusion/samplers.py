@@ -1,9 +1,12 @@
 """Generation: step rules from ``x_t`` to ``x_s``, and the one loop that applies them.
 
-A step rule takes ``(process, x_t, x_0, t, s, noise)``: ``x_0`` is what the denoiser believes at ``t``, ``s`` is the
-next chosen step (any ``s < t``; -1 is the end, where there is no noise and the result is exactly ``x_0``), and
-``noise`` is a function that draws standard normal noise shaped like ``x_t``: a function, so that a rule draws only what
-it adds. States have any shape [*leading, dim].
+A step rule takes ``(process, x_t, x_0, t, s, noise)``:
+
+- ``x_t`` is the state at step ``t``, [*leading, dim];
+- ``x_0`` is the denoiser's estimate at ``t``;
+- ``s`` is the next chosen step, any ``s < t``; -1 is the end, where no noise is added and the result is ``x_0``;
+- ``noise`` is a function that draws standard normal noise shaped like ``x_t``. It is a function, so that a rule draws
+  noise only if it adds some.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from recbole_diffusion.diffusion.process import GaussianDiffusion, Process, StraightPath
 
-# By process: a rule undoes one of them.
+# The samplers of each process.
 SAMPLERS = {"gaussian": ("ddpm", "ddim"), "straight": ("euler",)}
 VARIANCES = ("small", "large", "none")
 
@@ -24,7 +27,7 @@ StepRule = Callable[[Any, Tensor, Tensor, int, int, Noise], Tensor]
 
 
 def select_timesteps(timesteps: int, sampling_steps: int) -> list[int]:
-    """Evenly spaced steps in descending order: T-1 always, 0 where more than one is chosen.
+    """Evenly spaced steps in descending order. They always contain T-1, and 0 too if there is more than one.
 
     Raises:
         ValueError: ``sampling_steps`` is outside 1 ... T.
@@ -34,7 +37,7 @@ def select_timesteps(timesteps: int, sampling_steps: int) -> list[int]:
     if sampling_steps == 1:
         return [timesteps - 1]
     gaps = sampling_steps - 1
-    # Rounds to the nearest step in whole numbers: neighbours are at least one step apart, so none is chosen twice.
+    # Rounds to the nearest step. Neighbours are at least one step apart, so no step is chosen twice.
     return [(2 * i * (timesteps - 1) + gaps) // (2 * gaps) for i in reversed(range(sampling_steps))]
 
 
@@ -43,12 +46,11 @@ def ancestral_step(
 ) -> Tensor:
     """DDPM: a draw from the posterior ``q(x_s | x_t, x_0)`` (Ho et al. 2020, algorithm 2), shaped like ``x_t``.
 
-    Where steps are skipped the posterior is that of the respaced ``beta = 1 - abar_t/abar_s`` (Nichol & Dhariwal 2021,
-    equation 19).
+    If steps are skipped, it is the posterior with ``beta = 1 - abar_t/abar_s`` (Nichol & Dhariwal 2021, equation 19).
 
     Args:
-        variance: ``small``, the variance of the posterior; ``large``, beta; ``none``, its mean alone. No noise is
-            added at the last step, so DiffuRec's smaller large variance at step 0 needs no case of its own.
+        variance: ``small`` is the variance of the posterior, ``large`` is beta, ``none`` adds no noise to the mean.
+            DiffuRec's ``large`` is smaller at step 0. This makes no difference, because the last step adds no noise.
     """
     beta, var_t, var_s = process.beta_between(t, s), process.beta_between(t, -1), process.beta_between(s, -1)
     mean = process.alpha_bar(s).sqrt() * beta / var_t * x_0 + process.alpha_bar(t, s).sqrt() * var_s / var_t * x_t
@@ -63,11 +65,11 @@ def ddim_step(
     """DDIM (Song et al. 2021, equations 12 and 16), shaped like ``x_t``.
 
     Args:
-        eta: share of the ancestral noise, from 0 (deterministic) to 1 (the mean and variance of ``ancestral_step``).
+        eta: noise relative to ``ancestral_step``: 0 is deterministic, 1 has its mean and variance.
     """
     beta, var_t, var_s = process.beta_between(t, s), process.beta_between(t, -1), process.beta_between(s, -1)
     sigma = eta * (var_s / var_t * beta).sqrt()
-    # Rounding can take the root's argument below 0 where eta = 1.
+    # With eta = 1, rounding can make the argument of the root negative.
     x_s = process.alpha_bar(s).sqrt() * x_0 + (var_s - sigma**2).clamp(min=0).sqrt() * process.eps_from(x_0, x_t, t)
     return x_s if eta == 0 or s < 0 else x_s + sigma * noise()
 
@@ -75,12 +77,12 @@ def ddim_step(
 def euler_step(
     process: StraightPath, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, start: Tensor | None = None
 ) -> Tensor:
-    """Euler's step along the velocity at ``t``: ``x_s = x_t + (s_s - s_t) v``, shaped like ``x_t``. It draws no noise.
+    """An Euler step along the velocity at ``t``: ``x_s = x_t + (s_s - s_t) v``, shaped like ``x_t``. It draws no noise.
 
     Args:
-        start: None takes ``v = (x_t - x_0)/s_t``, the velocity that ``x_0`` stands for. A tensor, the pure noise that
-            the chain began at, takes ``v = start - x_0``: the end is then the mean of all ``x_0`` on the way, each
-            weighted by the length ``s_t - s_s`` of its step (FMRec). Only then the last step is not exactly ``x_0``.
+        start: None gives ``v = (x_t - x_0)/s_t``, the velocity that belongs to ``x_0``. If ``start`` is the pure noise
+            that the chain began with, ``v = start - x_0`` (FMRec). The result of the last step is then not ``x_0``, but
+            the mean of ``x_0`` over all steps, each weighted by the length ``s_t - s_s`` of its step.
     """
     share_t, share_s = process.noise_share(t), process.noise_share(s)
     if start is not None:
@@ -89,10 +91,10 @@ def euler_step(
 
 
 def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> StepRule:
-    """The step rule of a named sampler. ``eta`` is read by ``ddim``, ``variance`` by ``ddpm``; both are checked.
+    """The step rule of a sampler. ``ddim`` reads ``eta``, ``ddpm`` reads ``variance``; both are always checked.
 
     Raises:
-        ValueError: a setting is none of the allowed values.
+        ValueError: a value is not allowed.
     """
     samplers = [name for names in SAMPLERS.values() for name in names]
     for setting, value, allowed in (("sampler", sampler, samplers), ("variance", variance, VARIANCES)):
@@ -124,9 +126,9 @@ def sample(
         x_T: the start, [*leading, dim]: pure noise, or data noised to the first of ``timesteps``.
         timesteps: the chosen steps in descending order.
         step: a step rule of this process, see :func:`make_step`.
-        noise: ``(x_t, t) ->`` standard normal noise shaped like ``x_t`` for the step from ``t``; torch's global
-            generator where None.
-        project: applied to ``x_t`` before every denoising step (a model whose ``x_t`` lives on a sphere).
+        noise: ``(x_t, t) ->`` standard normal noise shaped like ``x_t``, for the step from ``t``. None draws from
+            torch's global generator.
+        project: applied to ``x_t`` before every denoising step, if a model keeps ``x_t`` on a sphere.
 
     Returns:
         The generated x_0, shaped like ``x_T``.

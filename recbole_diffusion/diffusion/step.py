@@ -1,4 +1,4 @@
-"""A training step as a value: data, what noise made of it, and what its losses count."""
+"""A training step as a value: data, noised data, timesteps, and the weights of the losses."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,8 +13,8 @@ from recbole_diffusion.diffusion.timesteps import TimestepSampler
 class Step(NamedTuple):
     """States of any leading shape: rows [rows, dim], positions [batch, length, dim], channels.
 
-    ``weight`` is what the loss of each state is multiplied by before the mean over all states. It is 0 at padding, and
-    the other weights make up for it: the mean is then one over the real states.
+    The loss of each state is multiplied by ``weight`` before the mean over all states. The weight is 0 at padding. The
+    other weights are larger to make up for it, so that the result is the mean over the states that are not padding.
     """
 
     x_0: Tensor  # [*leading, dim]
@@ -31,12 +31,12 @@ def draw_step(
     real: Tensor | None = None,
     project: Callable[[Tensor], Tensor] | None = None,
 ) -> Step:
-    """Noise ``x_0`` [*leading, dim]: first t is drawn, then the noise, from torch's global generator.
+    """Adds noise to ``x_0`` [*leading, dim]. First t is drawn, then the noise, from torch's global generator.
 
     Args:
-        timesteps: draws a step and a weight for every state.
-        real: which states are no padding, bool [*leading], at least one; None: all.
-        project: where ``x_t`` is taken to before the denoiser sees it.
+        timesteps: draws a timestep and a weight for every state.
+        real: which states are not padding, bool [*leading], at least one of them; None: all.
+        project: applied to ``x_t`` before the denoiser sees it.
     """
     t, weight = timesteps.draw(*x_0.shape[:-1])
     if real is not None:

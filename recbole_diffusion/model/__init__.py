@@ -1,4 +1,4 @@
-"""The recommenders: a shared base, and one file a paper."""
+"""The recommenders: a shared base, and one file per paper."""
 
 from recbole_diffusion import compat
 

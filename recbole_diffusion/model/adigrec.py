@@ -9,13 +9,13 @@ G2, dynamic interest      ``Interests.dynamic``, last state of a causal Transfor
 G = [G1 ; G2]             the guidance [k, 2d], G2 repeated on each row
 AI2M                      ``InterestDenoiser``: x_t asks the interests by cross-attention
 x_t <- x_t / ||x_t||      ``project`` (DimeRec, arXiv 2408.12153)
-L_G1                      the ``interest`` term
+L_G1                      the ``interest`` term: cross-entropy of the interest nearest to the target
 lambda1 L_simple          the ``mse`` term, lambda1 = ``mse_weight`` (mean, not sum, over dimensions)
-lambda2 L_ssm             the ``ce`` term, lambda2 = ``ce_weight``, x0_hat throughout
+lambda2 L_ssm             the ``ce`` term, lambda2 = ``ce_weight``, always of x0_hat
 L_reg                     the ``penalty`` term
 ========================  ============================================================================
 
-Every position of a window has interests of its own, from it and the positions before it, so one pass serves them all.
+Every position of a window has its own interests, from the items up to this position. One pass computes all of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusion
 
 @dataclass(frozen=True)
 class ADIGRecConfig(EmbeddingDiffusionConfig, model="ADIGRec"):
-    """ADIGRec's own settings. On the unit sphere eps and v cannot be told from x_t, so it predicts x0."""
+    """ADIGRec's own settings. It predicts x0: x_t is scaled to length 1, so x0 cannot be computed from eps or v."""
 
     num_interests: int
     num_negatives: int | None
@@ -48,12 +48,12 @@ class ADIGRecConfig(EmbeddingDiffusionConfig, model="ADIGRec"):
 
 
 class Interests(NamedTuple):
-    """The interests at some positions; every tensor begins with the same dimensions ``[...]``."""
+    """The interests at some positions. Every tensor begins with the same dimensions ``[...]``."""
 
     weights: Tensor  # [..., length, k], 0 at positions that are not seen
     inherent: Tensor  # [..., k, dim]
     dynamic: Tensor  # [..., dim]
-    seen: Tensor  # [..., length], True at the position itself and those before it
+    seen: Tensor  # [..., length], True at the position itself and at earlier ones
 
 
 class InterestDenoiser(nn.Module):
@@ -62,7 +62,7 @@ class InterestDenoiser(nn.Module):
     Args:
         dim: d.
         timesteps: T; each step has a learned embedding t_E.
-        attend: whether x_t weighs the interests; else they count alike.
+        attend: whether x_t weighs the interests by attention. If not, all have the same weight.
     """
 
     def __init__(self, dim: int, timesteps: int, attend: bool) -> None:
@@ -110,7 +110,7 @@ class ADIGRec(EmbeddingDiffusionRecommender):
         return self._interests(items, seen.expand(len(items), -1, -1), self.encoder(items))
 
     def last_state(self, interaction: Interaction) -> Interests:
-        # Only the last position's: at all of them evaluation would do the length's multiple of the work.
+        # Only at the last position: all positions would take ``length`` times the work.
         items = self.item_embedding(interaction[self.ITEM_SEQ])
         length = self.history_length(interaction)
         seen = torch.arange(items.shape[1], device=length.device) < length.unsqueeze(-1)  # [batch, length]
@@ -118,7 +118,13 @@ class ADIGRec(EmbeddingDiffusionRecommender):
         return Interests(*(part.squeeze(1) for part in self._interests(items, seen[:, None], dynamic[:, None])))
 
     def _interests(self, items: Tensor, seen: Tensor, dynamic: Tensor) -> Interests:
-        """From E_S [batch, length, dim], what each position sees [batch, position, length], and its G2."""
+        """The interests of each position.
+
+        Args:
+            items: E_S, [batch, length, dim].
+            seen: which items each position sees, [batch, position, length].
+            dynamic: G2 of each position, [batch, position, dim].
+        """
         scores = self.interest_scores(self.encoder.with_positions(items))  # [batch, length, k]
         weights = scores.unsqueeze(1).masked_fill(~seen[..., None], -torch.inf).softmax(dim=2)
         inherent = torch.einsum("bplk,bld->bpkd", weights, items)  # [batch, position, k, dim]
@@ -155,9 +161,12 @@ class ADIGRec(EmbeddingDiffusionRecommender):
 
     @torch.no_grad()
     def diagnose(self, interaction: Interaction) -> dict[str, float]:
-        """Also the mean absolute correlation between the attentions of different interests: 1 where they are one."""
+        """Also ``interest_correlation``: mean absolute correlation between the attention weights of two interests.
+
+        1 means that all interests are the same.
+        """
         state = self.last_state(interaction)
-        long = state.seen.sum(dim=-1) > 2  # a correlation over two positions is 1 by itself
+        long = state.seen.sum(dim=-1) > 2  # over two positions a correlation is always 1 or -1
         weights, seen = state.weights[long], state.seen[long]
         n = seen.sum(dim=-1).view(-1, 1, 1)
         centred = (weights - weights.sum(dim=1, keepdim=True) / n) * seen.unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""What every diffusion recommender shares: the training step, generation in its steps, and RecBole's interface."""
+"""What every diffusion recommender shares: the training step, the steps of generation, and RecBole's interface."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from recbole_diffusion.model.settings import DiffusionConfig
 
 
 class Example(NamedTuple):
-    """What a model takes from a batch to train on; ``[*leading]`` is the shape of its states, one for all fields."""
+    """What a model takes from a batch to train on. ``[*leading]`` is the shape of its states, equal in all fields."""
 
     x_0: Tensor  # [*leading, dim], what is diffused
     guidance: Any  # what the denoiser is conditioned on
     target: Tensor  # the item of each state, [*leading]; 0 at padding
-    losses: dict[str, Tensor] = {}  # weighted losses that need no step of noise; scalars
-    real: Tensor | None = None  # which states are no padding, bool [*leading]; None: all
+    losses: dict[str, Tensor] = {}  # weighted losses without a training step; scalars
+    real: Tensor | None = None  # which states are not padding, bool [*leading]; None: all
 
 
 class DiffusionRecommender(SequentialRecommender):
     """The training step, the reverse process and the RecBole interface around them.
 
-    A subclass builds its denoiser and says what it trains on (``training_example``), by which losses
-    (``denoising_losses``), and what it generates and scores (``generate``, ``score``, ``score_items``).
+    A subclass builds its denoiser. It defines what it trains on (``training_example``), its losses
+    (``denoising_losses``), and how it generates and scores (``generate``, ``score``, ``score_items``).
     """
 
     input_type = InputType.POINTWISE
     config_class: ClassVar[type[DiffusionConfig]] = DiffusionConfig
     loss_names: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = (Stage(),)  # of training
-    stage_losses: ClassVar[tuple[str, ...]] = ()  # NAMEs a stage can be trained by: methods NAME_loss(interaction)
-    read_in_training: ClassVar[tuple[str, ...]] = ("timestep_sampler.",)  # names in the state, up to there
+    stage_losses: ClassVar[tuple[str, ...]] = ()  # NAMEs of losses for stages: methods NAME_loss(interaction)
+    read_in_training: ClassVar[tuple[str, ...]] = ("timestep_sampler.",)  # prefixes of names in the state dictionary
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -55,29 +55,32 @@ class DiffusionRecommender(SequentialRecommender):
         self.reverse_step = make_step(self.settings.sampler, self.settings.eta, self.settings.variance)
 
     def training_example(self, interaction: Interaction) -> Example:
-        """What is diffused, under which guidance; and the losses of the model that are no denoising losses."""
+        """What is diffused, its guidance and target, and the losses of the model that do not denoise."""
         raise NotImplementedError
 
     def denoising_losses(self, step: Step, guidance: Any, target: Tensor) -> dict[str, Tensor]:
-        """``name -> loss`` of every state, [*leading], times the weight of its term; finite at padding too.
+        """``name -> loss`` of every state, [*leading], already times the weight of its term; finite at padding too.
 
-        ``guidance`` and ``target`` are those of :class:`Example`, the guidance after :meth:`drop_guidance`. What is
-        compared under one timestep (PreferDiff: a negative) is noised by ``self.process.q_sample(x, step.t, noise)``.
+        Args:
+            step: from :func:`recbole_diffusion.diffusion.step.draw_step`. To add noise to something else at the same
+                timestep (a negative item, in PreferDiff), call ``self.process.q_sample(x, step.t, noise)``.
+            guidance: from :class:`Example`, after :meth:`drop_guidance`.
+            target: from :class:`Example`.
         """
         raise NotImplementedError
 
     def drop_guidance(self, guidance: Any) -> Any:
-        """The guidance with that of some states dropped, for classifier-free guidance; once for each training step."""
+        """Drops the guidance of some states, for classifier-free guidance. Called once for each training step."""
         return guidance
 
     def project(self, x_t: Tensor) -> Tensor:
-        """Where x_t is taken to before the denoiser sees it, in training and at every step of generation."""
+        """Applied to x_t before the denoiser sees it, in training and at every step of generation."""
         return x_t
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The loss terms, scalars, named by ``loss_names``; their sum is what is minimised.
+        """The loss terms, scalars. ``loss_names`` has their names; training minimises their sum.
 
-        A denoising loss is averaged over all states that are no padding, each times the weight of its timestep.
+        A denoising loss is the mean over all states that are not padding, each times the weight of its timestep.
         """
         x_0, guidance, target, losses, real = self.training_example(interaction)
         step = draw_step(self.process, self.timestep_sampler, x_0, real, self.project)
@@ -89,17 +92,17 @@ class DiffusionRecommender(SequentialRecommender):
         return tuple(terms.values())
 
     def evaluation_noise(self, interaction: Interaction) -> RowNoise:
-        """Noise for generation from ``eval_seed`` and each row's history: the same in any batch, none from training."""
+        """Noise for generation. It depends only on ``eval_seed`` and each row's history, not on the batch."""
         keys = history_keys(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], self.settings.eval_seed)
         return RowNoise(keys)
 
     def validation(self) -> AbstractContextManager[None]:
-        """Generation in ``valid_sampling_steps`` steps, where that is set: what training validates by."""
+        """A context for the validations of training: it generates in ``valid_sampling_steps`` steps, if that is set."""
         return self.generating_in(self.settings.valid_sampling_steps or len(self.reverse_timesteps))
 
     @contextmanager
     def generating_in(self, sampling_steps: int) -> Iterator[None]:
-        """Generation in so many steps of the model's sampler, 1 ... T."""
+        """A context in which the model generates in ``sampling_steps`` steps, 1 ... T."""
         before = self.reverse_timesteps
         self.reverse_timesteps = select_timesteps(self.settings.timesteps, sampling_steps)
         try:
@@ -112,25 +115,25 @@ class DiffusionRecommender(SequentialRecommender):
         raise NotImplementedError
 
     def score(self, x_0: Tensor) -> Tensor:
-        """Scores of items 0 ... N from :meth:`generate`, [batch, N + 1]."""
+        """Scores of items 0 ... N, [batch, N + 1], from the result of :meth:`generate`."""
         raise NotImplementedError
 
     def score_items(self, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
-        """Scores of some items alone, [pairs]: of item ``items[i]`` by row ``rows[i]`` of :meth:`generate`."""
+        """Scores of some items only, [pairs]: of item ``items[i]`` for row ``rows[i]`` of :meth:`generate`'s result."""
         raise NotImplementedError
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Scores of every item for every row, [batch, N + 1]; the padding item's is -inf."""
+        """Scores of every item for every row, [batch, N + 1]. The padding item has -inf."""
         scores = self.score(self._generate_in_precision(interaction))
         scores[:, 0] = -torch.inf
         return scores
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> Tensor:
-        """Score of each row's item, [batch]: what :meth:`full_sort_predict` gives it, without scoring the others.
+        """Score of each row's item, [batch]: the same as in :meth:`full_sort_predict`, without scoring other items.
 
-        A user's candidates come as rows of the same history, for which x0_hat is generated once.
+        The candidates of one user are rows with the same history: x0_hat is generated once for them.
         """
         history, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         inside = torch.arange(history.shape[1], device=history.device) < length.unsqueeze(-1)
@@ -143,4 +146,4 @@ class DiffusionRecommender(SequentialRecommender):
     def _generate_in_precision(self, interaction: Interaction) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             x_0 = self.generate(interaction)
-        return x_0.float()  # the scores themselves are in full precision: bfloat16 would tie them
+        return x_0.float()  # scores are in full precision: in bfloat16 many items would have equal ones

@@ -1,4 +1,4 @@
-"""What tells that an embedding diffusion model collapses; pure functions."""
+"""Figures that show whether an embedding diffusion model collapses. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def table_statistics(table: Tensor) -> dict[str, float]:
-    """Of the item embeddings [items, dim] (without padding):
+    """Figures of the item embeddings [items, dim] (without padding):
 
-    - ``table_norm``: mean norm over sqrt(dim), 1 for a table at the scale of unit noise;
+    - ``table_norm``: mean norm divided by sqrt(dim), 1 for a table at the scale of unit noise;
     - ``table_cosine``: mean cosine over pairs of different items, 0 for random directions and 1 for a collapsed table;
     - ``table_rank``: effective rank, the exponential of the entropy of the normalised singular values
       (Roy and Vetterli, 2007).
@@ -29,7 +29,7 @@ def table_statistics(table: Tensor) -> dict[str, float]:
 
 
 def nearest_neighbour_rank(x_0: Tensor, table: Tensor, items: Tensor) -> Tensor:
-    """Rank of each row's item by Euclidean distance to the prediction, 1 being the nearest.
+    """Rank of each row's item by Euclidean distance to the prediction; the nearest item has rank 1.
 
     Args:
         x_0: predictions [rows, dim].

@@ -1,4 +1,4 @@
-"""DiffDiv (SIGIR 2025, doi 10.1145/3726302.3730109): recommendation that diversity guides.
+"""DiffDiv (SIGIR 2025, doi 10.1145/3726302.3730109): diversity-guided recommendation.
 
 ======================  ==============================================================================
 paper                   here
@@ -8,12 +8,12 @@ DAGL: q(z | c)          ``LatentGuidance``: z ~ N(mu(c), sigma^2(c)), c_hat = ps
 L_DAGL                  the ``divergence`` and ``kl`` terms: w_dagl (D(c, c_hat) + kl_weight KL(q || N(0, I)))
 f(x_t, c_hat, t)        ``denoiser``: an MLP that predicts x_0
 L_diff                  the ``mse`` term
-HDI, L channels         ``num_channels`` draws of z and noise a history, one batched chain
+HDI, L channels         ``num_channels`` draws of z and of noise per history, in one batched chain
 y(s, i)                 ``score``: the largest x0_hat . e_i over channels
 ======================  ==============================================================================
 
-The posterior mean is DDPM's (Ho et al. 2020, eq. 7). The gamma divergence has the opposite sign of the printed one
-(see :func:`recbole_diffusion.model.losses.robust_divergence`).
+The posterior mean is that of DDPM (Ho et al. 2020, eq. 7). The gamma divergence has the opposite sign of the printed
+one (see :func:`recbole_diffusion.model.losses.robust_divergence`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from recbole_diffusion.model.settings import DiffusionConfig
 
 @dataclass(frozen=True)
 class DiffDivConfig(DreamRecConfig):
-    """What DiffDiv has beside DreamRec's settings."""
+    """DiffDiv's own settings, in addition to DreamRec's."""
 
     latent_size: int
     divergence: str
@@ -51,7 +51,7 @@ class DiffDivConfig(DreamRecConfig):
 
 
 class LatentGuidance(nn.Module):
-    """DAGL: ``q(z | c) = N(mu(c), diag sigma^2(c))`` by an MLP d -> d', and ``c_hat = psi(z)`` by an MLP d' -> d."""
+    """DAGL: an MLP d -> d' gives ``q(z | c) = N(mu(c), diag sigma^2(c))``, an MLP d' -> d gives ``c_hat = psi(z)``."""
 
     def __init__(self, dim: int, latent_dim: int) -> None:
         super().__init__()
@@ -59,17 +59,17 @@ class LatentGuidance(nn.Module):
         self.psi = nn.Sequential(nn.Linear(latent_dim, dim), nn.GELU(), nn.Linear(dim, dim))
 
     def forward(self, c: Tensor) -> tuple[Tensor, Tensor]:
-        """``mu`` and ``log sigma^2`` of q(z | c): [rows, dim] to two of [rows, latent_dim]."""
+        """``mu`` and ``log sigma^2`` of q(z | c): from c [rows, dim], two tensors [rows, latent_dim]."""
         mean, log_variance = self.posterior(c).chunk(2, dim=-1)
         return mean, log_variance
 
     def draw(self, mean: Tensor, log_variance: Tensor, eps: Tensor) -> Tensor:
-        """``c_hat = psi(mu + sigma eps)`` from standard normal ``eps`` [rows, latent_dim], [rows, dim]."""
+        """``c_hat = psi(mu + sigma eps)``, [rows, dim], with standard normal ``eps`` [rows, latent_dim]."""
         return self.psi(mean + (0.5 * log_variance).exp() * eps)
 
 
 class DiffDiv(DreamRec):
-    """DreamRec's generator under a sampled guidance, with several chains a history for diverse lists."""
+    """DreamRec's generator with a sampled guidance, and several chains per history for diverse lists."""
 
     config_class: ClassVar[type[DiffusionConfig]] = DiffDivConfig
     settings: DiffDivConfig
@@ -86,9 +86,9 @@ class DiffDiv(DreamRec):
         c_hat = self.latent.draw(mean, log_variance, torch.randn_like(mean))
         if s.w_dagl == 0:
             return c_hat, {}
-        c, variance = state, log_variance.exp().mean(dim=-1)  # sigma_c^2: one number a row
+        c, variance = state, log_variance.exp().mean(dim=-1)  # sigma_c^2: one number per row
         if s.stop_gradient_latent:
-            # Otherwise c goes constant to be easy to reconstruct, and sigma_c to 0 for its share of the density.
+            # Otherwise c becomes constant, to be easy to reconstruct, and sigma_c goes to 0, to make the density large.
             c, variance = c.detach(), variance.detach()
         divergence = robust_divergence(s.divergence, squared_error(c_hat, c), variance, s.divergence_order)
         kl = gaussian_kl(mean, log_variance).sum(dim=-1)
@@ -100,7 +100,10 @@ class DiffDiv(DreamRec):
 
     @torch.no_grad()
     def diagnose(self, interaction: Interaction) -> dict[str, float]:
-        """Also: KL a row (0: posterior collapse), mean sigma, and the share of c's variance that c_hat explains."""
+        """Also ``kl``, mean KL per row (0: posterior collapse), ``sigma``, its mean, and ``c_explained``.
+
+        The last is the share of the variance of c that c_hat explains.
+        """
         c = self.last_state(interaction)
         mean, log_variance = self.latent(c)
         eps = self.evaluation_noise(interaction).normal(GUIDANCE, mean.shape[-1])

@@ -3,7 +3,7 @@
 ==================================  ======================================================================
 paper                               here
 ==================================  ======================================================================
-x_0, a user's interactions          ``interaction_vectors``: one entry an item of the catalogue
+x_0, a user's interactions          ``interaction_vectors``: one entry per item of the catalogue
 T-DiffRec, w_min ... w_max          ``time_aware``: the weights rise from the oldest item to the newest
 f_theta(x_t, t)                     ``VectorDenoiser``; predicts x_0, or the noise
 L_t, (SNR(t-1) - SNR(t))/2 and L_1  the ``mse`` term with ``snr_weighting``: mean over items, weight 1 at the
@@ -13,11 +13,13 @@ T', steps of noise to start from    ``start_steps``; 0 starts from the history i
 s, noise_min, noise_max             ``noise_scale``, ``noise_min``, ``noise_max`` of ``linear_variance``
 ==================================  ======================================================================
 
-A training row's vector is of its history and its target, the newest item; an evaluated one is of the history alone.
-Only the vectors of a batch exist, ``[batch, N]`` for N items: 4 MB a row for a million items, and a training step
-holds about six such tensors at its peak. The input and the output layer have ``N * hidden_size`` weights each, whatever
-the batch; with the gradient and Adam's two moments that is four times ``2 * N * hidden_size`` numbers: 32 GB for a
-million items and ``hidden_size`` 1,000.
+In training, the vector of a row contains its history and its target, the newest item. In evaluation it contains the
+history only.
+
+Memory: only the vectors of one batch are in memory, ``[batch, N]`` for N items. That is 4 MB per row for a million
+items; a training step holds about six such tensors at its peak. The input layer and the output layer have
+``N * hidden_size`` weights each, at any batch size. With the gradient and Adam's two moments that is four times
+``2 * N * hidden_size`` numbers: 32 GB for a million items and ``hidden_size`` 1,000.
 """
 
 from __future__ import annotations
@@ -84,14 +86,14 @@ class DiffRecConfig(DiffusionConfig, model="DiffRec"):
 def interaction_vectors(
     item_seq: Tensor, length: Tensor, num_items: int, w_min: float = 1.0, w_max: float = 1.0
 ) -> Tensor:
-    """x_0 of each row: 0, or the weight of the item; column ``i - 1`` is item ``i``.
+    """x_0 of each row: the weight of each item of the history, 0 for other items. Column ``i - 1`` is item ``i``.
 
     Args:
-        item_seq: items from oldest to newest, then anything, [batch, width].
+        item_seq: items from oldest to newest, then padding of any content, [batch, width].
         length: number of real items, [batch].
         num_items: N.
-        w_min, w_max: weights of the oldest and the newest item, linear between; 0 < w_min <= w_max. A single item is
-            the newest. Where an item comes twice, the newest counts.
+        w_min, w_max: weights of the oldest and the newest item, linear between them; 0 < w_min <= w_max. A single item
+            has w_max. An item that occurs twice has the weight of its newest place.
 
     Returns:
         Float tensor [batch, N].
@@ -105,14 +107,14 @@ def interaction_vectors(
 
 
 class VectorDenoiser(nn.Module):
-    """``[dropout(x_t) ; emb(t)]``, Linear to ``hidden_size``, tanh, Linear to N; emb(t) is a Linear of sinusoids.
+    """``[dropout(x_t) ; emb(t)]``, Linear to ``hidden_size``, tanh, Linear to N. emb(t) is a Linear of sinusoids.
 
     Args:
         num_items: N.
         hidden_size: width of the one hidden layer.
         time_embedding_size: size of emb(t).
-        dropout: of the entries of x_t.
-        normalize: scale each x_t to length 1 first.
+        dropout: share of the entries of x_t that are set to 0.
+        normalize: whether each x_t is scaled to length 1 first.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class VectorDenoiser(nn.Module):
             nn.init.normal_(layer.bias, std=_BIAS_STD)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """x_t [batch, N] and t [batch] to x0_hat, or the noise, [batch, N]."""
+        """From x_t [batch, N] and t [batch]: x0_hat, or the noise, [batch, N]."""
         if self.normalize:
             x_t = F.normalize(x_t, dim=-1)
         embedded = self.time_embedding(sinusoidal_embedding(t, self.time_embedding.in_features))
@@ -137,7 +139,7 @@ class VectorDenoiser(nn.Module):
 
 
 class DiffRec(DiffusionRecommender):
-    """Denoises the vector of what a user has interacted with; what rises where the history has nothing comes next."""
+    """Denoises the vector of a user's interactions. The entries of x0_hat are the scores of the items."""
 
     config_class: ClassVar[type[DiffusionConfig]] = DiffRecConfig
     settings: DiffRecConfig
@@ -164,7 +166,7 @@ class DiffRec(DiffusionRecommender):
         return Example(self.training_vectors(interaction), None, interaction[self.ITEM_ID])
 
     def denoising_losses(self, step: Step, guidance: None, target: Tensor) -> dict[str, Tensor]:
-        """``mse``: squared error, mean over items, times the weight of the step."""
+        """``mse``: squared error, mean over items; with ``snr_weighting``, times :meth:`snr_weight`."""
         wanted = self.process.target(step.x_0, step.noise, step.t, self.settings.prediction)
         mse = squared_error(self.denoiser(step.x_t, step.t), wanted)
         return {"mse": self.snr_weight(step.t) * mse if self.settings.snr_weighting else mse}
@@ -174,12 +176,12 @@ class DiffRec(DiffusionRecommender):
         return torch.where(t == 0, 1.0, self.process.snr(t - 1) - self.process.snr(t))
 
     def predict_x0(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """What the denoiser believes x_0 to be, [batch, N]."""
+        """The denoiser's estimate of x_0, [batch, N]."""
         return self.process.x0_from(self.denoiser(x_t, t), x_t, t, self.settings.prediction)
 
     @torch.no_grad()
     def generate(self, interaction: Interaction) -> Tensor:
-        """x0_hat from the history noised ``start_steps`` steps, [batch, 1, N]."""
+        """x0_hat, [batch, 1, N]. It starts from the history, with the noise of ``start_steps`` steps."""
         noise, size = self.evaluation_noise(interaction), self.n_items - 1
         x_T = self.vectors(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         if self.settings.start_steps > 0:

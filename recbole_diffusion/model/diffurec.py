@@ -3,16 +3,20 @@
 ================================  ====================================================================
 paper                             here
 ================================  ====================================================================
-e_i, items of the history         ``History.items``: LayerNorm(dropout(E[i])), positions as an option
+e_i, items of the history         ``History.items``: LayerNorm(dropout(E[i])), optionally with positions
 z_i = e_i + lambda_i (x_t + d_t)  ``Approximator``: lambda_i elementwise from N(delta, delta),
                                   delta = ``uncertainty``
 f_theta, the approximator         bidirectional Transformer over z; x0_hat is its last real position
 L, cross-entropy                  the ``ce`` term over the whole catalogue; ``mse_weight`` is 0
 ================================  ====================================================================
 
-Unlike the authors' code, padding is on the right and masked as attention keys, the padding item is neither trained nor
-ranked, dropout is after attention and feed-forward layer only (theirs is inside the latter and at each block's output
-too), linear layers start as torch's (theirs Xavier-normal), and the epoch is chosen by one metric on validation.
+Differences from the authors' code:
+
+- padding is on the right and masked as attention keys; the padding item is neither trained nor ranked;
+- dropout is only after attention and after the feed-forward layer (theirs is also inside that layer and at the output
+  of each block);
+- linear layers have torch's initial weights (theirs are Xavier-normal);
+- the epoch is chosen by one metric on validation.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ _EPS = 1e-12  # of every layer norm, as the authors have it
 
 @dataclass(frozen=True)
 class DiffuRecConfig(EmbeddingDiffusionConfig, model="DiffuRec"):
-    """DiffuRec's own settings. Each target noises its whole history, so it trains on prefixes."""
+    """DiffuRec's own settings. It trains on prefixes, because each target is added to its whole history."""
 
     embedding_dropout: float
     uncertainty: float
@@ -43,7 +47,7 @@ class DiffuRecConfig(EmbeddingDiffusionConfig, model="DiffuRec"):
 
 
 class History(NamedTuple):
-    """The guidance: histories with the noise of their uncertainty (None: from torch's global generator)."""
+    """The guidance: histories, and the noise for lambda_i (None: from torch's global generator)."""
 
     items: Tensor  # [batch, length, dim]
     length: Tensor  # [batch]
@@ -51,12 +55,12 @@ class History(NamedTuple):
 
 
 class Approximator(nn.Module):
-    """``f_theta(z_1 ... z_n)``: x0_hat from the history and the noised target laid over each of its items.
+    """``f_theta(z_1 ... z_n)``: x0_hat from the history, with the noised target added to each item.
 
     Args:
         dim, num_layers, num_heads, dropout: of the Transformer.
         uncertainty: delta.
-        timesteps: T; steps are embedded on the scale of 1,000.
+        timesteps: T; for the embedding, steps are scaled to 0 ... 1,000.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class Approximator(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x_t: Tensor, t: Tensor, history: History) -> Tensor:
-        """x_t [batch, dim] and t [batch] to x0_hat [batch, dim]."""
+        """From x_t [batch, dim] and t [batch]: x0_hat [batch, dim]."""
         items, length, noise = history
         eps = torch.randn_like(items) if noise is None else noise.normal(GUIDANCE, *items.shape[1:], t=t)
         lambda_ = self.uncertainty * (1 + eps)  # N(delta, delta), [batch, length, dim]
@@ -87,7 +91,7 @@ class Approximator(nn.Module):
 
 
 class DiffuRec(EmbeddingDiffusionRecommender):
-    """Reverses the noised target through a Transformer over the history."""
+    """Denoises the embedding of the next item with a Transformer over the history."""
 
     config_class: ClassVar[type[DiffusionConfig]] = DiffuRecConfig
     settings: DiffuRecConfig
@@ -97,7 +101,7 @@ class DiffuRec(EmbeddingDiffusionRecommender):
         s = self.settings
         dim = s.embedding_size
         self.position_embedding = None
-        if s.use_position:  # at the items' scale, as in CausalEncoder: larger ones would drown the items
+        if s.use_position:  # at the scale of the items, as in CausalEncoder: larger ones would hide the items
             self.position_embedding = nn.Embedding(self.max_seq_length, dim)
             nn.init.normal_(self.position_embedding.weight, std=s.item_init_std)
         self.embedding_dropout = Dropout(s.embedding_dropout)

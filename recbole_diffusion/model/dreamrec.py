@@ -4,17 +4,20 @@
 paper                   here
 ======================  ==============================================================================
 e_n^0, the target       ``x_0``, a row of ``item_embedding``
-c_{n-1}, the guidance   ``encode``: Transformer over the history, its last state
+c_{n-1}, the guidance   ``encode``: the last state of a Transformer over the history
 Phi, dummy token        ``denoiser``'s null condition, taken with probability p_u = ``p_uncond``
 f_theta(e_t, c, t)      ``denoiser``: an MLP over [x_t ; c ; tau(t)] that predicts x_0
 L = ||e^0 - f||^2       the ``mse`` term
 w, guidance strength    ``guidance_strength``: (1 + w) f(e_t, c, t) - w f(e_t, Phi, t)
 ======================  ==============================================================================
 
-Unlike the authors' code, evaluation is in evaluation mode and keeps its last partial batch, the padding item is not
-ranked, the epoch is chosen on validation, and the encoder is this package's Transformer block (theirs takes keys and
-values from the unnormalised input, has no output projection and a feed-forward layer of size d with ReLU). The sinusoid
-of tau has the spacing of Vaswani et al.; theirs ends one step earlier.
+Differences from the authors' code:
+
+- evaluation is in evaluation mode and keeps its last partial batch; the padding item is not ranked;
+- the epoch is chosen on validation;
+- the encoder is this package's Transformer block (theirs takes keys and values from the unnormalised input, has no
+  output projection, and a feed-forward layer of size d with ReLU);
+- the sinusoids of tau have the frequencies of Vaswani et al. (the authors' reach the lowest one a step earlier).
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ class DreamRecConfig(EmbeddingDiffusionConfig):
         super().__post_init__()
         if self.guidance_strength > 0 and self.p_uncond == 0:
             raise UserError(
-                f"guidance_strength={self.guidance_strength:g} needs p_uncond above 0: without it the prediction "
+                f"guidance_strength={self.guidance_strength:g} needs p_uncond above 0: with p_uncond=0 the prediction "
                 "without guidance is never trained."
             )
 

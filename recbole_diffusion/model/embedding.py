@@ -1,4 +1,4 @@
-"""What the models share that diffuse the embedding of the target item: item table, losses, generation."""
+"""What models that diffuse the embedding of the target item share: item table, losses, generation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_erro
 from recbole_diffusion.model.pretrained import load_item_table
 from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
-_MOST_SIGNAL_LEFT = 0.02  # above this abar_T, generation starts from noise the network was never shown
+_MOST_SIGNAL_LEFT = 0.02  # with abar_T above this, training never shows the pure noise that generation starts from
 _DIAGNOSED_SHARES = (1, 0.75, 0.5, 0.25, 0)  # of T - 1: the steps at which the target's rank is logged
 
 
 class EmbeddingDiffusionRecommender(DiffusionRecommender):
-    """Diffuses ``x0 = E[i*]``, the embedding of the target, under a guidance made of the history.
+    """Diffuses ``x0 = E[i*]``, the embedding of the target. The guidance comes from the history.
 
-    A subclass sets ``self.denoiser`` and overrides :meth:`encode`. Where the guidance is more than the state at a
-    position, it overrides :meth:`training_pairs` and :meth:`last_state` (DiffuRec: the whole history), or
-    :meth:`training_guidance` and :meth:`generation_guidance` (DiffDiv: a draw from a latent); where generation asks the
-    denoiser in another way than training, :meth:`guided_denoiser`. Where it learns by other losses of the denoiser, it
-    overrides :meth:`denoising_losses`.
+    A subclass sets ``self.denoiser`` and overrides :meth:`encode`. If it needs more, it overrides also:
+
+    - :meth:`training_pairs` and :meth:`last_state`, if the guidance is not the state at one position (DiffuRec: the
+      whole history);
+    - :meth:`training_guidance` and :meth:`generation_guidance`, if the guidance is made from the state (DiffDiv: a draw
+      of a latent variable);
+    - :meth:`guided_denoiser`, if generation calls the denoiser in another way than training;
+    - :meth:`denoising_losses`, if it has other losses of the denoiser.
     """
 
     config_class: ClassVar[type[DiffusionConfig]] = EmbeddingDiffusionConfig
@@ -59,11 +62,11 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             )
 
     def encode(self, item_seq: Tensor) -> Any:
-        """[batch, length] histories to a state at every position, from it and those before it: [batch, length, ...]."""
+        """A state at every position of histories [batch, length], from the items up to it: [batch, length, ...]."""
         raise NotImplementedError
 
     def training_guidance(self, state: Any, target: Tensor) -> tuple[Any, dict[str, Tensor]]:
-        """The guidance of each state, and weighted losses of the model's own that need no step of noise, scalars.
+        """The guidance of each state, and the model's own weighted losses without a training step, scalars.
 
         Args:
             state, target: from :meth:`training_pairs`.
@@ -71,13 +74,14 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return state, {}
 
     def generation_guidance(self, state: Any, noise: RowNoise) -> Any:
-        """The guidance of each row and channel, [batch * channels, ...], channels of a row together."""
+        """The guidance of each row and channel, [batch * channels, ...]; the channels of a row are neighbours."""
         return state
 
     def training_pairs(self, interaction: Interaction) -> tuple[Any, Tensor]:
-        """(states [rows, dim], target items [rows]): every position of a window, or the last one of a prefix.
+        """(states [rows, dim], target items [rows]): of every position of a window, or of the end of each prefix.
 
-        A model that denoises whole sequences gives one state for all and targets [batch, length], 0 at padding.
+        A model that denoises whole sequences returns one state for the whole batch, and targets [batch, length] that
+        are 0 at padding.
         """
         if self.TARGET_SEQ in interaction:
             targets = interaction[self.TARGET_SEQ]
@@ -86,9 +90,9 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return self.last_state(interaction), interaction[self.ITEM_ID]
 
     def next_item_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """``-log softmax(state . e_i)`` of the next item, as SASRec: a stage pre-trains encoder and item table by it.
+        """``-log softmax(state . e_i)`` of the next item, as in SASRec: a stage can pre-train encoder and items by it.
 
-        A model whose states are vectors offers it by naming it in ``stage_losses``.
+        A model whose states are vectors offers it by naming ``next_item`` in ``stage_losses``.
         """
         state, target = self.training_pairs(interaction)
         self.loss_names = ("next_item",)
@@ -103,7 +107,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return Example(x_0, guidance, target, losses, None if target.dim() == 1 else target != 0)
 
     def denoising_losses(self, step: Step, guidance: Any, target: Tensor) -> dict[str, Tensor]:
-        """``mse`` on what the denoiser predicts, and ``ce`` of x0_hat over the catalogue; those of weight 0 are not."""
+        """``mse`` of the denoiser's output, and ``ce`` of x0_hat over the catalogue; without terms of weight 0."""
         s = self.settings
         output = self.denoiser(step.x_t, step.t, guidance)
         losses = {}
@@ -121,20 +125,20 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return _at(self.encode(interaction[self.ITEM_SEQ]), torch.arange(len(last), device=last.device), last)
 
     def history_length(self, interaction: Interaction) -> Tensor:
-        """Number of items in each history, [batch]; one without any is read as one padding item."""
+        """Number of items in each history, [batch]. An empty history counts as one padding item."""
         return interaction[self.ITEM_SEQ_LEN].clamp(min=1)
 
     def cross_entropy(self, prediction: Tensor, items: Tensor) -> Tensor:
-        """``-log softmax`` of ``items`` under ``prediction . e_i / temperature``, [*leading]; 0 where an item is 0."""
+        """``-log softmax`` of ``prediction . e_i / temperature`` at ``items``, [*leading]; 0 where an item is 0."""
         table = self.item_embedding.weight
         return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature, self.max_cells)
 
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
-        """The denoiser as generation asks it: x_t [rows, dim] and t [rows] to [rows, dim]."""
+        """The denoiser as generation calls it: from x_t [rows, dim] and t [rows], its output [rows, dim]."""
         return self.denoiser(x_t, t, guidance)
 
     def predict_x0(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
-        """f(x_t, c, t) at generation, converted to x0: [rows, dim]."""
+        """The output of :meth:`guided_denoiser`, converted to x0: [rows, dim]."""
         output = self.guided_denoiser(x_t, t, guidance)
         return self.process.x0_from(output, x_t, t, self.settings.prediction)
 
@@ -150,20 +154,20 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return x_0.view(-1, self.num_channels, dim)
 
     def step_from(self, process: Process, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
-        """One reverse step; with ``rescale_x0`` from an x0_hat of the items' mean norm, except the last.
+        """One reverse step. With ``rescale_x0``, x0_hat is first scaled to the items' mean norm, but not in the last.
 
-        Cross-entropy makes x0_hat several times longer than any embedding. Left so, x_s carries a signal that training
-        never showed, and each step strays further.
+        Cross-entropy makes x0_hat several times longer than any embedding. Without scaling, x_s would have a stronger
+        signal than in training, and the error would grow at each step.
         """
         if self.settings.rescale_x0 and s >= 0:
             x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()
         return self.reverse_step(process, x_t, x_0, t, s, noise)
 
     def score(self, x_0: Tensor) -> Tensor:
-        """``max over channels of x0_hat . e_i``, [batch, N + 1]."""
+        """The largest ``x0_hat . e_i`` over the channels, [batch, N + 1]."""
         first, *others = x_0.unbind(dim=1)
         scores = first @ self.item_embedding.weight.T
-        for channel in others:  # one after the other: all at once would be [batch, channels, N + 1]
+        for channel in others:  # one after the other: all at once would need [batch, channels, N + 1]
             scores = torch.maximum(scores, channel @ self.item_embedding.weight.T)
         return scores
 
@@ -172,11 +176,12 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
     @torch.no_grad()
     def diagnose(self, interaction: Interaction) -> dict[str, float]:
-        """What tells of collapse: the item table, abar_T, and the target's rank by one look at x_t.
+        """Figures that show a collapse: of the item table, abar_T, and the target's mean rank after one denoising.
 
-        ``target_rank`` is at t = T - 1, where only the guidance tells; ``target_rank@t`` at less noise, where x_t does.
+        ``target_rank`` is at t = T - 1, where x_t says nothing and only the guidance helps. ``target_rank@t`` is at
+        less noise, where x_t helps too.
         """
-        # Distances to the whole catalogue.
+        # Fewer rows, because each needs its distances to the whole catalogue.
         interaction = interaction[: rows_at_once(self.max_cells, self.n_items * self.num_channels)]
         noise = self.evaluation_noise(interaction).channels(self.num_channels)
         guidance = self.generation_guidance(self.last_state(interaction), noise)
@@ -193,7 +198,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
 
 def _at(states: Any, rows: Tensor, columns: Tensor) -> Any:
-    """The states at some positions: of a tensor [batch, length, ...], or of each tensor of a named tuple."""
+    """The states at some positions of a tensor [batch, length, ...], or of each tensor in a named tuple."""
     if isinstance(states, Tensor):
         return states[rows, columns]
     return type(states)(*(part[rows, columns] for part in states))

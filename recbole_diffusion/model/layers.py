@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask costs half of torch's on a CPU: four elements share a 64-bit random number.
+    """Dropout that costs half of torch's on a CPU, because four elements share one 64-bit random number.
 
-    There ``p`` is rounded to a multiple of 2^-16 below 1, and what is kept is scaled by exactly that. Other devices use
-    torch's.
+    On a CPU, ``p`` is rounded to a multiple of 2^-16 below 1, and kept elements are divided by 1 minus the rounded
+    ``p``. Other devices use torch's dropout.
     """
 
     def __init__(self, p: float) -> None:
@@ -35,9 +35,9 @@ class TransformerBlock(nn.Module):
     Args:
         dim: d.
         num_heads: attention heads; must divide ``dim``.
-        dropout: share of zeroed elements after attention, after the feed-forward layer, and of attention weights.
+        dropout: share of elements set to 0 after attention, after the feed-forward layer, and of attention weights.
         gelu: ``none`` for the exact GELU, ``tanh`` for its approximation.
-        eps: added to the variance in the layer norms; against embeddings of standard deviation 0.02 the size matters.
+        eps: added to the variance in the layer norms. It matters for embeddings with a standard deviation of 0.02.
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float, gelu: str = "none", eps: float = 1e-5) -> None:
@@ -51,12 +51,16 @@ class TransformerBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, at: Tensor | None = None) -> Tensor:
-        """``x`` [batch, length, dim]; ``mask`` is True where a key may be seen, [batch, 1, 1 or length, length].
+        """The output of the block, shaped like ``x``.
 
-        With ``at`` [batch] (and a mask, not ``causal``) that position of each row alone is computed, [batch, 1, dim];
-        the others are its keys and values, all that the last block of a network needs that reads one position.
+        Args:
+            x: [batch, length, dim].
+            mask: True where a key may be seen, [batch, 1, 1 or length, length].
+            causal: whether each position sees only itself and earlier ones; then there is no ``mask``.
+            at: one position of each row, [batch]. Only its output is computed, [batch, 1, dim]; the other positions are
+                keys and values. This is for the last block of a network that reads one position. Not with ``causal``.
         """
-        assert not (causal and at is not None), "a single query would be taken for the first position"
+        assert not (causal and at is not None), "torch would treat a single query as the first position"
         batch, _, dim = x.shape
         seen = asking = self.attention_norm(x)
         if at is not None:
@@ -65,7 +69,7 @@ class TransformerBlock(nn.Module):
         (w_query, w_seen), (b_query, b_seen) = (
             parameter.split([dim, 2 * dim]) for parameter in (self.query_key_value.weight, self.query_key_value.bias)
         )
-        query, key, value = (  # [batch, heads, length (query with at: 1), dim / heads] each
+        query, key, value = (  # each [batch, heads, length, dim / heads]; with ``at`` the query has length 1
             part.view(batch, -1, self.num_heads, dim // self.num_heads).transpose(1, 2)
             for part in (F.linear(asking, w_query, b_query), *F.linear(seen, w_seen, b_seen).chunk(2, dim=-1))
         )
@@ -76,15 +80,15 @@ class TransformerBlock(nn.Module):
 
 
 class CausalEncoder(nn.Module):
-    """SASRec-style encoder: a state at every position that depends on that position and those before it only.
+    """SASRec-style encoder: the state at each position depends only on this position and earlier ones.
 
-    With padding on the right, a causal mask alone keeps padding out of every real position's attention.
+    Padding is on the right. So the causal mask also keeps real positions from attending to padding.
 
     Args:
         max_length: longest history, for the learned position embeddings.
-        dim, num_layers, num_heads, dropout: of the :class:`TransformerBlock` s.
-        init_std: standard deviation of the position embeddings at the start. At the scale of the items': larger ones
-            drown the items, and positions that training never reaches would disturb the longest histories.
+        dim, num_layers, num_heads, dropout: of each :class:`TransformerBlock`.
+        init_std: standard deviation of the position embeddings at the start. It should be that of the item embeddings:
+            larger position embeddings hide the items, and those that training never reaches disturb long histories.
     """
 
     def __init__(
@@ -103,7 +107,7 @@ class CausalEncoder(nn.Module):
         return item_embeddings + self.position_embedding(positions)
 
     def forward(self, item_embeddings: Tensor) -> Tensor:
-        """[batch, length, dim] embeddings, padding on the right, to states of the same shape."""
+        """States [batch, length, dim] from item embeddings of the same shape, with padding on the right."""
         x = self.dropout(self.with_positions(item_embeddings))
         for block in self.blocks:
             x = block(x, causal=True)

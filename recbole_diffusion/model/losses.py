@@ -1,4 +1,4 @@
-"""Losses as pure functions of tensors; each returns one value a row unless it says otherwise."""
+"""Losses as pure functions of tensors. Each returns one value per row, if its docstring does not say otherwise."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ DIVERGENCES = ("alpha", "beta", "gamma", "none")
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """``mean over dimensions of (target - prediction)^2``: [*leading, dim] to [*leading]."""
+    """Mean of ``(target - prediction)^2`` over the last dimension: [*leading, dim] to [*leading]."""
     return (prediction - target).square().mean(dim=-1)
 
 
 def softmax_cross_entropy(prediction: Tensor, table: Tensor, index: Tensor, max_cells: int) -> Tensor:
     """``-log softmax(prediction . table)`` of each row's ``index``, [rows].
 
-    Where [rows, N] numbers are more than ``max_cells``, as many rows as hold so many are done at a time, and their
-    scores computed again for the gradient instead of kept.
+    If the scores [rows, N] are more than ``max_cells`` numbers, the rows are computed in parts. The scores of a part
+    are not kept for the gradient, but computed again.
 
     Args:
         prediction: [rows, dim].
-        table: what is chosen among, [N, dim].
-        index: the right row of ``table``, [rows].
+        table: embeddings of the candidates, [N, dim].
+        index: which row of ``table`` is right, [rows].
+        max_cells: most numbers in one matrix of scores.
     """
 
     def loss(prediction: Tensor, index: Tensor) -> Tensor:
@@ -44,20 +45,21 @@ def softmax_cross_entropy(prediction: Tensor, table: Tensor, index: Tensor, max_
 def catalogue_cross_entropy(
     x_0: Tensor, item_table: Tensor, items: Tensor, temperature: float, max_cells: int
 ) -> Tensor:
-    """``-log softmax(x_0 . e_i / temperature)`` of each item over items 1 ... N, [*leading]; padding is no candidate.
+    """``-log softmax(x_0 . e_i / temperature)`` of each item, over the items 1 ... N, [*leading].
 
     Args:
         x_0: predictions [*leading, dim].
-        item_table: embeddings of items 0 ... N, [N + 1, dim].
-        items: ids in 1 ... N, [*leading]; of positions [batch, length] some may be 0, padding, whose loss is 0.
-        temperature: below 1, a prediction of the size of its embedding can still be certain of its item.
-        max_cells: of :func:`softmax_cross_entropy`.
+        item_table: embeddings of items 0 ... N, [N + 1, dim]. Item 0 is padding and not among the candidates.
+        items: ids in 1 ... N, [*leading]. With two or more dimensions, 0 is allowed too: padding, with loss 0.
+        temperature: divides the scores. Below 1, a prediction as long as an embedding can give one item most of the
+            probability.
+        max_cells: as in :func:`softmax_cross_entropy`.
     """
     if items.dim() > 1:
-        real = items != 0  # the others need no scores
+        real = items != 0  # padding needs no scores
         loss = catalogue_cross_entropy(x_0[real], item_table, items[real], temperature, max_cells)
         return loss.new_zeros(items.shape).masked_scatter(real, loss)
-    # The temperature divides [rows, dim] numbers here; after the product it would be [rows, N].
+    # Dividing [rows, dim] numbers is cheaper than dividing the scores [rows, N].
     return softmax_cross_entropy(x_0 / temperature, item_table[1:], items - 1, max_cells)
 
 
@@ -70,7 +72,8 @@ def sampled_cross_entropy(
         prediction: [rows, dim].
         item_table: embeddings of items 0 ... N, [N + 1, dim].
         items: ids in 1 ... N, [rows].
-        negatives: ids in 1 ... N, [count]; where one is a row's own item, that row leaves it out.
+        negatives: ids in 1 ... N, [count]. A row leaves out a negative that is its own item.
+        temperature: divides the scores.
     """
     prediction = prediction / temperature
     own = (prediction * item_table[items]).sum(dim=-1, keepdim=True)  # [rows, 1]
@@ -83,7 +86,7 @@ def covariance_penalty(weights: Tensor, real: Tensor) -> Tensor:
     """ADIGRec's ``sum_k ||C[k, :]||_2`` with ``C = (W - mean W)^T (W - mean W) / n`` over the real positions.
 
     Args:
-        weights: W, attention of each interest over positions, 0 where there is none, [rows, length, k].
+        weights: W, attention of each interest over the positions, 0 at padding, [rows, length, k].
         real: which positions are real, [rows, length].
 
     Returns:
@@ -92,12 +95,12 @@ def covariance_penalty(weights: Tensor, real: Tensor) -> Tensor:
     n = real.sum(dim=-1).view(-1, 1, 1)
     centred = (weights - weights.sum(dim=1, keepdim=True) / n) * real.unsqueeze(-1)
     covariance = centred.transpose(1, 2) @ centred / n  # [rows, k, k]
-    # The square root has no gradient at 0, where a history of one item always is.
+    # The square root has no finite gradient at 0, and a history of one item always gives 0.
     return (covariance.square().sum(dim=-1) + 1e-12).sqrt().sum(dim=-1)
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """``KL(N(mean, diag exp(log_variance)) || N(0, I))``, one value a dimension: [rows, dim] to [rows, dim]."""
+    """``KL(N(mean, diag exp(log_variance)) || N(0, I))``, one value per dimension: [rows, dim] to [rows, dim]."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
 
 
@@ -108,17 +111,20 @@ def robust_divergence(kind: str, squared_distance: Tensor, variance: Tensor, ord
 
     - ``alpha``: ``1/(a-1) log((2 pi variance)^(-a/2) exp(-r)^(1-a))``, 0 < a < 1;
     - ``beta``: ``-(b+1)/b ((2 pi variance)^(-b/2) exp(-b r) - 1)``, b > 0;
-    - ``gamma``: ``-(g+1)/g (2 pi variance)^(-g/2) exp(-g r)``, g > 0. The paper's notes print it without the minus
-      sign; minimised that way it drives c and c_hat apart, so the sign is ours;
+    - ``gamma``: ``-(g+1)/g (2 pi variance)^(-g/2) exp(-g r)``, g > 0. It is printed without the minus sign; minimising
+      that would push c and c_hat apart, so the sign is ours;
     - ``none``: ``squared_distance``, the plain evidence bound.
 
-    At one order beta is gamma plus the constant (b+1)/b: the two train alike.
+    With the same order, beta is gamma plus the constant (b+1)/b, so both train in the same way.
 
     Args:
         kind: one of :data:`DIVERGENCES`.
-        squared_distance: ``||c - c_hat||^2`` averaged over dimensions (a sum would make ``exp`` vanish), [rows].
-        variance: ``sigma_c^2``, one value a row.
-        order: the divergence's alpha, beta or gamma.
+        squared_distance: ``||c - c_hat||^2`` as a mean over dimensions, [rows]. With a sum, ``exp`` would be 0.
+        variance: ``sigma_c^2``, one value per row, [rows].
+        order: alpha, beta or gamma of the divergence.
+
+    Raises:
+        ValueError: ``kind`` is unknown.
     """
     if kind == "none":
         return squared_distance

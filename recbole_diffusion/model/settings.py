@@ -17,7 +17,7 @@ from recbole_diffusion.diffusion.schedules import make_betas
 
 @dataclass(frozen=True)
 class DiffusionConfig(TypedSettings):
-    """The settings of every diffusion model; ``schedule_parameters`` names those that go to the noise schedule."""
+    """The settings of every diffusion model. ``schedule_parameters`` names those of the noise schedule."""
 
     schedule_parameters: ClassVar[tuple[str, ...]] = ("beta_start", "beta_end")
 
@@ -42,13 +42,11 @@ class DiffusionConfig(TypedSettings):
                 raise UserError(f"{name}={steps}: must be from 1 to timesteps={self.timesteps}.")
             if steps == 1 and self.prediction == "eps":
                 raise UserError(
-                    f"{name}=1 with prediction=eps: the one step divides by sqrt(abar_T), which is near 0. Take more "
-                    "steps, or predict x0 or v."
+                    f"{name}=1 with prediction=eps: the one step divides by sqrt(abar_T), which is near 0. Set more "
+                    "steps, or prediction=x0 or v."
                 )
         if self.eta > 0 and self.sampler != "ddim":
-            raise UserError(
-                f"eta={self.eta:g}: is the noise of sampler=ddim; sampler={self.sampler} does not read it. Set eta=0."
-            )
+            raise UserError(f"eta={self.eta:g}: only sampler=ddim reads it, not sampler={self.sampler}. Set eta=0.")
 
     def make_process(self) -> Process:
         """The process between data and noise."""
@@ -57,7 +55,7 @@ class DiffusionConfig(TypedSettings):
     def betas(self) -> Tensor:
         """The noise schedule, float64 [T]."""
         if self.noise_schedule is None:
-            raise UserError("noise_schedule=~: only process=straight has no schedule; name one.")
+            raise UserError("noise_schedule=~: is allowed only with process=straight. Set a noise_schedule.")
         given = {name: getattr(self, name) for name in self.schedule_parameters}
         params = {name: value for name, value in given.items() if value is not None}
         try:
@@ -68,7 +66,7 @@ class DiffusionConfig(TypedSettings):
 
 @dataclass(frozen=True)
 class EmbeddingDiffusionConfig(DiffusionConfig):
-    """The settings of the models that diffuse the embedding of the target item; each has a Transformer."""
+    """The settings of models that diffuse the embedding of the target item. Each has a Transformer."""
 
     process: str
     noise_schedule: str | None
@@ -92,7 +90,7 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
         if self.embedding_size % self.num_heads:
             raise UserError(f"num_heads={self.num_heads}: must divide embedding_size={self.embedding_size}.")
         if self.pretrained_item_table is None and self.training_stages()[0].freezes("item_embedding.weight"):
-            raise UserError("stages: the first one freezes item_embedding: needs a pretrained_item_table to keep.")
+            raise UserError("stages: the first one freezes item_embedding, which needs a pretrained_item_table.")
         if self.sampler not in SAMPLERS[self.process]:
             raise UserError(
                 f"sampler={self.sampler} with process={self.process}: must be one of "
@@ -102,12 +100,12 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
             self._check_straight()
         if self.mse_weight == self.ce_weight == 0:
             raise UserError(
-                "mse_weight=0 and ce_weight=0: one of them must be above 0, there is nothing to learn from."
+                "mse_weight=0 and ce_weight=0: one of them must be above 0, otherwise there is no loss to learn from."
             )
         if self.ce_weight > 0 and self.prediction == "eps":
             raise UserError(
                 f"ce_weight={self.ce_weight:g} with prediction=eps: x0_hat is then divided by sqrt(abar_t), which is "
-                "near 0 at most steps. Set ce_weight=0, or predict x0 or v."
+                "near 0 at most steps. Set ce_weight=0, or prediction=x0 or v."
             )
 
     def _check_straight(self) -> None:
@@ -118,12 +116,12 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
         if self.prediction not in StraightPath.predictions:
             raise UserError(
                 f"prediction={self.prediction} with process=straight: must be one of "
-                f"{', '.join(StraightPath.predictions)}; pure noise does not tell x0."
+                f"{', '.join(StraightPath.predictions)}; at the last step x0 cannot be computed from the noise."
             )
 
     def make_process(self) -> Process:
         return StraightPath(self.timesteps) if self.process == "straight" else super().make_process()
 
     def training_stages(self) -> tuple[Stage, ...]:
-        """What is trained for how long; one stage of everything where ``stages`` is None."""
+        """The stages of training. If ``stages`` is None, it is one stage that trains everything."""
         return read_stages(self.stages)

@@ -31,10 +31,10 @@ class WindowSASRecConfig(TypedSettings):
 
 
 class WindowSASRec(SASRec):
-    """RecBole's SASRec with cross-entropy at every position of a window, as its paper trains it.
+    """RecBole's SASRec with cross-entropy at every position of a window, as in its paper.
 
-    Parameters, scoring and checkpoints are SASRec's; only the training rows differ: one pass over a window of L targets
-    in place of L passes over its padded prefixes.
+    Parameters, scoring and checkpoints are those of SASRec. Only the training rows differ: one pass over a window with
+    L targets instead of L passes over its padded prefixes.
     """
 
     train_on = "windows"
@@ -54,16 +54,16 @@ class WindowSASRec(SASRec):
         return self.trm_encoder(x, self.get_attention_mask(item_seq), output_all_encoded_layers=False)[-1]
 
     def get_attention_mask(self, item_seq: Tensor, bidirectional: bool = False) -> Tensor:
-        """RecBole's causal mask, [batch, 1, length, length], where every position sees itself too.
+        """RecBole's causal mask, [batch, 1, length, length], with one change: padding positions see themselves too.
 
-        An item always does. Without it, a padding position that a history of unknown items is read at would see all
-        others, as many as the batch is long.
+        A history without known items is read at a padding position. Without the change this position would see nothing,
+        its attention would spread over the whole length, and its state would depend on the batch.
         """
         mask = super().get_attention_mask(item_seq, bidirectional)
         return mask.masked_fill(torch.eye(item_seq.shape[1], dtype=torch.bool, device=item_seq.device), 0.0)
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """The state after each history, [batch, hidden_size]; one without any item is read as one padding item."""
+        """The state after each history, [batch, hidden_size]. An empty history counts as one padding item."""
         return super().forward(item_seq, item_seq_len.clamp(min=1))
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:

@@ -319,7 +319,7 @@ def test_an_empty_folder_for_results_is_not_the_current_one(verb: str, capsys: p
     names = ["--models=Pop", "--datasets=shop"] if verb == "compare" else ["--model=DreamRec", "--dataset=shop"]
     with pytest.raises(SystemExit) as ended:
         main([verb, *names, "--out="])
-    assert ended.value.code == 2 and "argument --out: it is empty" in capsys.readouterr().err
+    assert ended.value.code == 2 and "argument --out: must not be empty" in capsys.readouterr().err
 
 
 def test_a_metric_that_is_not_defined_stops_the_training_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,7 +205,7 @@ PAIRWISE = "from recbole.model.sequential_recommender import FPMC\n\nclass Mine(
         ("iota.model:", {}, r"'iota\.model:' must be package\.module:Class"),
         ("iota.model:Mine()", {}, r"'iota\.model:Mine\(\)' must be package\.module:Class"),
         ("../iota:Mine", {}, r"model='\.\./iota\.Mine': must be a name"),
-        ("recbole.model.sequential_recommender:SASRec", {}, r"is RecBole's own model; it is called recbole\.SASRec"),
+        ("recbole.model.sequential_recommender:SASRec", {}, r"is RecBole's own model\. Name it recbole\.SASRec"),
         (
             "Named",
             {"entry_points": "Named = iota.model"},
@@ -216,12 +216,12 @@ PAIRWISE = "from recbole.model.sequential_recommender import FPMC\n\nclass Mine(
         (
             "DreamRec",
             {"entry_points": "DreamRec = iota.model:Mine"},
-            r"is the name of iota\.model:Mine \(package iota\) and of recbole_diffusion\.model\.dreamrec:DreamRec",
+            r"is the name of several: iota\.model:Mine \(package iota\), recbole_diffusion\.model\.dreamrec:DreamRec",
         ),
         (
             "SASRec",
             {"entry_points": "SASRec = iota.model:Mine"},
-            r"is the name of iota\.model:Mine \(package iota\) and of recbole\.SASRec \(RecBole\)\. Name one of",
+            r"is the name of several: iota\.model:Mine \(package iota\), recbole\.SASRec \(RecBole\)\. Name one of",
         ),
     ],
 )

@@ -374,7 +374,7 @@ def test_replacing_leaves_mended_text_alone() -> None:
 
 
 def test_replacing_refuses_what_is_neither_old_nor_mended() -> None:
-    with pytest.raises(compat.CannotMend, match=r"Sample\.double holds neither .*'number \* 3'.*'number \* 4'"):
+    with pytest.raises(compat.CannotMend, match=r"Sample\.double contains neither .*'number \* 3'.*'number \* 4'"):
         replace_in_source(Sample, "double", {"number * 2": "number + number", "number * 3": "number * 4"})
     with pytest.raises(compat.CannotMend, match=r"there is no Sample\.no_such_method"):
         replace_in_source(Sample, "no_such_method", {"number": "n"})
@@ -394,7 +394,7 @@ def test_another_text_of_a_recbole_method_is_refused(owner: type, name: str, mon
 
     monkeypatch.setattr(mending, "inspect", SimpleNamespace(getsource=getsource))
     with pytest.raises(
-        ImportError, match=rf"compat\.\w+ does not fit RecBole 1\.2\.1: {owner.__name__}\.{name} holds neither"
+        ImportError, match=rf"compat\.\w+ does not fit RecBole 1\.2\.1: {owner.__name__}\.{name} contains neither"
     ):
         compat.apply()
     assert vars(owner)[name] is changed

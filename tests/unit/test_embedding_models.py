@@ -288,9 +288,9 @@ def test_the_losses_of_a_straight_path_by_hand(build: Callable[..., Built], monk
         ("DreamRec", {**STRAIGHT, "noise_schedule": "cosine"}, "noise_schedule=cosine with process=straight: .* Set "),
         ("DreamRec", {**STRAIGHT, "beta_end": 0.1}, "beta_end=0.1 with process=straight"),
         ("DreamRec", {**STRAIGHT, "sampler": "ddim"}, "sampler=ddim with process=straight: must be one of euler"),
-        ("DreamRec", {**STRAIGHT, "eta": 0.5}, "eta=0.5: is the noise of sampler=ddim; sampler=euler does not read it"),
+        ("DreamRec", {**STRAIGHT, "eta": 0.5}, "eta=0.5: only sampler=ddim reads it, not sampler=euler"),
         ("DreamRec", {"sampler": "euler"}, "sampler=euler with process=gaussian: must be one of ddpm, ddim"),
-        ("DreamRec", {"noise_schedule": None}, "noise_schedule=~: only process=straight has no schedule"),
+        ("DreamRec", {"noise_schedule": None}, "noise_schedule=~: is allowed only with process=straight"),
         (
             "DreamRec",
             {**STRAIGHT, "prediction": "eps", "ce_weight": 0.0, "sampling_steps": 2},
@@ -298,7 +298,7 @@ def test_the_losses_of_a_straight_path_by_hand(build: Callable[..., Built], monk
         ),
         ("DreamRec", {"process": "strait"}, "process='strait': must be one of gaussian, straight.*Did you mean"),
         ("DreamRec", {"sampling_steps": 1001}, "sampling_steps=1001: must be from 1 to timesteps=1000"),
-        ("DreamRec", {"sampler": "ddpm", "eta": 0.5}, "eta=0.5: is the noise of sampler=ddim"),
+        ("DreamRec", {"sampler": "ddpm", "eta": 0.5}, "eta=0.5: only sampler=ddim reads it"),
         ("DreamRec", {"prediction": "eps", "ce_weight": 0.0}, "sampling_steps=1 with prediction=eps: .* divides"),
         (
             "DiffuRec",
