@@ -1,1 +1,1 @@
-"""What a setting is, which there are, and how they are read."""
+"""Settings: which there are, which values are allowed, and how they are read."""

@@ -1,4 +1,4 @@
-"""The settings as text for ``run --help``: the main ones, or all of one model. Nothing here loads torch or RecBole."""
+"""The text of ``run --help``: the main settings, or all settings of one model. It loads neither torch nor RecBole."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ _LONGEST_LINE = 110
 
 
 def main_settings() -> str:
-    """The settings that most runs need, one for each line: what is allowed, and what it is."""
+    """The settings that most runs need, one per line, with what is allowed and what it is."""
     lines = [_entry(f"--{key}", row) for key, row in TABLE.items() if row.main]
-    head = "main settings (run --help --model=NAME shows all of a model, with their defaults):"
+    head = "main settings (run --help --model=NAME shows all settings of a model, with their defaults):"
     return "\n".join([head, *lines]) + "\n"
 
 
 def model_settings(model: str, preset: str | None = None, files: ModelFiles | None = None) -> str:
-    """Every setting of a model: its default, what is allowed, and what it is.
+    """All settings of a model, one per line, with its default, what is allowed and what it is.
 
     Args:
-        files: of a model of another package, whose class is imported; its own settings are in the table then.
+        files: for a model of another package, its YAML files. Its class must be imported before: this adds its own
+            settings to the table.
 
     Raises:
         UserError: there is no such model, or no such preset of it.
@@ -64,7 +65,7 @@ def run_defaults() -> Settings:
 
 
 def model_defaults(model: str, preset: str = "default") -> Settings:
-    """The defaults of a model's settings, as far as they do not follow from others or from the data set.
+    """The defaults of a model's settings, without those that depend on other settings or on the data set.
 
     Raises:
         UserError: there is no such model, or no such preset of it.
@@ -83,7 +84,7 @@ def model_defaults(model: str, preset: str = "default") -> Settings:
 
 
 def _rows(model: str, defaults: Settings) -> Rows:
-    """The rows of ``defaults`` in the order of the table; what RecBole's model has of its own comes last."""
+    """The rows of ``defaults`` in the order of the table. The own settings of a RecBole model come last."""
     if model in OURS:
         return {key: row.for_model(model) for key, row in TABLE.items() if key in defaults}
     every = run_defaults()
@@ -92,7 +93,7 @@ def _rows(model: str, defaults: Settings) -> Rows:
 
 
 def _recbole_row(key: str, default: Any) -> Row:
-    """A setting of a model of RecBole: its type from the default, its role, and what we know of it, from the table."""
+    """A setting of a RecBole model. Its type comes from the default; its role and help come from the table."""
     there = TABLE.get(key, Row("any"))
     if isinstance(default, list) and default:
         row = Row("any", says=f"a list; each is {recbole_row(key, default[0]).described()}")
@@ -103,7 +104,7 @@ def _recbole_row(key: str, default: Any) -> Row:
 
 
 def _reads(model: str, row: Row) -> bool:
-    """Whether the model reads a setting that only some do."""
+    """Whether the model reads the setting, if only some models do."""
     plain = model.removeprefix("recbole.")
     if row.part is Part.KNOWLEDGE:
         file = recbole_file("model", "knowledge_aware_recommender", f"{plain.lower()}.py")
@@ -121,12 +122,12 @@ def shown(value: Any) -> str:
 
 
 def explained(row: Row) -> str:
-    """What is allowed and what it is: ``(a whole number >= 1) T, the steps of noise``."""
+    """What is allowed, and what it is: ``(a whole number >= 1) T, the steps of noise``."""
     return f"({row.described()}) {row.help}".strip()
 
 
 def _entry(name: str, row: Row) -> str:
-    """``  --name   (what is allowed) what it is``, on as many lines as it takes."""
+    """``  --name   (what is allowed) what it is``, on as many lines as needed."""
     first = f"  {name}".ljust(_COLUMN - 1) + " "
     if len(first) > _COLUMN:
         first = f"  {name}\n" + " " * _COLUMN

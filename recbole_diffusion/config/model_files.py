@@ -1,4 +1,4 @@
-"""Where the YAML files of a model lie, and the name by which its settings and checkpoints are known."""
+"""Where the YAML files of a model are, and the name of a model in settings and checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RECBOLE = "recbole"
 
 
 def package_of(model_class: type) -> str:
-    """The top package that a class comes from: ``recbole_diffusion``, ``recbole`` or another."""
+    """The top-level package that a class comes from: ``recbole_diffusion``, ``recbole`` or another."""
     return model_class.__module__.partition(".")[0]
 
 
@@ -26,10 +26,10 @@ def is_recboles(model_class: type) -> bool:
 
 
 def model_name(model_class: type) -> str:
-    """What settings and checkpoints call a model: its class, with the module if that is of another package.
+    """The name of a model in settings and checkpoints.
 
-    ``DreamRec`` for ours and RecBole's, else ``package.module:Class``, however the user named it: two packages may have
-    a class of one name.
+    It is the name of the class for our models and RecBole's (``DreamRec``). For other packages it is always
+    ``package.module:Class``, because two packages may have a class with the same name.
     """
     name = model_class.__name__
     return name if package_of(model_class) in (_OURS, _RECBOLE) else f"{model_class.__module__}:{name}"
@@ -42,12 +42,12 @@ class ModelFiles(NamedTuple):
     name: str
 
     def path(self, kind: str) -> Path | None:
-        """The file of a kind, or None."""
+        """The file of a kind, or None if there is no such file."""
         path = self.folder / kind / self.name
         return path if path.is_file() else None
 
     def read(self, kind: str) -> Settings:
-        """Its settings, over those of the file that it extends; none where there is no such file."""
+        """The settings in the file of a kind, together with those of the file that it extends. Empty without a file."""
         path = self.path(kind)
         return extended(load_settings([path]), str(path)) if path else {}
 
@@ -57,7 +57,7 @@ class ModelFiles(NamedTuple):
         return PRESETS if self.path("paper") else PRESETS[:1]
 
     def settings(self, model: str, preset: str) -> Settings:
-        """What the files say of ``model`` with a preset.
+        """The defaults of ``model`` with a preset.
 
         Raises:
             UserError: the model has no such preset.
@@ -68,7 +68,7 @@ class ModelFiles(NamedTuple):
 
 
 def shipped_files(model: str, recboles: bool) -> ModelFiles:
-    """The YAML files in this package's ``properties``: of a model of ours, or of one of RecBole's."""
+    """The YAML files in this package's ``properties`` for one of our models, or for one of RecBole's."""
     overall = properties_file("overall.yaml")
     assert overall is not None, "this package is installed without its properties"
     return ModelFiles(overall.parent, f"{_RECBOLE}.{model}.yaml" if recboles else f"{model}.yaml")
@@ -77,8 +77,9 @@ def shipped_files(model: str, recboles: bool) -> ModelFiles:
 def model_files(model_class: type) -> ModelFiles:
     """The YAML files of a model.
 
-    Ours are in this package's ``properties``, where RecBole's have a file ``recbole.NAME.yaml``. A model of another
-    package has its own in a folder ``properties`` beside its module, or beside a package around that.
+    For our models and RecBole's they are in this package's ``properties``; those for RecBole's models are called
+    ``recbole.NAME.yaml``. A model of another package has them in a folder ``properties`` next to its module, or in one
+    of the packages that contain the module.
 
     Raises:
         UserError: a model of another package has no ``properties/model/CLASS.yaml``.
@@ -94,7 +95,7 @@ def model_files(model_class: type) -> ModelFiles:
 
 
 def _folders_around(module: str) -> Iterator[Path]:
-    """The folder of an imported module, then those of the packages around it, the nearest first."""
+    """The folder of an imported module, then the folders of the packages that contain it, the innermost first."""
     file = sys.modules[module].__file__
     if file is not None:
         yield Path(file).parent

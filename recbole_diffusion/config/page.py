@@ -1,6 +1,6 @@
-"""What is written from the table of settings: the tables of docs/settings.md and the comments in our YAML files.
+"""Writes the tables in docs/settings.md and the comments in our YAML files, from the table of settings.
 
-``python -m recbole_diffusion.config.page``, in a checkout, writes them again.
+Run ``python -m recbole_diffusion.config.page`` in a checkout after each change of the table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COLUMN = 34
 
 
 def files() -> dict[Path, str]:
-    """Each file that is written from the table, with what it should hold."""
+    """Each file that is written from the table, with the text that it should have."""
     page = _ROOT / "docs" / "settings.md"
     properties = _ROOT / "properties"
     found = {page: _with_tables(page.read_text(encoding="utf-8"))}
@@ -38,7 +38,7 @@ def _with_tables(text: str) -> str:
 
 
 def tables() -> str:
-    """The part of the page that lists the settings, with what each role means for a checkpoint."""
+    """The part of the page that lists the settings. Each section says what its settings mean for a checkpoint."""
     defaults = _Defaults()
     parts = []
     for role, part, title, bound in SECTIONS:
@@ -61,14 +61,14 @@ def _what(row: Row) -> str:
 
 
 class _Defaults:
-    """The default of each setting, with the models that have another."""
+    """The default of each setting, and the models that have another default."""
 
     def __init__(self) -> None:
         self._run = run_defaults()
         self._models = {model: model_defaults(model) for model in sorted(OURS)}
 
     def of(self, key: str) -> str:
-        """``300; 60 for ADIGRec, DiffDiv``; of a setting that only some models have, those of each."""
+        """``300; 60 for ADIGRec, DiffDiv``. If only some models have the setting, the defaults of these models."""
         base = f"`{shown(self._run[key])}`" if key in self._run else ""
         by_value: dict[str, list[str]] = {}
         for model, defaults in self._models.items():

@@ -1,4 +1,4 @@
-"""Checks of how a run splits, evaluates and reads its data, before anything is read."""
+"""Checks the settings of data and evaluation, before any data is read."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ _MODE = re.compile(r"full|labeled|(uni|pop)0*[1-9]\d*")
 
 
 def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
-    """Refuse settings that RecBole fails on later, or takes for something else.
+    """Refuse settings that RecBole would fail on later, or misunderstand.
 
     Args:
-        settings: of the run, ``eval_args`` complete.
+        settings: of the run, with complete ``eval_args``.
         sequential: whether the model is a sequential one.
 
     Raises:
-        UserError: ``eval_args``, ``benchmark_filename`` or ``seq_len`` cannot be followed.
+        UserError: ``eval_args``, ``benchmark_filename`` or ``seq_len`` is wrong.
     """
     lengths = settings.get("seq_len") or {}
     if not isinstance(lengths, dict) or any(type(most) is not int or most < 1 for most in lengths.values()):
         raise RUN_ROWS["seq_len"].error("seq_len", lengths)
     args = settings["eval_args"]
-    if isinstance(args, dict):  # RecBole refuses all else
+    if isinstance(args, dict):  # RecBole refuses everything else
         _check_modes(args.get("mode", "full"), settings["metrics"])
         if settings.get("benchmark_filename") is None:
             _check_split(args, sequential)
             split = args.get("split") or {}
             if "TS" in split and settings["TIME_FIELD"] in (settings.get("numerical_features") or []):
-                raise UserError(f"eval_args split {split}: TIME_FIELD cannot be one of numerical_features with it.")
+                raise UserError(f"eval_args split={split}: with TS, numerical_features cannot contain TIME_FIELD.")
     if settings.get("benchmark_filename") is not None:
         _check_files(settings["benchmark_filename"])
 
 
 def check_pre_split(user: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse what RecBole skips with ``benchmark_filename``: the rows and their splits are those of the files.
+    """Refuse settings that RecBole ignores with ``benchmark_filename``: rows and splits are those of the files.
 
     Args:
-        user: what the user set, ``benchmark_filename`` among it or not.
-        defaults: of all settings.
+        user: what the user set.
+        defaults: the defaults of all settings.
 
     Raises:
-        UserError: a setting of ``user`` that filters or splits rows.
+        UserError: the user set something that filters or splits rows.
     """
     args = user.get("eval_args")
     asked = {f"eval_args {key}": args[key] for key in _SPLITTING if key in args} if isinstance(args, dict) else {}
@@ -70,7 +70,7 @@ def phase_modes(settings: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def is_sampled(mode: str) -> bool:
-    """Whether held-out items are ranked among sampled candidates."""
+    """Whether a held-out item is ranked among sampled candidates."""
     return mode not in ("full", "labeled")
 
 
@@ -83,17 +83,17 @@ def _check_modes(modes: Any, metrics: Any) -> None:
     for mode in modes.values() if isinstance(modes, dict) else [modes]:
         if not isinstance(mode, str) or not _MODE.fullmatch(mode):
             raise UserError(
-                f"eval_args mode={mode!r}: must be full, labeled, or uniN or popN with N sampled items, e.g. uni100."
+                f"eval_args mode={mode!r}: must be full, labeled, uniN or popN, with N sampled items, e.g. uni100."
             )
         if mode == "labeled" and EvaluatorType.RANKING in kinds:
             raise UserError(
-                f"eval_args mode='labeled': judges single rows by their label, metrics={metrics} rank items. Set mode "
-                "to full, uniN or popN, or metrics to some of labels, e.g. [AUC, LogLoss]."
+                f"eval_args mode='labeled': compares each row with its label, but metrics={metrics} need ranked lists. "
+                "Set mode to full, uniN or popN, or metrics of labels, e.g. [AUC, LogLoss]."
             )
         if mode == "full" and EvaluatorType.VALUE in kinds:
             raise UserError(
-                f"eval_args mode='full': ranks the whole catalogue, metrics={metrics} are of labels. Set mode to "
-                "labeled, uniN or popN, or metrics to some of ranked lists, e.g. [Hit, NDCG]."
+                f"eval_args mode='full': ranks the whole catalogue, but metrics={metrics} need labels. Set mode to "
+                "labeled, uniN or popN, or metrics of ranked lists, e.g. [Hit, NDCG]."
             )
     if isinstance(modes, dict) and "labeled" in modes.values() and set(modes.values()) != {"labeled"}:
         raise UserError(f"eval_args mode={modes!r}: labeled must be the mode of both validation and test.")
@@ -107,8 +107,8 @@ def _check_split(args: Mapping[str, Any], sequential: bool) -> None:
     if kind == "LS":
         if value != "valid_and_test":
             raise UserError(
-                f"eval_args split={split!r}: must be {{LS: valid_and_test}}, because the epoch is chosen on validation "
-                "and then tested."
+                f"eval_args split={split!r}: must be {{LS: valid_and_test}}, because a run needs validation to choose "
+                "the epoch, and then a test."
             )
     elif (
         not isinstance(value, list)
@@ -117,7 +117,7 @@ def _check_split(args: Mapping[str, Any], sequential: bool) -> None:
     ):
         raise UserError(f"eval_args split={split!r}: must be three numbers above 0: training, validation, test.")
     if order not in ("TO", "RO"):
-        raise UserError(f"eval_args order={order!r}: must be TO (in time order) or RO (random).")
+        raise UserError(f"eval_args order={order!r}: must be TO (order of time) or RO (random order).")
     if order == "RO" and (sequential or kind == "TS"):
         what = "a sequential model" if sequential else "a split by time"
         raise UserError(f"eval_args order='RO': {what} needs TO, the order of time.")

@@ -1,4 +1,4 @@
-"""Settings as YAML: the files of the user and of this package, and single values of the command line."""
+"""Reads settings from YAML: files of the user and of this package, and single values of the command line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import yaml
 from recbole_diffusion.config.settings import Settings, UserError
 from recbole_diffusion.names import recbole_folder
 
-# libyaml's, where PyYAML has it, is some ten times faster: a Config reads seven files.
+# PyYAML's loader with libyaml, if available, is about ten times faster; a Config reads seven files.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-EXTENDS = "extends"  # in the YAML of a model: the file below it, which it has in common with others
+EXTENDS = "extends"  # key in the YAML file of a model: names a shared file, over which this file wins
 
 
 class YamlLoader(_SafeLoader):
-    """Safe YAML that also reads ``1e-4`` as a number (YAML 1.1 wants ``1.0e-4``), and no key twice."""
+    """Safe YAML. It also reads ``1e-4`` as a number (YAML 1.1 needs ``1.0e-4``), and refuses a key given twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -38,8 +38,8 @@ YamlLoader.add_implicit_resolver(
 def parse_value(text: str, key: str = "") -> Any:
     """One command-line value as YAML: ``0.1``, ``true``, ``[5, 10]``, ``{LS: valid_and_test}``, ``~`` or ``None``.
 
-    RecBole's intervals (keys that end in ``_interval``), such as ``[4,inf)``, are text although they look like lists,
-    and so is a separator that is not in quotation marks, such as ``,``.
+    Two kinds of values stay text: RecBole's intervals such as ``[4,inf)`` (keys that end in ``_interval``), and a
+    separator without quotation marks, such as ``,`` (keys that end in ``_separator``).
     """
     if key.endswith("_interval") and text.startswith(("[", "(")):
         return text
@@ -57,12 +57,16 @@ def _read_mapping(text: str, where: str) -> Settings:
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{where} must hold settings as 'key: value' lines.")
+        raise UserError(f"{where} must have settings as lines of 'key: value'.")
     return values
 
 
 def load_settings(config_files: Sequence[str | Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:
-    """What the user set: the files in their order, then ``overrides`` (the command line) over them."""
+    """What the user set. Later files win over earlier ones, and ``overrides`` (the command line) over all files.
+
+    Raises:
+        UserError: a file does not exist, cannot be read, or is not a YAML mapping.
+    """
     settings: Settings = {}
     for name in config_files:
         path = Path(name)
@@ -78,7 +82,7 @@ def load_settings(config_files: Sequence[str | Path] = (), overrides: Mapping[st
 
 
 def properties_file(*parts: str) -> Path | None:
-    """Our YAML ``properties/<parts>``, in the installed package or beside it in a checkout; None if there is none."""
+    """Our YAML file ``properties/<parts>``, in the installed package or next to it in a checkout; None if missing."""
     here = Path(__file__).resolve().parents[1]
     for root in (here / "properties", here.parent / "properties"):
         file = root.joinpath(*parts)
@@ -88,16 +92,17 @@ def properties_file(*parts: str) -> Path | None:
 
 
 def read_properties(*parts: str) -> Settings:
-    """Our YAML file ``properties/<parts>`` as a dictionary; empty where there is none."""
+    """Our YAML file ``properties/<parts>`` as a dictionary; empty if there is no such file."""
     file = properties_file(*parts)
     return _read_mapping(file.read_text(encoding="utf-8"), "/".join(("properties", *parts))) if file else {}
 
 
 def extended(own: Settings, where: str) -> Settings:
-    """The settings of a model's file over those of our file that its line ``extends`` names, such as ``diffusion``.
+    """The settings of a model's file, over those of our file that its line ``extends`` names, such as ``diffusion``.
 
     Args:
-        where: how the message calls the model's file.
+        own: the settings in the model's file.
+        where: the model's file, for the error message.
 
     Raises:
         UserError: there is no such file.
@@ -112,7 +117,7 @@ def extended(own: Settings, where: str) -> Settings:
 
 
 def recbole_file(*parts: str) -> Path:
-    """A file or folder of RecBole, which is not imported; it may not be there.
+    """Path of a file or folder in RecBole's package, which is not imported. The path need not exist.
 
     Raises:
         RecBoleMissing: RecBole is not installed.

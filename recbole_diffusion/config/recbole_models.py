@@ -1,4 +1,4 @@
-"""Settings of RecBole's own models, which RecBole does not check: types, limits, and what must go together."""
+"""Checks of the settings of RecBole's own models, which RecBole does not make: types, limits, stages, columns."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from recbole_diffusion.config.table import recbole_row
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
-# Those that RecBole reads as a list in a text too, or as a file.
+# Settings without a fixed type: RecBole reads them also as a text with a list, or as a file.
 _FREE = ("reranker_CAN_NUM", "pre_model_path")
 _AT_MOST_ITEMS = ("reranker_CAN_NUM", "metrics_k")
 _FIRST_STAGES = ("pretrain", "actor_pretrain")
-# Those that name columns of the .item file.
+# Settings that name columns of the .item file.
 _ITEM_COLUMNS = ("selected_features", "item_attribute")
 
 
 def check_types(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Hold ``values`` to the types of a model's ``defaults`` and to the limits that their names have.
+    """Check that ``values`` have the types of a model's ``defaults``, and are within the limits for their names.
 
     Raises:
-        UserError: a value, or an element of a list, is of another type or out of range.
+        UserError: a value, or an element of a list, has another type or is out of range.
     """
     for key, default in defaults.items():
         if key in _FREE or not key.isidentifier():
@@ -49,22 +49,23 @@ def item_columns(settings: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def load_item_columns(defaults: Settings, user: Mapping[str, Any]) -> None:
-    """Let the defaults load the item columns that other settings name, which RecBole does for ml-100k only."""
+    """Add to ``load_col`` the item columns that other settings name. RecBole loads them only for ml-100k."""
     settings = {**defaults, **user}
     for columns in item_columns(settings).values():
-        # An item that the file lacks keeps its interactions, or the data would not be those of other models.
+        # Interactions of items that the file lacks are kept: otherwise the data would differ from that of other models.
         defaults["filter_inter_by_user_or_item"] = False
         loaded = defaults["load_col"].setdefault("item", [settings["ITEM_ID_FIELD"]])
         loaded += [column for column in columns if column not in loaded]
 
 
 def check_stage(model: str, defaults: Settings, user: Mapping[str, Any]) -> None:
-    """Models that train in stages (S3Rec, RaCT) begin with hundreds of epochs that ``epochs`` does not count.
+    """Check ``train_stage`` of RecBole's models that train in stages (S3Rec, RaCT).
 
-    Where the user does not say how often it is saved, the last epoch of a stage is.
+    Stages before ``finetune`` train ``pretrain_epochs`` and not ``epochs``. If the user does not set ``save_step``, the
+    last epoch of such a stage is saved.
 
     Raises:
-        UserError: the user did not say which stage, or it cannot be done.
+        UserError: the user did not choose a stage, set something that it does not use, or a checkpoint is missing.
     """
     settings = {**defaults, **user}
     stage = settings.get("train_stage")
@@ -86,15 +87,15 @@ def check_stage(model: str, defaults: Settings, user: Mapping[str, Any]) -> None
         defaults["save_step"] = epochs
     if stage not in _FIRST_STAGES and not Path(path).is_file():
         raise UserError(
-            f"pre_model_path={path!r}: train_stage={stage} starts from a checkpoint; there is no such file."
+            f"pre_model_path={path!r}: there is no such file, and train_stage={stage} starts from a checkpoint."
         )
 
 
 def check_data(config: Any, dataset: Dataset) -> None:
-    """Hold a RecBole model's settings to the data set; the log says which item columns it takes.
+    """Check the settings of a RecBole model against the data set. The log says which item columns the model reads.
 
     Raises:
-        UserError: a column that the model needs is not there, or the catalogue is too small for a setting.
+        UserError: a column that the model needs is missing, or the catalogue is too small for a setting.
     """
     for key, columns in item_columns(config.final_config_dict).items():
         for column in columns:
@@ -110,16 +111,16 @@ def check_data(config: Any, dataset: Dataset) -> None:
 
 
 def _check_column(config: Any, dataset: Dataset, key: str, column: str) -> None:
-    """Whether ``column``, named by the setting ``key``, is loaded, and of a type that the model reads."""
+    """Check that ``column``, named by the setting ``key``, is loaded and has a type that the model reads."""
     where = f"{key}={config[key]!r}: column {column!r} of {config['dataset']}.item"
     if not Path(config["data_path"], f"{config['dataset']}.item").is_file():
-        raise UserError(f"{where} is needed; there is no such file in {config['data_path']}.")
+        raise UserError(f"{where} is needed, but there is no such file in {config['data_path']}.")
     if dataset.item_feat is None or column not in dataset.item_feat:
-        raise UserError(f"{where} is not there, or load_col={config['load_col']} leaves it out.")
+        raise UserError(f"{where} is missing, or load_col={config['load_col']} leaves it out.")
     kind = dataset.field2type[column]
     if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ):
         return
     if key != "selected_features":
         raise UserError(f"{where} is of type {kind.value}: must be token or token_seq.")
-    if column not in config["numerical_features"]:  # RecBole leaves it out without a word, or fails
+    if column not in config["numerical_features"]:  # RecBole would leave it out silently, or fail
         raise UserError(f"{where} is of type {kind.value}: name it in numerical_features too.")

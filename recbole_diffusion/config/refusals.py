@@ -1,4 +1,4 @@
-"""What RecBole and torch refuse, as one line for the user: never what is wrong in this package."""
+"""Turns errors of RecBole and torch that a user can mend into one line. Errors of this package stay as they are."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from recbole_diffusion.config.settings import UserError
 
 _OURS = __name__.partition(".")[0]
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
-# What RecBole raises where it checks something; another type from under one of our own models may be our mistake.
+# Types that RecBole raises when it checks something. With our models, any other type may be our own mistake.
 _CHECKS = (ValueError, KeyError, NotImplementedError, AssertionError, ImportError)
 
 
 @contextmanager
 def setting_up(what: str, ours: bool) -> Iterator[None]:
-    """What is refused while data and a model are set up, and a lack of memory, as one line; the log has the traceback.
+    """While data and a model are set up: turn checks that fail, and a lack of memory, into one line.
 
-    From RecBole's own models that is whatever their code raises.
+    With RecBole's own models, this includes everything that RecBole's code raises. The log has the traceback.
+
+    Args:
+        what: the beginning of the line, e.g. model and data set.
+        ours: whether the model is not one of RecBole's own.
 
     Raises:
         UserError: instead of the other exception.
@@ -38,7 +42,7 @@ def setting_up(what: str, ours: bool) -> Iterator[None]:
         if _is_out_of_memory(error):
             line = "there is not enough memory. Smaller sizes need less, such as embedding_size, hidden_size or "
             line += f"MAX_ITEM_LIST_LENGTH ({message})"
-        elif type(error) is ValueError and _raised_by_us_or_recbole(error):  # diffusion/ knows no UserError
+        elif type(error) is ValueError and _raised_by_us_or_recbole(error):  # diffusion/ raises plain ValueErrors
             line = message
         elif place is None or (ours and not isinstance(error, _CHECKS)):
             raise
@@ -50,9 +54,9 @@ def setting_up(what: str, ours: bool) -> Iterator[None]:
 
 @contextmanager
 def using(model: Any) -> Iterator[None]:
-    """While a model trains or ranks: what the code of a model of RecBole raises, as one line that says where.
+    """While one of RecBole's own models trains or ranks: turn errors of RecBole's code into one line that says where.
 
-    Our own models' errors stay what they are, and so do those of this package, of the disk and of the GPU's memory.
+    Errors of our models, of this package, of the disk and of the GPU's memory stay as they are.
 
     Raises:
         UserError: instead of the other exception.
@@ -70,7 +74,7 @@ def using(model: Any) -> Iterator[None]:
 
 
 def _place_in_recbole(error: BaseException) -> str | None:
-    """``FILE:LINE`` of RecBole where it comes from; None if it comes from this package, or from neither."""
+    """``FILE:LINE`` in RecBole where the error comes from; None if it does not come from RecBole."""
     place = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         package = _package(frame)
@@ -82,13 +86,16 @@ def _place_in_recbole(error: BaseException) -> str | None:
 
 
 def _raised_by_us_or_recbole(error: BaseException) -> bool:
-    """Whether it was raised by a line of RecBole or of this package, in words for a user, and not below one."""
+    """Whether a line of RecBole or of this package raised the error itself, and not a library that it called.
+
+    Such an error has a message for users.
+    """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return _package(frame) in ("recbole", _OURS)
 
 
 def _package(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__")).partition(".")[0]  # a mended method's is RecBole's
+    return str(frame.f_globals.get("__name__")).partition(".")[0]  # a repaired method counts as RecBole's
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -98,7 +105,10 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _message(error: Exception) -> str:
-    """What it says, on one line: its type, unless that is ValueError, and what a bare assertion asserts."""
+    """The error on one line: its type and message. An assertion without a message shows its code.
+
+    The type is left out for a ValueError with a message for users.
+    """
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"it needs the package {error.name!r}, which is not installed"
     frames = traceback.extract_tb(error.__traceback__)
@@ -107,7 +117,7 @@ def _message(error: Exception) -> str:
 
 
 def _log_traceback(error: Exception) -> None:
-    """To the log's files, whatever their level; on the terminal one line is enough."""
+    """Write the traceback to the log files, at any level. The terminal shows only one line."""
     logger = logging.getLogger()
     where = (type(error), error, error.__traceback__)
     record = logger.makeRecord(logger.name, logging.DEBUG, __file__, 0, "refused", (), where)

@@ -1,4 +1,4 @@
-"""What the roles of settings decide: what a figure rests on, what binds a checkpoint, what must be shared."""
+"""Groups of settings by their role: those that a result or a checkpoint depends on, and those that runs must share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = 8
 
 
 class Keys(Set[str]):
-    """The settings whose rows ``fit``, in the order of the table; those that are added to it later too."""
+    """The settings whose rows ``fit``, in the order of the table. Settings that are added later count too."""
 
     def __init__(self, fit: Callable[[Row], bool]) -> None:
         self._fit = fit
@@ -42,13 +42,13 @@ EVALUATION = Keys(lambda row: _of_part(row, Part.EVALUATION))
 COURSE = Keys(lambda row: _of_part(row, Part.COURSE))
 TRAINING = Keys(lambda row: _of_part(row, Part.TRAINING))
 NO_RESULT = Keys(lambda row: row.changes_no_result)
-# Those that name files or folders, for those who make a run in another folder than the user's.
+# Settings that are paths. A comparison and a study run in other folders than the user's, so they make them absolute.
 PATHS = Keys(lambda row: row.kind == "path")
 # Files that RecBole's models start from.
 RECBOLE_SOURCES = tuple(RECBOLE_SOURCE_ROWS)
-# The models of a data set must agree on these, or their numbers are not of one task.
+# In a comparison, all models on a data set must have the same values of these, so that they solve the same task.
 COMPARED = Keys(lambda row: row.compared)
-# The trials of a study must share these, to be comparable, or because there is nothing to find.
+# All trials of a study have the same values of these: otherwise they do not compare, or there is nothing to search.
 FIXED = Keys(
     lambda row: (
         row.fixed
@@ -57,7 +57,7 @@ FIXED = Keys(
         or _of_part(row, Part.DATA, Part.PROTOCOL, Part.EVALUATION, Part.KNOWLEDGE)
     )
 )
-# Every setting without a row changes what the network computes.
+# A setting without a row in the table counts as one that changes what the network computes.
 _FREE_TO_RESUME = Keys(lambda row: row.changes_no_result or _of_part(row, Part.COURSE))
 _FREE_TO_LOAD = Keys(
     lambda row: (
@@ -69,12 +69,12 @@ _FREE_TO_LOAD = Keys(
 
 
 def new_name(key: str) -> str | None:
-    """What a setting of an earlier version is called now; None if there was none of that name."""
+    """The present name of a setting that had the name ``key`` in an earlier version; None if there is none."""
     return next((new for new, row in TABLE.items() if key in row.formerly), None)
 
 
 def stamp() -> dict[str, str]:
-    """The settings that a comparison's protocol lists, and how it calls them."""
+    """The settings that the protocol of a comparison lists, each with the title that it has there."""
     titles = {
         key: row.stamp or (key if row.role is Role.GENERATION and not row.fixed else "") for key, row in TABLE.items()
     }
@@ -87,13 +87,13 @@ def that_count(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def that_bind(settings: Mapping[str, Any], resume: bool = False) -> dict[str, Any]:
-    """The settings that must be what a checkpoint was made with: to use its model, or to ``resume`` its training."""
+    """The settings that must be the same as in a checkpoint, to use its model or to ``resume`` its training."""
     free = _FREE_TO_RESUME if resume else _FREE_TO_LOAD
     return {key: value for key, value in settings.items() if key not in free}
 
 
 class _Absent:
-    """The value of a setting that one side does not have. It is no other's: not that of a setting that is None."""
+    """The value of a setting that one side does not have. It differs from every value, also from None."""
 
     def __repr__(self) -> str:
         return "(no such setting)"
@@ -103,12 +103,12 @@ ABSENT = _Absent()
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """``setting -> (value there, value here)`` of those that differ; a missing one is :data:`ABSENT`."""
+    """``setting -> (value there, value here)`` of the settings that differ. A missing value is :data:`ABSENT`."""
     pairs = {key: (there.get(key, ABSENT), here.get(key, ABSENT)) for key in sorted(there.keys() | here.keys())}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def described(found: Mapping[str, tuple[Any, Any]]) -> str:
-    """:func:`differences` as part of a line: ``epochs=5 and not 6, seed=0 and not 1``; the first few of many."""
+    """:func:`differences` as text for a message: ``epochs=5 and not 6, seed=0 and not 1``. It has only the first 8."""
     shown = [f"{key}={there!r} and not {here!r}" for key, (there, here) in list(found.items())[:_SHOWN]]
     return ", ".join([*shown, *([f"{len(found) - _SHOWN} more"] if len(found) > _SHOWN else [])])

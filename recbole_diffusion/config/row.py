@@ -1,4 +1,4 @@
-"""One row of the table of settings: which values are allowed, what the setting changes, and a line of help."""
+"""One row of the table of settings: allowed values, what the setting changes, and a line of help."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from recbole_diffusion.config.settings import UserError, did_you_mean, is_finite
 class Role(Enum):
     """What a setting changes."""
 
-    RESULT = "result"  # what a model learns, or what is measured of it
-    GENERATION = "generation"  # what a trained model ranks; the validations of training generate too
-    SPEED = "speed"  # no result but for rounding
-    PLACE = "place"  # where a run is made
+    RESULT = "result"  # what a model learns, or what is measured
+    GENERATION = "generation"  # how a trained model generates; the validations of training generate too
+    SPEED = "speed"  # only speed; results change at most by rounding
+    PLACE = "place"  # where a run reads, writes and computes
     OUTPUT = "output"  # what a run shows
 
 
 class Part(Enum):
-    """What of a run a setting with :attr:`Role.RESULT` belongs to."""
+    """The part of a run that a setting with :attr:`Role.RESULT` belongs to."""
 
     DATA = "data"  # what is read
     PROTOCOL = "protocol"  # which task is solved
-    EVALUATION = "evaluation"  # what is measured of a ranking, and so which epoch is kept
+    EVALUATION = "evaluation"  # what is measured, and so which epoch is kept
     NETWORK = "network"  # what a trained model computes
-    TRAINING = "training"  # how a model learns, and nothing that a trained one computes
-    COURSE = "course"  # where training starts, how its negatives are drawn and when it ends
-    KNOWLEDGE = "knowledge"  # what only RecBole's models of knowledge graphs read
+    TRAINING = "training"  # how a model learns; a trained model does not read it
+    COURSE = "course"  # where training starts and ends, and its worker processes
+    KNOWLEDGE = "knowledge"  # read only by RecBole's models of knowledge graphs
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -43,24 +43,24 @@ class Row:
     """One setting.
 
     Args:
-        kind: ``int``, ``float``, ``bool``, ``str`` or ``path``; ``any`` is described by ``says`` and is checked where
-            it is read.
-        help: what it is, in a line.
-        role, part: what it changes; ``part`` counts with :attr:`Role.RESULT` only.
-        low, high, above, below: bounds of a number; the first two are allowed themselves.
-        choices: the texts that are allowed.
+        kind: ``int``, ``float``, ``bool``, ``str``, ``path`` or ``any``. A value of kind ``any`` is checked where it is
+            read; ``says`` describes it.
+        help: what it is, in one line.
+        role, part: what it changes. ``part`` has a meaning only with :attr:`Role.RESULT`.
+        low, high, above, below: bounds of a number. ``low`` and ``high`` themselves are allowed.
+        choices: the allowed texts.
         optional: whether ``~`` is allowed.
-        says: what is allowed, of the kind ``any``.
-        keys: those of a mapping.
-        of: other ``choices``, for the models named.
+        says: what is allowed, for the kind ``any``.
+        keys: the allowed keys of a mapping.
+        of: other ``choices`` for some models, by their names.
         main: whether ``run --help`` lists it.
-        compared: whether the models of a comparison must agree on it.
-        fixed: whether the trials of a study must share it, although its role and part do not say so.
-        stamp: how the protocol of a comparison calls it; empty: it is not listed there.
+        compared: whether the models of a comparison must have the same value.
+        fixed: whether all trials of a study must have the same value, even if role and part do not require it.
+        stamp: its title in the protocol of a comparison. If empty, it is not listed there.
         formerly: its names in earlier versions.
-        derived: what to set instead; it follows from that and cannot be set.
-        refused: why a run here would ignore it; only its default is allowed.
-        read_by: the models that read it, where others would ignore it.
+        derived: if not empty, a user cannot set it; the text says what to set instead.
+        refused: if not empty, only its default is allowed; the text says why.
+        read_by: the models that read it, if other models would ignore it.
     """
 
     kind: str
@@ -95,12 +95,12 @@ class Row:
         return self.role in (Role.SPEED, Role.PLACE, Role.OUTPUT)
 
     def for_model(self, model: str | None) -> Row:
-        """The row with the choices of that model."""
+        """The row with the choices for this model."""
         choices = self.of.get(model or "")
         return dataclasses.replace(self, choices=choices, of={}) if choices else self
 
     def described(self) -> str:
-        """What is allowed, e.g. ``a whole number >= 1 or ~``: for errors, help and pages."""
+        """What is allowed, as text for errors, help and docs, e.g. ``a whole number >= 1 or ~``."""
         if self.kind == "any":
             return self.says
         words = _WORDS[self.kind]
@@ -114,10 +114,10 @@ class Row:
         return " ".join([words, *([" and ".join(bounds)] if bounds else []), *(["or ~"] if self.optional else [])])
 
     def read(self, key: str, value: Any) -> Any:
-        """``value`` as the setting ``key``, whole numbers as floats where numbers are meant.
+        """Check ``value`` of the setting ``key`` and return it. For the kind ``float``, an int becomes a float.
 
         Raises:
-            UserError: it is not allowed; the message names key, value and what is.
+            UserError: the value is not allowed. The message names key, value and what is allowed.
         """
         if self.kind == "any" or (value is None and self.optional):
             return value
@@ -128,7 +128,7 @@ class Row:
         raise self.error(key, value)
 
     def error(self, key: str, value: Any) -> UserError:
-        """That ``value`` is not allowed, and what is."""
+        """The error that says that ``value`` is not allowed, and what is allowed."""
         hint = did_you_mean(str(value), self.choices) if self.choices else ""
         finite = "" if is_finite(value) else " and finite"
         return UserError(f"{key}={value!r}: must be {self.described()}{finite}.{hint}")
@@ -144,7 +144,7 @@ class Row:
 
 
 def _plain(number: float) -> str:
-    """``0.5``, ``1``, and a large whole number with all its digits."""
+    """``0.5``, ``1``; a large int with all its digits."""
     return str(number) if isinstance(number, int) else f"{number:g}"
 
 
@@ -152,12 +152,12 @@ Rows = dict[str, Row]
 
 
 def section(role: Role, part: Part | None, rows: Rows) -> Rows:
-    """``rows`` with their role, and the part of those with :attr:`Role.RESULT`."""
+    """``rows`` with this role and, if ``part`` is not None, this part."""
     return {key: dataclasses.replace(row, role=role, part=part or row.part) for key, row in rows.items()}
 
 
 def whole(help: str, low: int = 1, **more: Any) -> Row:
-    """A whole number, from ``low``."""
+    """A whole number >= ``low``."""
     return Row("int", help, low=low, **more)
 
 
@@ -171,7 +171,7 @@ def from_zero(help: str, **more: Any) -> Row:
 
 
 def share(help: str, **more: Any) -> Row:
-    """A number from 0 to below 1."""
+    """A number >= 0 and < 1."""
     return Row("float", help, low=0, below=1, **more)
 
 
@@ -192,7 +192,7 @@ def one_of(choices: tuple[str, ...], help: str, **more: Any) -> Row:
 
 
 def other(says: str, help: str, **more: Any) -> Row:
-    """What is checked where it is read; ``says`` is what is allowed."""
+    """A value that is checked where it is read. ``says`` describes what is allowed."""
     return Row("any", help, says=says, **more)
 
 

@@ -1,4 +1,4 @@
-"""The settings of models: those of this package, and those of RecBole's that do not change what a model computes."""
+"""The settings of our models, and those of RecBole's models that need a role other than the default."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "noise_min": from_zero(f"variance at the first step {_OF_VARIANCES}", optional=True),
     "noise_max": number(f"variance at the last step {_OF_VARIANCES}", above=0, optional=True),
     "first_beta": number(
-        "first beta of linear_variance; ~ is the one that follows from noise_min", above=0, below=1, optional=True,
+        "first beta of linear_variance; ~ takes it from noise_min", above=0, below=1, optional=True,
     ),
-    # On ADIGRec's unit sphere eps and v cannot be told from x_t.
+    # ADIGRec scales x_t to length 1, so x0 cannot be computed from eps or v.
     "prediction": one_of(
         ("x0", "eps", "v"), "what the denoiser predicts", of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps")},
     ),
@@ -47,13 +47,13 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "num_layers": whole("Transformer blocks"),
     "num_heads": whole("attention heads"),
     "denoiser": one_of(("mlp1", "mlp2"), "mlp1: one linear layer; mlp2: two, with GELU between"),
-    "num_interests": whole("k, inherent interests"),
-    "use_dynamic_interest": flag("G2 is part of the guidance"),
-    "use_ai2m": flag("x_t attends to the interests; False: they count alike"),
+    "num_interests": whole("k, the number of inherent interests"),
+    "use_dynamic_interest": flag("the dynamic interest G2 is part of the guidance"),
+    "use_ai2m": flag("x_t attends to the interests; False: all interests have the same weight"),
     "latent_size": whole("d', the size of z"),
     "uncertainty": from_zero("delta: lambda_i is drawn from N(delta, delta)"),
-    "use_position": flag("learned position embeddings, which the authors left out"),
-    "time_aware": flag("items weigh more the newer they are (T-DiffRec); else each weighs 1"),
+    "use_position": flag("add learned position embeddings; the authors have none"),
+    "time_aware": flag("newer items have more weight (T-DiffRec); False: each item has weight 1"),
     "w_min": number("weight of the oldest item with time_aware", above=0),
     "w_max": number("weight of the newest item with time_aware", above=0),
     "normalize": flag("scale each noised vector to length 1 before the network"),
@@ -63,44 +63,45 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "n_heads": whole("attention heads"),
     "inner_size": whole("width of the feed-forward layers"),
     "hidden_act": one_of(("gelu", "relu", "swish", "tanh", "sigmoid"), "activation of the feed-forward layers"),
-    "layer_norm_eps": number("what layer norm adds to the variance", above=0),
+    "layer_norm_eps": number("number that layer norm adds to the variance", above=0),
     "initializer_range": number("standard deviation of all weights at the start", above=0),
     "loss_type": one_of(("CE",), "cross-entropy over the catalogue"),
 })  # fmt: skip
 
 _GENERATION = section(Role.GENERATION, None, {
     "sampler": one_of(
-        ("ddpm", "ddim", "euler"), "how a step of generation is taken; euler goes with process=straight",
+        ("ddpm", "ddim", "euler"), "rule for the steps of generation; euler only with process=straight",
         of={"DiffRec": ("ddpm", "ddim")}, main=True,
     ),
     "sampling_steps": whole("steps of generation, at most T", main=True),
-    "valid_sampling_steps": whole("the same for the validations of training; ~ is sampling_steps", optional=True),
-    "eta": from_zero("noise of ddim: 0 none, 1 as ddpm; 0 with ddpm", high=1),
-    "variance": one_of(("small", "large", "none"), "variance of ddpm (ddim has eta)"),
+    "valid_sampling_steps": whole("sampling_steps in the validations of training; ~ is the same", optional=True),
+    "eta": from_zero("noise of ddim: 0 is none, 1 is as in ddpm; must be 0 with other samplers", high=1),
+    "variance": one_of(("small", "large", "none"), "variance of the noise of ddpm (ddim has eta)"),
     "guidance_strength": from_zero("w of classifier-free guidance"),
-    "num_channels": whole("L, chains for each history; a score is the largest over them"),
-    "start_steps": whole("T': steps of noise on the history before generation, at most T", low=0),
-    "rescale_x0": flag("between steps, bring x0_hat to the mean norm of the items"),
+    "num_channels": whole("L, chains per history; an item's score is the largest of the chains"),
+    "start_steps": whole("T', steps of noise added to the history before generation, at most T", low=0),
+    "rescale_x0": flag("between steps, scale x0_hat to the mean norm of the items"),
     "eval_seed": whole("seed of the noise at generation", low=0, high=2**63 - 1, fixed=True, main=True),
 })  # fmt: skip
 
 _TRAINING = section(Role.RESULT, Part.TRAINING, {
     "train_on": one_of(
-        ("windows", "prefixes"), "what a row is: a window with a target at each position, a prefix with one, a user",
+        ("windows", "prefixes"),
+        "what a training row is: a window with a target at each position, a prefix with one target, or a user",
         of={"DiffuRec": ("prefixes",), "DiffRec": ("users", "prefixes")},
     ),
     "timestep_sampler": one_of(("uniform", "high_noise", "loss_second_moment"), "how training draws t"),
-    "snr_weighting": flag("weigh the error at t by SNR(t-1) - SNR(t); prediction x0 only"),
+    "snr_weighting": flag("multiply the error at t by SNR(t-1) - SNR(t); only with prediction=x0"),
     "item_init_std": number("standard deviation of the item embeddings at the start", above=0),
     "stop_gradient_target": flag("the target x0 gets no gradient from the squared error"),
     "stop_gradient_latent": flag("c and sigma_c^2 are constants in the divergence"),
     "mse_weight": from_zero("weight of the squared error of the prediction"),
     "ce_weight": from_zero("weight of the cross-entropy of x0_hat over the catalogue"),
-    "ce_temperature": number("divides the scores in that cross-entropy", above=0),
+    "ce_temperature": number("divides the scores in the cross-entropy", above=0),
     "interest_weight": from_zero("weight of L_G1"),
     "penalty_weight": from_zero("weight of the covariance penalty L_reg"),
     "num_negatives": whole(
-        "negatives that a batch shares in L_G1 and L_ssm; ~ is the whole catalogue", optional=True,
+        "negatives in L_G1 and L_ssm, shared by the batch; ~ is the whole catalogue", optional=True,
     ),
     "w_dagl": from_zero("weight of the latent loss"),
     "kl_weight": from_zero("weight of KL(q(z|c) || N(0, I)), summed over d', inside the latent loss"),
@@ -108,7 +109,7 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
         ("alpha", "beta", "gamma", "none"), "divergence of the latent loss; none is the squared error",
     ),
     "divergence_order": number("alpha (below 1), beta or gamma of the divergence", above=0),
-    "dropout": share("dropout of the network; of DiffRec, of the noised vector"),
+    "dropout": share("dropout of the network; in DiffRec, of the noised vector"),
     "embedding_dropout": share("dropout of the item embeddings"),
     "hidden_dropout_prob": from_zero("dropout of hidden states", high=1),
     "attn_dropout_prob": from_zero("dropout of attention weights", high=1),
@@ -116,11 +117,11 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
 
 _COURSE = section(Role.RESULT, Part.COURSE, {
     "pretrained_item_table": path(
-        "checkpoint whose item table to start from, scaled to item_init_std", optional=True,
+        "checkpoint with the item table to start from, which is scaled to item_init_std", optional=True,
     ),
     "stages": other(
-        "a list of stages, each with some of epochs, freeze and loss, or ~",
-        "what is trained for how long, e.g. [{epochs: 5, freeze: [item_embedding]}, {}]; ~ is one stage of everything",
+        "a list of stages, each with any of epochs, freeze and loss, or ~",
+        "stages of training, e.g. [{epochs: 5, freeze: [item_embedding]}, {}]; ~ is one stage that trains everything",
         optional=True,
     ),
     "freeze_epochs": derived("use stages, e.g. [{epochs: 10, freeze: [item_embedding]}, {}]"),
@@ -130,7 +131,7 @@ OUR_MODELS_ROWS = {**_NETWORK, **_GENERATION, **_TRAINING, **_COURSE}
 
 # RecBole's models take the weights of these files as they are.
 RECBOLE_SOURCE_ROWS = section(Role.RESULT, Part.COURSE, {
-    "pre_model_path": path("checkpoint of the stage of training before (S3Rec, RaCT)"),
+    "pre_model_path": path("checkpoint of the previous stage of training (S3Rec, RaCT)"),
     "pretrain_path": path("checkpoint that NAIS starts from", optional=True),
     "mf_pretrain_path": path("checkpoint of NeuMF's matrix factorisation", optional=True),
     "mlp_pretrain_path": path("checkpoint of NeuMF's network", optional=True),
@@ -138,8 +139,8 @@ RECBOLE_SOURCE_ROWS = section(Role.RESULT, Part.COURSE, {
 })  # fmt: skip
 
 _RECBOLE_COURSE = section(Role.RESULT, Part.COURSE, {
-    "pretrain_epochs": whole("epochs of a first stage of training (S3Rec, RaCT)"),
-    "save_step": whole("epochs between two checkpoints of that stage"),
+    "pretrain_epochs": whole("epochs of a stage before finetune (S3Rec, RaCT)"),
+    "save_step": whole("epochs between two checkpoints of such a stage"),
 })  # fmt: skip
 
 _RECBOLE_GENERATION = section(Role.GENERATION, None, {

@@ -1,4 +1,4 @@
-"""The settings that every run has, of whatever model: RecBole's and ours. The order is that of pages and help."""
+"""The settings that every run has, with any model: RecBole's and ours. Docs and help list them in this order."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _OF_FILES = "columns of each file, e.g. {inter: [user_id, item_id]}, or ~"
 _INTERVAL = "an interval, e.g. '[4,inf)', or ~"
 
 _PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
-    "model": text("name of the model; recbole.NAME is always RecBole's own"),
+    "model": text("name of the model; recbole.NAME is RecBole's model"),
     "dataset": text("name of the data set"),
     "preset": text("default: what validates best; paper: the recipe as printed in the paper", main=True),
     "seed": whole("seed of weights, batches, training noise and random splits", low=0, high=_SEEDS, main=True),
     "eval_args": other(
-        "settings split, group_by, order and mode", "how the data is split, and which items are ranked",
+        "a mapping of split, group_by, order and mode", "how the data is split, and which items are ranked",
         keys=("split", "group_by", "order", "mode"), compared=True, stamp="evaluation",
     ),
     "mask_history": flag(
-        "items of the user's history cannot be recommended again", compared=True, stamp="mask_history", main=True,
+        "items of the user's history are never recommended", compared=True, stamp="mask_history", main=True,
     ),
     "repeatable": derived("use mask_history (True or False)"),
     "valid_neg_sample_args": derived("use eval_args, e.g. {mode: {valid: uni100}}"),
@@ -47,13 +47,13 @@ _PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
 
 _EVALUATION = section(Role.RESULT, Part.EVALUATION, {
     "metrics": other("a list of names", "metrics to compute", compared=True, main=True),
-    "topk": other("a list of whole numbers >= 1", "lengths of list that the metrics judge", compared=True, main=True),
-    "valid_metric": text("metric that selects the epoch, e.g. NDCG@10", compared=True, main=True),
+    "topk": other("a list of whole numbers >= 1", "lengths of the lists that metrics use", compared=True, main=True),
+    "valid_metric": text("metric that chooses the best epoch, e.g. NDCG@10", compared=True, main=True),
     "valid_metric_bigger": derived("it follows from valid_metric"),
     "eval_type": derived("it follows from metrics"),
     "metric_decimal_place": whole("decimals of the metrics", compared=True),
     "candidate_seed": whole(
-        "which items are sampled for each user, where eval_args mode is uniN or popN", low=0, high=_SEEDS,
+        "seed of the items that are sampled for each user, if eval_args mode is uniN or popN", low=0, high=_SEEDS,
         compared=True, stamp="seed of the sampled candidates",
     ),
     "category_field": text(
@@ -61,13 +61,14 @@ _EVALUATION = section(Role.RESULT, Part.EVALUATION, {
         stamp="category_field",
     ),
     "tail_ratio": number(
-        "TailPercentage's tail: share of the items, or, above 1, their most interactions", above=0, compared=True,
+        "tail of TailPercentage: a share of the items; above 1: items with at most so many interactions", above=0,
+        compared=True,
     ),
     "mmr_weight": from_zero(
-        "lists are re-ranked by MMR on categories: 1 by score only, 0 by diversity only; ~ is not at all", high=1,
+        "re-rank lists by MMR on categories: 1 is by score only, 0 by diversity only; ~ does not re-rank", high=1,
         optional=True, stamp="mmr_weight",
     ),
-    "mmr_candidates": whole("best items of a user that MMR picks from", compared=True),
+    "mmr_candidates": whole("how many of a user's best items MMR chooses from", compared=True),
 })  # fmt: skip
 
 _NETWORK = section(Role.RESULT, Part.NETWORK, {
@@ -85,33 +86,33 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     "learning_rate": number("learning rate", above=0, main=True),
     "weight_decay": from_zero("weight decay"),
     "clip_grad_norm": other(
-        "~, or max_norm and as an option norm_type, numbers above 0, e.g. {max_norm: 5}", "clips the gradient's norm",
+        "~, or max_norm and optionally norm_type, numbers above 0, e.g. {max_norm: 5}", "clips the gradient's norm",
     ),
-    "train_batch_size": whole("training rows in a step: windows, prefixes or users", main=True),
+    "train_batch_size": whole("training rows per batch: windows, prefixes or users", main=True),
     "train_neg_sample_args": other(
         "settings of RecBole's sampler, or ~",
-        "sampled negatives; models that learn from pairs or labels get RecBole's default of one",
+        "sampled negatives; models that learn from pairs or labels get one per row, RecBole's default",
         keys=("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
     ),
-    "shuffle": flag("training rows come in another order in each epoch"),
+    "shuffle": flag("shuffle the training rows in each epoch"),
     "bucket_by_length": flag(
-        "histories of like length meet in a batch, which is as long as its longest", stamp="bucket_by_length",
+        "put histories of similar length into one batch, which is as long as its longest", stamp="bucket_by_length",
     ),
     "prefixes_per_user": whole(
-        "random prefixes of each user in an epoch; ~ is all (only where rows are prefixes)", optional=True,
+        "random prefixes per user and epoch; ~ is all prefixes (only if training rows are prefixes)", optional=True,
         formerly=("cut_points",),
     ),
     "window_overlap": share(
-        "share of a window that repeats the one before, as context and not as targets (train_on: windows)",
+        "share of a window that repeats the previous one, as context without targets (train_on: windows)",
     ),
-    "reproducibility": flag("the same seed gives the same figures", fixed=True),
+    "reproducibility": flag("the same seed gives the same numbers", fixed=True),
 })  # fmt: skip
 
 _COURSE = section(Role.RESULT, Part.COURSE, {
-    "epochs": whole("epochs at most", main=True),
+    "epochs": whole("largest number of epochs", main=True),
     "eval_step": whole("epochs between validations"),
-    "stopping_step": whole("validations without a better one before training stops", low=0),
-    "worker": whole("processes that load batches; they draw other negatives", low=0),
+    "stopping_step": whole("how many validations in a row may be without improvement; one more stops training", low=0),
+    "worker": whole("processes that load batches; it changes which negatives are sampled", low=0),
 })  # fmt: skip
 
 _DATA = section(Role.RESULT, Part.DATA, {
@@ -133,21 +134,21 @@ _DATA = section(Role.RESULT, Part.DATA, {
     "ENTITY_ID_FIELD": text("column of entities of a knowledge graph"),
     "load_col": other(_OF_FILES, "columns to load; ~ is all"),
     "unload_col": other(_OF_FILES, "columns not to load"),
-    "unused_col": other(_OF_FILES, "columns that are loaded to filter by, and then dropped"),
+    "unused_col": other(_OF_FILES, "columns that are loaded for filters only, and then dropped"),
     "additional_feat_suffix": other("a list of file suffixes, or ~", "further files to load"),
     "numerical_features": other("a list of columns", "float columns that models embed"),
-    "threshold": other("a column and a number, e.g. {rating: 3}, or ~", "rows from this value on have label 1"),
-    "seq_len": other("columns and whole numbers >= 1, e.g. {column: 5}, or ~", "most parts of a sequence column"),
+    "threshold": other("a column and a number, e.g. {rating: 3}, or ~", "rows with this value or more have label 1"),
+    "seq_len": other("columns and whole numbers >= 1, e.g. {column: 5}, or ~", "longest sequence in a sequence column"),
     "val_interval": other("columns and intervals, e.g. {rating: '[3,inf)'}, or ~", "rows to keep", compared=True),
     "rm_dup_inter": one_of(
-        ("first", "last"), "which of several rows of the same user and item is kept; ~ is all", optional=True,
+        ("first", "last"), "which of several rows of the same user and item is kept; ~ keeps all", optional=True,
         compared=True,
     ),
-    "filter_inter_by_user_or_item": flag("rows of users and items that their files lack are dropped"),
-    "user_inter_num_interval": other(_INTERVAL, "numbers of rows of the users that are kept", compared=True),
-    "item_inter_num_interval": other(_INTERVAL, "numbers of rows of the items that are kept", compared=True),
-    "alias_of_user_id": other(_COLUMNS, "columns that hold users too"),
-    "alias_of_item_id": other(_COLUMNS, "columns that hold items too"),
+    "filter_inter_by_user_or_item": flag("drop rows whose user or item is missing in the .user or .item file"),
+    "user_inter_num_interval": other(_INTERVAL, "keep users with so many rows", compared=True),
+    "item_inter_num_interval": other(_INTERVAL, "keep items with so many rows", compared=True),
+    "alias_of_user_id": other(_COLUMNS, "other columns that contain users"),
+    "alias_of_item_id": other(_COLUMNS, "other columns that contain items"),
     "preload_weight": other(
         "columns of ids and of vectors, or ~", "vectors to start from", read_by=("GRU4RecKG", "KSR"),
     ),
@@ -156,33 +157,33 @@ _DATA = section(Role.RESULT, Part.DATA, {
     "discretization": other("columns and methods, or ~", "float columns to cut into bins"),
     "benchmark_filename": other(
         "three different names of training, validation and test, e.g. [train, valid, test] for NAME.train.inter, "
-        "NAME.valid.inter and NAME.test.inter; or ~", "pre-split files, whose rows and splits are taken as they are",
-        compared=True,
+        "NAME.valid.inter and NAME.test.inter; or ~",
+        "files that are split already; their rows and splits are used as they are", compared=True,
     ),
     "POSITION_FIELD": refused("no model reads it"),
 })  # fmt: skip
 
 _KNOWLEDGE = section(Role.RESULT, Part.KNOWLEDGE, {
-    "kg_reverse_r": flag("relations count in both directions"),
-    "entity_kg_num_interval": other(_INTERVAL, "numbers of triples of the entities that are kept"),
-    "relation_kg_num_interval": other(_INTERVAL, "numbers of triples of the relations that are kept"),
-    "alias_of_entity_id": other(_COLUMNS, "columns that hold entities too"),
-    "alias_of_relation_id": other(_COLUMNS, "columns that hold relations too"),
+    "kg_reverse_r": flag("use relations in both directions"),
+    "entity_kg_num_interval": other(_INTERVAL, "keep entities with so many triples"),
+    "relation_kg_num_interval": other(_INTERVAL, "keep relations with so many triples"),
+    "alias_of_entity_id": other(_COLUMNS, "other columns that contain entities"),
+    "alias_of_relation_id": other(_COLUMNS, "other columns that contain relations"),
 })  # fmt: skip
 
 _SPEED = section(Role.SPEED, None, {
-    "eval_batch_size": whole("rows in a batch of evaluation"),
+    "eval_batch_size": whole("rows per batch of evaluation"),
     "max_cells": whole(
-        "most numbers in one matrix of rows by items: bounds the rows ranked, or in a softmax, at a time",
+        "largest size of a matrix of rows by items, in numbers; a larger one is computed in parts",
     ),
 })  # fmt: skip
 
-# Device and threads change weights a little: a run records them beside its settings.
+# Device and threads change weights a little, by rounding. A run records them in addition to its settings.
 _PLACE = section(Role.PLACE, None, {
     "data_path": path("folder that holds DATASET/DATASET.inter", main=True),
     "checkpoint_dir": path("folder of checkpoints"),
-    "gpu_id": other("the number of a GPU", "GPU to use, where torch sees one", main=True),
-    "use_gpu": flag("False takes the CPU"),
+    "gpu_id": other("the number of a GPU", "GPU to use, if torch finds one", main=True),
+    "use_gpu": flag("False uses the CPU"),
     "device": derived("use gpu_id, or use_gpu=False"),
     "local_rank": refused(_PROCESSES),
     "single_spec": refused(_PROCESSES),
@@ -190,14 +191,14 @@ _PLACE = section(Role.PLACE, None, {
 
 _OUTPUT = section(Role.OUTPUT, None, {
     "show_progress": flag("progress bars", main=True),
-    "state": one_of(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "least level of what is logged"),
+    "state": one_of(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "lowest level of messages in the log"),
     "loss_decimal_place": whole("decimals of losses"),
-    "title_field": text("column of the .item file that names an item for people", optional=True),
+    "title_field": text("column of the .item file with the titles of items", optional=True),
     "log_wandb": flag("log to Weights & Biases; needs the package wandb"),
-    "wandb_project": text("project there"),
+    "wandb_project": text("project on Weights & Biases; only with log_wandb=True"),
 })  # fmt: skip
 
-# What RecBole has, and a run here would ignore or do wrongly. Their defaults are allowed: they ask for nothing.
+# Settings of RecBole that a run here would ignore or do wrongly. Only their defaults are allowed, which do nothing.
 _REFUSED = section(Role.RESULT, Part.PROTOCOL, {
     "save_dataset": refused(_PICKLES),
     "dataset_save_path": refused(_PICKLES),

@@ -1,4 +1,4 @@
-"""What every reader of settings needs: the error that tells a user what is wrong, checks of names and numbers."""
+"""What every reader of settings needs: the error for a user's mistake, and checks of names and numbers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ Settings = dict[str, Any]
 
 
 class UserError(ValueError):
-    """A mistake in what the user asked for: one message, no traceback, exit status 2."""
+    """A mistake of the user. The command line shows one line without a traceback, and exits with status 2."""
 
 
 def did_you_mean(value: str, allowed: Iterable[str], count: int = 3) -> str:
-    """`` Did you mean 'a' or 'b'?`` for the names nearest to ``value``, or an empty string."""
+    """`` Did you mean 'a' or 'b'?`` with the names most similar to ``value``; an empty string if none is similar."""
     by_lower = {name.lower(): name for name in allowed}
     near = difflib.get_close_matches(value.lower(), by_lower, n=count, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(by_lower[name]) for name in near)}?" if near else ""
 
 
-# What a path or a pattern of file names gives a meaning to, on one system or another, and what cannot be seen.
+# Characters with a meaning in paths or patterns of file names on some system, and control characters.
 _NO_NAME = re.compile(r"[/\\:*?\[\]<>|\"\x00-\x1f\x7f]")
-_LONGEST_NAME = 100  # bytes; names of files and folders are made of it
+_LONGEST_NAME = 100  # bytes; the names of files and folders contain it
 
 
 def check_name(key: str, name: Any) -> None:
-    """Refuse what would not be one part of a path: names of data sets become those of files and folders.
+    """Refuse a name that cannot be one part of a path, because it becomes the name of files and folders.
 
     Raises:
-        UserError: ``name``, the value of ``key``, is no such name.
+        UserError: ``name``, the value of the setting ``key``, is not allowed.
     """
     size = len(name.encode(errors="replace")) if isinstance(name, str) else 0
     if not 0 < size <= _LONGEST_NAME or not name.strip(". ") or _NO_NAME.search(name):
@@ -43,15 +43,15 @@ def check_name(key: str, name: Any) -> None:
 
 
 def rows_at_once(max_cells: int, columns: int) -> int:
-    """How many rows of ``columns`` numbers a matrix of at most ``max_cells`` numbers has; one at least."""
+    """How many rows of ``columns`` numbers are at most ``max_cells`` numbers; at least 1."""
     return max(1, max_cells // columns)
 
 
 def check_finite(settings: Mapping[str, Any]) -> None:
-    """Refuse numbers that are not finite, in lists and dictionaries too: no setting means anything with them.
+    """Refuse inf and nan, also inside lists and dictionaries.
 
     Raises:
-        UserError: with the setting that has one.
+        UserError: a setting has one; the message names it.
     """
     for key, value in settings.items():
         if not is_finite(value):
@@ -59,9 +59,9 @@ def check_finite(settings: Mapping[str, Any]) -> None:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value holds no inf and no nan, in lists and mappings too."""
+    """Whether a value has no inf and no nan, also inside lists and mappings."""
     if isinstance(value, dict):
-        # The infinity norm is a norm: clip_grad_norm={max_norm: 5, norm_type: .inf}.
+        # The infinity norm is allowed: clip_grad_norm={max_norm: 5, norm_type: .inf}.
         return all(is_finite(item) for key, item in value.items() if key != "norm_type")
     if isinstance(value, list | tuple):
         return all(is_finite(item) for item in value)

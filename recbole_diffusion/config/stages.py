@@ -1,4 +1,4 @@
-"""Training in stages: the setting ``stages``, a list of what to train for how long."""
+"""Training in stages: the setting ``stages`` lists what to train, and for how many epochs."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from recbole_diffusion.config.settings import UserError, did_you_mean
 
 
 class Stage(NamedTuple):
-    """A part of the training; by default everything learns, from the model's own losses, until training ends."""
+    """A stage of training. By default, everything is trained by the model's own losses until training ends."""
 
-    epochs: int | None = None  # None for the last stage alone
+    epochs: int | None = None  # None only in the last stage
     freeze: tuple[str, ...] = ()  # modules or parameters of the model that keep their values
-    loss: str | None = None  # another loss of the model than its own
+    loss: str | None = None  # name of a loss to use instead of the model's own losses
 
     def freezes(self, parameter: str) -> bool:
-        """Whether a parameter of this name keeps its values."""
+        """Whether the parameter with this name keeps its values."""
         return any(parameter == part or parameter.startswith(f"{part}.") for part in self.freeze)
 
 
 def read_stages(value: Sequence[Any] | None) -> tuple[Stage, ...]:
-    """The stages of the setting; None is one stage of everything.
+    """The stages in the value of the setting. None is one stage that trains everything.
 
     Raises:
-        UserError: a stage is no dictionary of ``epochs``, ``freeze`` and ``loss``, or of other types.
+        UserError: a stage is not a dictionary of ``epochs``, ``freeze`` and ``loss``, or a value has a wrong type.
     """
     if value is None:
         return (Stage(),)
     if not isinstance(value, list | tuple):
-        raise UserError(f"stages={value!r}: must be a list of stages, or ~ for one of everything.")
+        raise UserError(f"stages={value!r}: must be a list of stages, or ~ to train everything in one stage.")
     if not value:
-        raise UserError("stages=[]: must be a list of stages, or ~ for one of everything.")
+        raise UserError("stages=[]: must be a list of stages, or ~ to train everything in one stage.")
     return tuple(_read(stage, place, len(value)) for place, stage in enumerate(value, start=1))
 
 
@@ -59,14 +59,15 @@ def _read(value: Any, place: int, count: int) -> Stage:
 
 
 def check_stages(stages: Sequence[Stage], epochs: int, parameters: Iterable[str], losses: Sequence[str]) -> None:
-    """Refuse stages that a model, or training of so many ``epochs``, cannot have.
+    """Check stages against the model and the number of epochs.
 
     Args:
+        epochs: of the whole training.
         parameters: names of the model's parameters.
-        losses: names of what a stage can be trained by beside the model's own losses.
+        losses: names of the losses that a stage can use instead of the model's own.
 
     Raises:
-        UserError: a part or a loss that the model has not, nothing left to train, or no epoch left for the last stage.
+        UserError: the model has no such part or loss, a stage has nothing to train, or the last stage has no epoch.
     """
     names = list(parameters)
     parts = sorted({name.rsplit(".", depth)[0] for name in names for depth in range(name.count(".") + 1)})
@@ -86,11 +87,13 @@ def check_stages(stages: Sequence[Stage], epochs: int, parameters: Iterable[str]
             raise UserError(f"{where}: loss={stage.loss!r}: {allowed}.{did_you_mean(stage.loss, losses)}")
     before = sum(stage.epochs or 0 for stage in stages)
     if len(stages) > 1 and 0 < epochs <= before:
-        raise UserError(f"stages: those before the last take {before} epochs; epochs={epochs} leaves it none.")
+        raise UserError(
+            f"stages: those before the last take {before} epochs; epochs={epochs} leaves none for the last."
+        )
 
 
 def stage_at(stages: Sequence[Stage], epoch: int) -> Stage:
-    """The stage of an epoch, counted from 0 over all stages."""
+    """The stage of an epoch. Epochs are counted from 0, over all stages."""
     for stage in stages:
         if stage.epochs is None or epoch < stage.epochs:
             return stage

@@ -1,7 +1,7 @@
 """RecBole's ``Config``, made strict.
 
-RecBole reads a missing key as None, takes an unknown one in silence, evaluates strings as Python and reads
-``sys.argv``. Here every key must be known, values are YAML, and nothing is read that was not passed in.
+RecBole's ``Config`` returns None for a missing key, accepts unknown keys silently, evaluates strings as Python and
+reads ``sys.argv``. Here every key must be known, values are YAML, and only what is passed in is read.
 """
 
 from __future__ import annotations
@@ -39,27 +39,26 @@ from recbole_diffusion.config.table import TABLE
 
 compat.apply()
 
-# What a model of RecBole's looks up, though none of RecBole's YAML files lists it.
+# Settings that a RecBole model reads, although none of RecBole's YAML files lists them.
 _UNLISTED = {"HRM": ("reg_weight",)}
 # RecBole's sequential models that learn from the label of each row.
 _LABELLED = ("DIEN", "DIN")
-# What metrics of recommended lists are computed from: they have one value for each k of topk.
+# A metric that needs one of these is a metric of recommended lists: it has one value for each k of topk.
 _LIST_RESOURCES = {"rec.items", "rec.topk"}
 
 
 class Config(RecBoleConfig):
-    """RecBole's ``Config`` for one model and data set, from settings that were read before.
+    """RecBole's ``Config`` for one model and data set, from settings that were already read.
 
     Args:
-        model_class: the recommender, ours or RecBole's.
-        dataset: the data set's name.
-        settings: what the user set (:func:`load_settings`); wins over every YAML file.
-        ours: whether the model runs as ours do. RecBole has a YAML file of the same name for some of our models; ours
-            then reads only its own.
-        preset: ``default``, or ``paper`` for ``properties/paper/<Model>.yaml`` on top of the model's YAML.
+        model_class: the recommender: ours, of another package, or RecBole's.
+        dataset: the name of the data set.
+        settings: what the user set (:func:`load_settings`). It wins over the shipped YAML files.
+        ours: whether the model is not one of RecBole's. If so, RecBole's YAML file of the same name is not read.
+        preset: ``default``, or ``paper`` for ``properties/paper/<Model>.yaml`` on top of the model's YAML file.
 
     Raises:
-        UserError: an unknown key, a value RecBole refuses, a metric to validate by that is not computed.
+        UserError: a key is unknown, a value is not allowed, or ``valid_metric`` is not computed.
     """
 
     def __init__(self, model_class: Any, dataset: str, settings: Settings, ours: bool, preset: str = "default") -> None:
@@ -81,19 +80,19 @@ class Config(RecBoleConfig):
         self.final_config_dict["preset"] = preset
         own = Path(settings.get("data_path") or self.internal_config_dict["data_path"], dataset)
         files = own.iterdir() if own.is_dir() else ()
-        # RecBole takes its own ml-100k whatever data_path says.
+        # For ml-100k RecBole uses its own files, and ignores data_path.
         if any(file.name.startswith(f"{dataset}.") and file.suffix == ".inter" for file in files):
             self.final_config_dict["data_path"] = str(own)
         self._check_values()
         if self["precision"] == "bf16" and model_class.type != ModelType.SEQUENTIAL:
-            raise UserError(f"precision=bf16: only sequential models train in it; {model_class.__name__} is none.")
+            raise UserError(f"precision=bf16: only sequential models can use it; {model_class.__name__} is not one.")
         if self["log_wandb"] and find_spec("wandb") is None:
             raise UserError("log_wandb=True: needs the package wandb. Install it (pip install wandb), or set False.")
         if "wandb_project" in settings and not self["log_wandb"]:
-            raise UserError(f"wandb_project={self['wandb_project']!r}: is read only with log_wandb=True.")
+            raise UserError(f"wandb_project={self['wandb_project']!r}: has an effect only with log_wandb=True.")
         if "candidate_seed" in settings and not any(is_sampled(mode) for mode in phase_modes(self)):
             raise UserError(
-                f"candidate_seed={self['candidate_seed']}: is read only with eval_args mode uniN or popN, which sample."
+                f"candidate_seed={self['candidate_seed']}: has an effect only with eval_args mode uniN or popN."
             )
         if self["mmr_weight"] is not None:
             self._check_re_ranking()
@@ -106,13 +105,13 @@ class Config(RecBoleConfig):
         return YamlLoader
 
     def _convert_config_dict(self, config_dict: Settings) -> Settings:
-        return config_dict  # typed when they were read; RecBole would eval() strings
+        return config_dict  # the values have their types already; RecBole would eval() strings
 
     def _load_cmd_line(self) -> Settings:
-        return {}  # the arguments of the process are not ours to read
+        return {}  # a library must not read the arguments of the process
 
     def _init_parameters_category(self) -> None:
-        # Copies: RecBole appends the keys of each data set it meets to these module-level lists.
+        # Copies, because RecBole appends keys of each data set to these module-level lists.
         self.parameters = {
             "General": list(general_arguments),
             "Training": list(training_arguments),
@@ -124,7 +123,7 @@ class Config(RecBoleConfig):
         return model_name(model), model, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
-        # A name that no RecBole file has keeps e.g. RecBole's DiffRec.yaml out of our DiffRec.
+        # With this name RecBole finds no YAML file, so that our DiffRec does not read RecBole's DiffRec.yaml.
         super()._load_internal_config_dict(f"recbole_diffusion.{model}" if self._ours else model, model_class, dataset)
         recbole_eval_args = self.internal_config_dict.get("eval_args")
         negatives = self.internal_config_dict["train_neg_sample_args"]
@@ -146,7 +145,7 @@ class Config(RecBoleConfig):
             self._check_model_of_recbole(model)
 
     def _check_model_of_recbole(self, model: str) -> None:
-        """Hold the model's settings to types, limits and stages, and load the item columns that they name."""
+        """Check types, limits and stages of a RecBole model's settings, and load the item columns that they name."""
         user = self.external_config_dict
         defaults = recbole_properties("model", f"{model}.yaml")
         recbole_models.check_types(defaults, {**self.internal_config_dict, **user})
@@ -154,8 +153,10 @@ class Config(RecBoleConfig):
         recbole_models.load_item_columns(self.internal_config_dict, user)
 
     def _load_named_fields(self, sequential: bool) -> None:
-        """Load what the user calls users, items and times, and pre-split histories: of a data set that it does not know
-        RecBole loads user_id and item_id only."""
+        """Load the columns that the user named for users, items, times and histories that are split already.
+
+        Of a data set that RecBole does not know, it loads only user_id and item_id.
+        """
         columns = self.internal_config_dict["load_col"].get("inter")
         settings = {**self.internal_config_dict, **self.external_config_dict}
         names = [settings[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
@@ -166,7 +167,7 @@ class Config(RecBoleConfig):
                 columns.append(name)
 
     def _samples_negatives(self, model_class: Any) -> bool:
-        """Whether RecBole's default of one uniform negative a row stands: models that learn from pairs or labels."""
+        """Whether the model learns from pairs or labels, so that RecBole's default of one negative per row stays."""
         if model_class.type != ModelType.SEQUENTIAL:
             return True
         loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
@@ -174,9 +175,9 @@ class Config(RecBoleConfig):
         return pairs or model_class.__name__ in _LABELLED
 
     def _derive_repeatable(self, model_class: Any) -> None:
-        """RecBole's ``repeatable``: items of the history stay in the ranking. Here it follows from ``mask_history``."""
+        """Set RecBole's ``repeatable`` (items of the history stay in the ranking) from ``mask_history``."""
         mask_history = self.external_config_dict.get("mask_history", self.internal_config_dict["mask_history"])
-        # Sequential models insist on repeatable; their evaluation loader says which items to mask.
+        # RecBole requires repeatable=True for sequential models; our evaluation loader says which items to mask.
         self.internal_config_dict["repeatable"] = model_class.type == ModelType.SEQUENTIAL or not mask_history
 
     def _check_keys(self, model_class: Any) -> None:
@@ -199,33 +200,33 @@ class Config(RecBoleConfig):
         if self._ours and self.external_config_dict.get("train_neg_sample_args") is not None:
             value = self.external_config_dict["train_neg_sample_args"]
             raise UserError(
-                f"train_neg_sample_args={value}: {self.model} draws no negative rows, they would be trained on as if "
-                "they were real. Only ~ (none) is allowed."
+                f"train_neg_sample_args={value}: {self.model} would train on sampled negatives as if they were real. "
+                "Only ~ (none) is allowed."
             )
 
     def _why_unread(self, row: Row, model_class: Any) -> str:
-        """Why this model would ignore a setting that it knows; empty if it does not."""
+        """Why this model would ignore a known setting; empty if it reads the setting."""
         if row.part is Part.KNOWLEDGE and model_class.type != ModelType.KNOWLEDGE:
             return "only models of knowledge graphs read it"
         unread = row.read_by and self.model not in row.read_by
         return f"only {' and '.join(row.read_by)} read it" if unread else ""
 
     def _check_values(self) -> None:
-        """The values of the settings that every run has; a model checks its own."""
+        """Check the values of the settings that every run has. A model checks its own settings."""
         for key, row in RUN_ROWS.items():
             if row.settable:
                 row.read(key, self[key])
 
     def _init_device(self) -> None:
         if not self.final_config_dict["use_gpu"]:
-            self.final_config_dict["gpu_id"] = ""  # the only key RecBole chooses the device by
+            self.final_config_dict["gpu_id"] = ""  # RecBole chooses the device only by this key
         super()._init_device()
         wanted = self.external_config_dict.get("gpu_id")
         if self.final_config_dict["use_gpu"] and wanted not in (None, "") and self["device"].type == "cpu":
-            raise UserError(f"gpu_id={wanted!r}: torch sees no such GPU. use_gpu=False takes the CPU.")
+            raise UserError(f"gpu_id={wanted!r}: torch finds no such GPU. Set use_gpu=False to use the CPU.")
 
     def _set_default_parameters(self) -> None:
-        """Complete a partial ``eval_args``, which RecBole would fill up with a random split, and check the lists."""
+        """Complete a partial ``eval_args`` from our defaults (RecBole would split at random), and check the lists."""
         given = self.external_config_dict.get("eval_args")
         if isinstance(given, dict):
             self.final_config_dict["eval_args"] = {**self.internal_config_dict["eval_args"], **given}
@@ -253,7 +254,9 @@ class Config(RecBoleConfig):
 
     def _check_re_ranking(self) -> None:
         if self["eval_type"] != EvaluatorType.RANKING:
-            raise UserError(f"mmr_weight={self['mmr_weight']}: metrics={self['metrics']} are not of lists to re-rank.")
+            raise UserError(
+                f"mmr_weight={self['mmr_weight']}: needs metrics of ranked lists, not metrics={self['metrics']}."
+            )
         candidates, longest = self["mmr_candidates"], max(self["topk"])
         if candidates < longest:
             raise UserError(f"mmr_candidates={candidates}: must be {longest} or more, the largest of topk.")

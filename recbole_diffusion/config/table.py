@@ -1,7 +1,7 @@
-"""The table of settings: every setting once, with what is allowed, what it changes and a line of help.
+"""The table of settings: each setting once, with what is allowed, what it changes and a line of help.
 
-Nothing here loads torch, numpy or RecBole. Errors, help, pages, stamps, what binds a checkpoint and what a study or a
-comparison must share come from it (:mod:`recbole_diffusion.config.roles`).
+Errors, help and docs come from the table. So does which settings a checkpoint, a study or a comparison depends on
+(:mod:`recbole_diffusion.config.roles`). Nothing here loads torch, numpy or RecBole.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from recbole_diffusion.config.rows_models import OUR_MODELS_ROWS, RECBOLE_MODELS
 from recbole_diffusion.config.rows_run import RUN_ROWS
 
 SHIPPED: Rows = {**RUN_ROWS, **OUR_MODELS_ROWS, **RECBOLE_MODELS_ROWS}
-# A model of another package adds its own when its settings are declared.
+# A model of another package adds its own settings here, when its module is imported.
 TABLE: Rows = dict(SHIPPED)
 
-# What RecBole's models read, by the name of the setting: the first that fits; else a value keeps its type in RecBole's
-# YAML file.
+# Limits for numbers that RecBole's models read, by patterns of names; the first that matches counts. Without a match,
+# only the type in RecBole's YAML file is checked.
 _BY_NAME: tuple[tuple[str, Row], ...] = (
     (
         r"(.*_)?(sizes?|size_list|layers?|heads|factors|dims?|dimension|channels|kernels|strides|hops?)",
@@ -29,30 +29,30 @@ _BY_NAME: tuple[tuple[str, Row], ...] = (
     (r".*_ratio|.*_probs?|(.*_)?dropout(_rate)?|drop_\w+", Row("float", low=0, high=1)),
     (r"(.*_)?(temperature|temp|tau)|layer_norm_eps", Row("float", above=0)),
 )
-# How pages and help order and head the settings, and what a checkpoint's model is bound to.
+# The sections of docs and help, in order: role, part, title, and what a checkpoint allows.
 SECTIONS: tuple[tuple[Role, Part | None, str, str], ...] = (
     (Role.RESULT, Part.PROTOCOL, "Protocol: which task is solved", "A checkpoint is bound to these."),
     (
         Role.RESULT, Part.EVALUATION, "Evaluation: what is measured, and so which epoch is kept",
-        "A trained model may be used with others; to resume its training they must be the same.",
+        "A trained model can be used with other values of these. To resume its training, they must be the same.",
     ),
     (Role.RESULT, Part.NETWORK, "Network: what a trained model computes", "A checkpoint is bound to these."),
     (
         Role.GENERATION, None, "Generation: what a trained model ranks",
-        "A trained model may be used with others; to resume its training they must be the same, because validation "
-        "generates too.",
+        "A trained model can be used with other values of these. To resume its training, they must be the same, "
+        "because validation generates too.",
     ),
     (
         Role.RESULT, Part.TRAINING, "Training: how a model learns",
-        "A trained model may be used with others; to resume its training they must be the same.",
+        "A trained model can be used with other values of these. To resume its training, they must be the same.",
     ),
     (
         Role.RESULT, Part.COURSE, "Course: where training starts and ends",
-        "They may differ to use a checkpoint and to resume its training.",
+        "A checkpoint can be used, and its training resumed, with other values of these.",
     ),
     (Role.RESULT, Part.DATA, "Data: what is read", "A checkpoint is bound to these."),
     (Role.RESULT, Part.KNOWLEDGE, "Knowledge graphs", "Only RecBole's models of knowledge graphs read these."),
-    (Role.SPEED, None, "Speed: no result changes but for rounding", ""),
+    (Role.SPEED, None, "Speed: results change at most by rounding", ""),
     (Role.PLACE, None, "Place: where a run is made", "They change no result."),
     (Role.OUTPUT, None, "Output: what a run shows", "They change no result."),
 )  # fmt: skip
@@ -60,26 +60,26 @@ _KINDS = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
 def of_section(rows: Rows, role: Role, part: Part | None) -> Rows:
-    """Those of ``rows`` with that role, and that part if one is given."""
+    """The ``rows`` with this role and, if ``part`` is not None, this part."""
     return {key: row for key, row in rows.items() if row.role is role and (part is None or row.part is part)}
 
 
 def add(key: str, row: Row, owner: str) -> None:
-    """Add a setting that a model of another package, ``owner``, has of its own.
+    """Add a setting of a model of another package. ``owner`` is the name of its settings class.
 
     Raises:
-        TypeError: the table has it already, and it changes something else there.
+        TypeError: the table already has a setting with this name, and with another role or part.
     """
     there = TABLE.setdefault(key, row)
     if (there.role, there.part) != (row.role, row.part):
         raise TypeError(
-            f"{owner}.{key}: its role is {row.role.name}, {row.part.name}; {key} is known with {there.role.name}, "
+            f"{owner}.{key}: has the role {row.role.name}, {row.part.name}, but another {key} has {there.role.name}, "
             f"{there.part.name}."
         )
 
 
 def recbole_row(key: str, sample: Any) -> Row:
-    """A setting that a model of RecBole has of its own, from its name and a value of it."""
+    """The row of a setting of a RecBole model, from its name and from ``sample``, one of its values."""
     kind = _KINDS.get(type(sample))
     if kind is None:
         return Row("any", says="as RecBole has it")

@@ -1,4 +1,4 @@
-"""The settings of a model as a frozen dataclass, read once and checked against the table."""
+"""The settings of a model as a frozen dataclass, read once and checked against the table of settings."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def setting(
     part: Part = Part.NETWORK,
     help: str = "",
 ) -> Any:
-    """A field of :class:`TypedSettings`: a setting that the table does not have, or limits of its own for one it has.
+    """A field of :class:`TypedSettings`: a new setting, or other limits for a setting that the table has.
 
     Args:
         low, high, choices, above, below: what is allowed, as in :class:`recbole_diffusion.config.row.Row`.
-        role, part: what a setting of its own changes. It needs a role; ``part`` counts with ``Role.RESULT``.
-        help: what it is, in a line; a setting of its own needs it.
+        role, part: what a new setting changes. A new setting needs a role; ``part`` counts only with ``Role.RESULT``.
+        help: what it is, in one line. A new setting needs it.
     """
     limits = {"low": low, "high": high, "above": above, "below": below}
     given = {name: value for name, value in limits.items() if value is not None}
@@ -40,10 +40,10 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class TypedSettings:
-    """Settings of one model: subclasses declare ``name: type``, and the table has the rest.
+    """The settings of one model. Subclasses declare ``name: type``; limits and help come from the table.
 
-    ``class ADIGRecConfig(DiffusionConfig, model="ADIGRec")`` takes the table's choices for that model. A model of
-    another package declares its own settings by ``name: type = setting(role=..., help=..., low=...)``.
+    ``class ADIGRecConfig(DiffusionConfig, model="ADIGRec")`` uses the choices that the table has for ADIGRec. A model
+    of another package declares its own settings by ``name: type = setting(role=..., help=..., low=...)``.
     """
 
     rows: ClassVar[Rows] = {}
@@ -60,22 +60,23 @@ class TypedSettings:
         """Read every field from ``config``.
 
         Raises:
-            UserError: a value is missing, of another type or out of range; the message names key, value and range.
+            UserError: a value is missing, has another type or is not allowed. The message names key, value and what is
+                allowed.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: cls.rows[name].read(name, config[name] if name in config else None) for name in names})
 
 
 def _text(annotation: Any) -> str:
-    """``int``, ``int | None``, whether annotations are texts in the module or not."""
+    """An annotation as text, such as ``int`` or ``int | None``; with or without ``from __future__`` annotations."""
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def _row(cls: type[TypedSettings], name: str, annotation: str, model: str | None) -> Row:
-    """What the field ``name`` may be: the row of the table, narrowed by what the field says.
+    """The row for the field ``name``: that of the table, with the limits of the field.
 
     Raises:
-        TypeError: a setting of its own without a role or help, or a type or role that is not the table's.
+        TypeError: a new setting has no role or no help, or the type or role differs from the table.
     """
     kind, optional = annotation.removesuffix(" | None"), annotation.endswith(" | None")
     field = cls.__dict__.get(name)
@@ -86,20 +87,20 @@ def _row(cls: type[TypedSettings], name: str, annotation: str, model: str | None
     there = cls.rows.get(name) or table.TABLE.get(name)
     if own.get("role") is None and there is None:
         raise TypeError(
-            f"{cls.__name__}.{name}: no such setting in the table. Give it a role and a line of help: "
+            f"{cls.__name__}.{name}: is not in the table of settings. Give it a role and a line of help: "
             f"{name}: {annotation} = setting(role=Role.RESULT, help=...)."
         )
     if own.get("role") is not None:
         if kind == "list":
-            raise TypeError(f"{cls.__name__}.{name}: a setting of its own must be of type int, float, bool, str.")
+            raise TypeError(f"{cls.__name__}.{name}: a new setting must be of type int, float, bool or str.")
         if not own["help"]:
-            raise TypeError(f"{cls.__name__}.{name}: a setting of its own needs a line of help.")
+            raise TypeError(f"{cls.__name__}.{name}: a new setting needs a line of help.")
         row = Row(kind, own["help"], own["role"], own["part"], optional=optional, **limits)
         table.add(name, row, cls.__name__)
         return row
     assert there is not None
     if _KINDS[kind] != ("str" if there.kind == "path" else there.kind):
-        raise TypeError(f"{cls.__name__}.{name}: is of type {kind}, and {there.kind} in the table.")
+        raise TypeError(f"{cls.__name__}.{name}: is of type {kind}, but of type {there.kind} in the table.")
     if optional and not there.optional:
-        raise TypeError(f"{cls.__name__}.{name}: may not be None, the table says.")
+        raise TypeError(f"{cls.__name__}.{name}: cannot be None in the table.")
     return dataclasses.replace(there.for_model(model), optional=optional, **limits)

@@ -130,7 +130,7 @@ def test_times_that_are_dates_or_missing_or_too_long_are_named(refused: Command)
     [
         (
             ["--eval_args={mode: labeled}"],
-            "eval_args mode='labeled': judges single rows by their label, metrics=['Hit'",
+            "eval_args mode='labeled': compares each row with its label, but metrics=['Hit'",
         ),
         (["--eval_args={mode: {valid: full, test: labeled}}"], "eval_args mode='labeled'"),
         (
@@ -154,11 +154,11 @@ def test_times_that_are_dates_or_missing_or_too_long_are_named(refused: Command)
         (["--eval_args={split: {RS: [1, 1, 1], LS: valid_and_test}}"], "must be {LS: valid_and_test}, {RS: "),
         (["--eval_args={split: LS}"], "eval_args split='LS': must be"),
         (["--eval_args={order: RO}"], "eval_args order='RO': a sequential model needs TO"),
-        (["--eval_args={order: random}"], "eval_args order='random': must be TO (in time order) or RO (random)"),
+        (["--eval_args={order: random}"], "eval_args order='random': must be TO (order of time) or RO (random order)"),
         (["--eval_args={split: {RS: [8, 1, 1]}, group_by: item}"], "eval_args group_by='item': must be user or none"),
         (
             ["--eval_args={split: {TS: [8, 1, 1]}}", "--numerical_features=[timestamp]"],
-            "TIME_FIELD cannot be one of numerical_features",
+            "with TS, numerical_features cannot contain TIME_FIELD",
         ),
         (
             ["--benchmark_filename=[train, test]"],

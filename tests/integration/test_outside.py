@@ -212,7 +212,11 @@ PAIRWISE = "from recbole.model.sequential_recommender import FPMC\n\nclass Mine(
             r"model='Named': 'iota\.model' must be package\.module:Class",
         ),
         ("Nameds", {"entry_points": "Named = iota.model:Mine"}, r"there is no such model\. Did you mean 'Named'"),
-        ("a b", {"entry_points": "a b = iota.model:Mine"}, r"names iota\.model:Mine, but a name must have letters"),
+        (
+            "a b",
+            {"entry_points": "a b = iota.model:Mine"},
+            r"is registered for iota\.model:Mine; a name may have only letters",
+        ),
         (
             "DreamRec",
             {"entry_points": "DreamRec = iota.model:Mine"},
@@ -240,7 +244,7 @@ def test_two_packages_of_one_name(package: Package) -> None:
     for name in ("kappa", "lambada"):
         package(name, entry_points=f"Named = {name}.model:Mine")
     with pytest.raises(
-        UserError, match=r"of kappa\.model:Mine \(package kappa\) and of lambada\.model:Mine \(package lam"
+        UserError, match=r"of several: kappa\.model:Mine \(package kappa\), lambada\.model:Mine \(package lam"
     ):
         registry.get_model("Named")
     assert registry.get_model("kappa.model:Mine") != registry.get_model("lambada.model:Mine")

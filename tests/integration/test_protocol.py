@@ -190,7 +190,7 @@ def test_use_gpu_false_means_the_cpu(build: Callable[..., Built]) -> None:
             "DreamRec",
             [range(1, 31)] * 5,
             {"eval_args": {"split": {"LS": "test_only"}}},
-            "must be {LS: valid_and_test}, because the epoch is chosen on validation",
+            "must be {LS: valid_and_test}, because a run needs validation to choose",
         ),
         ("DreamRec", [range(1, 31)] * 5, {"num_heads": 3, "embedding_size": 8}, "num_heads=3: must divide"),
         (

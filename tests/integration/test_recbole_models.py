@@ -86,7 +86,7 @@ def test_a_model_of_stages_trains_them_in_turn(item_data: Path, caplog: pytest.L
     ("model", "arguments", "message"),
     [
         ("S3Rec", [], "train_stage is not given: S3Rec trains in stages"),
-        ("FDSA", ["--selected_features=[colour]"], "column 'colour' of shop.item is not there, or load_col="),
+        ("FDSA", ["--selected_features=[colour]"], "column 'colour' of shop.item is missing, or load_col="),
         ("FDSA", ["--load_col={inter: [user_id, item_id, timestamp]}"], "column 'class' of shop.item is not there"),
         (
             "FDSA",
@@ -149,7 +149,7 @@ def test_bert4rec_is_spared_batches_that_have_nothing_to_predict(tmp_path: Path)
 
 
 def test_bf16_is_for_sequential_models(random_data: Path) -> None:
-    with pytest.raises(UserError, match="precision=bf16: only sequential models train in it; LightGCN is none"):
+    with pytest.raises(UserError, match="precision=bf16: only sequential models can use it; LightGCN is not"):
         run("LightGCN", "random", settings={"data_path": str(random_data), "precision": "bf16"})
 
 
@@ -157,4 +157,4 @@ def test_a_model_of_item_columns_on_data_without_them_names_the_file(
     random_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", "--model=FDSA", "--dataset=random", f"--data_path={random_data}"]) == 2
-    assert "column 'class' of random.item is needed; there is no such file in" in capsys.readouterr().err
+    assert "column 'class' of random.item is needed, but there is no such file in" in capsys.readouterr().err

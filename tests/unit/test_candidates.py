@@ -185,7 +185,7 @@ def test_a_user_with_all_items_has_nothing_to_be_ranked_among(build: Build, tmp_
 
 
 def test_a_seed_that_draws_nothing_is_refused(build: Build) -> None:
-    with pytest.raises(UserError, match=r"candidate_seed=1: is read only with eval_args mode uniN or popN"):
+    with pytest.raises(UserError, match=r"candidate_seed=1: has an effect only with eval_args mode uniN or popN"):
         build("BPR", candidate_seed=1)
     assert build("BPR", candidate_seed=1, eval_args={"mode": {"valid": "full", "test": "uni5"}})
     with pytest.raises(UserError, match="candidate_seed=-1: must be"):

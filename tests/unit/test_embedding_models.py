@@ -305,7 +305,7 @@ def test_the_losses_of_a_straight_path_by_hand(build: Callable[..., Built], monk
             {"prediction": "eps", "sampling_steps": 2},
             "ce_weight=1 with prediction=eps: x0_hat is then divided",
         ),
-        ("DiffuRec", {"ce_weight": 0.0}, "mse_weight=0 and ce_weight=0: .* nothing to learn"),
+        ("DiffuRec", {"ce_weight": 0.0}, "mse_weight=0 and ce_weight=0: .* no loss to learn"),
         ("DiffuRec", {"train_on": "windows", "prefixes_per_user": None}, "train_on='windows': must be prefixes"),
         ("DreamRec", {"guidance_strength": 2.0, "p_uncond": 0.0}, "guidance_strength=2 needs p_uncond above 0"),
         ("DiffDiv", {"divergence": "alpha", "divergence_order": 1.5}, "divergence_order=1.5: the alpha divergence"),

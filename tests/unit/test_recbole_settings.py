@@ -87,7 +87,7 @@ def test_a_model_of_stages_asks_which_one() -> None:
             "pre_model_path='x.pth': train_stage=pretrain does not",
         ),
         ({"train_stage": "finetune", "save_step": 5}, "save_step=5: train_stage=finetune does not use it"),
-        ({"train_stage": "finetune"}, "pre_model_path='': train_stage=finetune starts from a checkpoint"),
+        ({"train_stage": "finetune"}, "pre_model_path='': there is no such file, and train_stage=finetune"),
         (
             {"train_stage": "pretrain", "pretrain_epochs": 7, "save_step": 2},
             "pretrain_epochs=7: its last epoch is saved",

@@ -120,7 +120,7 @@ def test_the_paper_preset_is_between_the_models_yaml_and_the_user() -> None:
             {"kg_reverse_r": True},
             r"kg_reverse_r=True: cannot be set; only models of knowledge graphs read it",
         ),
-        ("SASRec", {"wandb_project": "mine"}, r"wandb_project='mine': is read only with log_wandb=True"),
+        ("SASRec", {"wandb_project": "mine"}, r"wandb_project='mine': has an effect only with log_wandb=True"),
         ("SASRec", {"log_wandb": True}, r"log_wandb=True: needs the package wandb"),
         ("SASRec", {"state": "loud"}, r"state='LOUD': must be one of DEBUG, INFO"),
         ("SASRec", {"learner": "sparse_adam"}, r"learner='sparse_adam': must be one of adam, adamw, sgd"),
@@ -146,7 +146,7 @@ def test_a_gpu_that_is_not_there_is_not_the_cpu(monkeypatch: pytest.MonkeyPatch)
     for asked in (3, "0", "0,1"):
         with pytest.raises(UserError) as raised:
             _config("SASRec", gpu_id=asked)
-        assert str(raised.value) == f"gpu_id={asked!r}: torch sees no such GPU. use_gpu=False takes the CPU."
+        assert str(raised.value) == f"gpu_id={asked!r}: torch finds no such GPU. Set use_gpu=False to use the CPU."
         assert _config("SASRec", gpu_id=asked, use_gpu=False)["device"].type == "cpu"
     for allowed in ({}, {"gpu_id": ""}, {"gpu_id": None}, {"use_gpu": True}):
         assert _config("SASRec", **allowed)["device"].type == "cpu"

@@ -323,15 +323,18 @@ def _mistaken(annotation: str, field: Any = None, name: str = "depth") -> None:
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (lambda: _mistaken("int"), "Mistaken.depth: no such setting in the table. Give it a role"),
-        (lambda: _mistaken("int", setting(low=1)), "no such setting in the table. Give it a role and a line of help"),
-        (lambda: _mistaken("int", setting(role=Role.RESULT)), "depth: a setting of its own needs a line of help"),
+        (lambda: _mistaken("int"), "Mistaken.depth: is not in the table of settings. Give it a role"),
+        (
+            lambda: _mistaken("int", setting(low=1)),
+            "is not in the table of settings. Give it a role and a line of help",
+        ),
+        (lambda: _mistaken("int", setting(role=Role.RESULT)), "depth: a new setting needs a line of help"),
         (lambda: _mistaken("list", setting(role=Role.RESULT, help="x")), "must be of type int, float, bool, str"),
-        (lambda: _mistaken("float", name="epochs"), "epochs: is of type float, and int in the table"),
-        (lambda: _mistaken("int | None", name="epochs"), "epochs: may not be None, the table says"),
+        (lambda: _mistaken("float", name="epochs"), "epochs: is of type float, but of type int in the table"),
+        (lambda: _mistaken("int | None", name="epochs"), "epochs: cannot be None in the table"),
         (
             lambda: _mistaken("int", setting(role=Role.SPEED, help="x"), name="epochs"),
-            "Mistaken.epochs: its role is SPEED, .*epochs is known with RESULT, COURSE",
+            "Mistaken.epochs: has the role SPEED, .*another epochs has RESULT, COURSE",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusion
 
 @dataclass(frozen=True)
 class TinyDiffusionConfig(EmbeddingDiffusionConfig):
-    """The settings of its own; the inherited ones are in the file that its YAML file extends."""
+    """Its own setting. Defaults of the inherited settings come from the file that its YAML file extends."""
 
     denoiser_size: int = setting(low=1, role=Role.RESULT, help="hidden units of the denoiser")
 
@@ -31,12 +31,12 @@ class TinyDenoiser(nn.Module):
         self.layers = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """``x_t`` and ``cond`` [..., dim], ``t`` [...], to a tensor shaped like ``x_t``."""
+        """From ``x_t`` and ``cond`` [..., dim] and ``t`` [...]: a tensor shaped like ``x_t``."""
         return self.layers(x_t + cond + self.tau(t))
 
 
 class TinyDiffusion(EmbeddingDiffusionRecommender):
-    """Generates the embedding of the next item from noise; the state of a causal Transformer is the guidance."""
+    """Generates the embedding of the next item from noise. The guidance is the state of a causal Transformer."""
 
     config_class: ClassVar[type[DiffusionConfig]] = TinyDiffusionConfig
     settings: TinyDiffusionConfig
@@ -50,5 +50,5 @@ class TinyDiffusion(EmbeddingDiffusionRecommender):
         self.denoiser = TinyDenoiser(s.embedding_size, s.denoiser_size)
 
     def encode(self, item_seq: Tensor) -> Tensor:
-        """[batch, length] to a state at every position, [batch, length, dim]."""
+        """A state at every position of histories [batch, length]: [batch, length, dim]."""
         return self.encoder(self.item_embedding(item_seq))
