@@ -1,4 +1,4 @@
-"""Several models on several data sets with several seeds: every run is kept, and tables are made of them all."""
+"""Plans a comparison: several models, data sets and seeds. All runs are checked before the first one starts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from recbole_diffusion.quick_start import settings_of
 from recbole_diffusion.tune.best import Best, read_best, study_title
 from recbole_diffusion.tune.space import shipped_space
 
-# What a command names otherwise, and how.
+# Settings that compare takes as other arguments.
 _NAMED_OTHERWISE = {
     "model": "--models=A,B",
     "dataset": "--datasets=A,B",
@@ -39,7 +39,7 @@ _NAMED_OTHERWISE = {
 
 
 class Entry(NamedTuple):
-    """A model with its preset; ``label`` is what the user calls it, ``DreamRec`` or ``DreamRec:paper``."""
+    """A model with its preset. ``label`` is how the user names it: ``DreamRec`` or ``DreamRec:paper``."""
 
     model: str
     preset: str
@@ -64,44 +64,45 @@ def compare(
 
     ``out`` gets ``results.csv``, ``results.md`` and ``report.html`` (:func:`recbole_diffusion.compare.report.write`).
 
-    Runs that ``out`` has already are kept. Each run is a process of its own, one at a time; its progress is shown on
-    standard output. Several processes may share ``out``: each takes runs that no other has.
+    Finished runs in ``out`` are kept. Each run is a process, and one runs at a time. Standard output shows the
+    progress. Several calls, in several processes, may share ``out``: each makes runs that no other has started.
 
     Args:
-        models: names as ``run`` takes them, with ``:paper`` for that preset.
+        models: names as in ``run``, with ``:paper`` for that preset.
         datasets: names of data sets.
         seeds: seeds of training.
-        out: folder of everything that is written.
-        settings: settings of every run; ``MODEL.key`` or ``MODEL:paper.key`` is of that model only.
-        config_files: YAML files of such settings; later ones win, ``settings`` over all.
-        eval_seeds: generation seeds that each trained diffusion model is tested with; default: its own ``eval_seed``.
-        baseline: the model that the others are tested against; default: the first that is no diffusion model.
-        metric: metric of that test, e.g. ``NDCG@10``; default: the baseline's ``valid_metric``.
-        curve_steps: numbers of steps of generation in which each trained diffusion model is validated once more; those
-            that it cannot do (above its T) are left out.
-        png: write the figures of the report as PNG files too, at the end.
-        tuned: folder of the studies of ``tune``, ``MODEL-DATASET``: each model takes its ``best.yaml``, under
-            ``config_files`` and ``settings``. A model that no search space ships for may have none.
+        out: folder for everything that is written.
+        settings: settings of every run; ``MODEL.key`` or ``MODEL:paper.key`` is only for that model.
+        config_files: YAML files of such settings. Later files win, and ``settings`` win over all files.
+        eval_seeds: each trained diffusion model is tested with each of these seeds of generation; default: its
+            ``eval_seed``.
+        baseline: the model that the others are tested against; default: the first one that is not a diffusion model.
+        metric: metric of that test, e.g. ``NDCG@10``; default: ``valid_metric`` of the baseline.
+        curve_steps: each trained diffusion model is validated again with each of these numbers of steps of generation.
+            Numbers above its T are left out.
+        png: whether the figures are also written as PNG files, at the end.
+        tuned: folder with the studies ``MODEL-DATASET`` of ``tune``. Each model uses the ``best.yaml`` of its study;
+            ``config_files`` and ``settings`` win over it. Only a model without a shipped search space needs no study.
 
     Returns:
         How many runs failed.
 
     Raises:
-        UserError: a name or setting that does not exist or does not fit, or a finished run that had other settings.
+        UserError: a name or setting does not exist or does not fit, or a finished run had other settings.
     """
     user = load_settings(config_files, settings)
     curve_steps = sorted(set(curve_steps))
     if Path(out).exists() and not Path(out).is_dir():
-        raise UserError(f"out={str(out)!r}: is no folder.")
+        raise UserError(f"out={str(out)!r}: is not a folder.")
     if png:
         report.check_png()
     if min(curve_steps, default=1) < 1:
         raise UserError(f"curve_steps={curve_steps}: must be 1 or more.")
     runs = _plan(_entries(models), datasets, seeds, eval_seeds, curve_steps, user, tuned, Path(out).absolute())
     if eval_seeds and not any(run.eval_seeds for run in runs):
-        raise UserError(f"eval_seeds={list(eval_seeds)}: none of --models draws noise to generate.")
+        raise UserError(f"eval_seeds={list(eval_seeds)}: none of --models is a diffusion model.")
     if curve_steps and not any(run.curve_steps for run in runs):
-        raise UserError(f"curve_steps={curve_steps}: none of --models generates in so many steps.")
+        raise UserError(f"curve_steps={curve_steps}: none of --models can generate in so many steps.")
     labels = list(dict.fromkeys(run.label for run in runs))
     if baseline is None:
         baseline = next((run.label for run in runs if not run.eval_seeds), labels[0])
@@ -122,7 +123,7 @@ def _entries(models: Sequence[str]) -> list[Entry]:
 
 
 def _entry(name: str) -> Entry:
-    """What ``MODEL``, ``MODEL:preset``, ``package.module:Class`` or ``package.module:Class:preset`` names."""
+    """The entry for ``MODEL``, ``MODEL:preset``, ``package.module:Class`` or ``package.module:Class:preset``."""
     model, colon, last = name.rpartition(":")
     misspelt = registry.is_name(model) and not outside.is_module(model)
     if colon and (last in PRESETS or misspelt):
@@ -140,18 +141,18 @@ def _plan(
     tuned: str | Path | None,
     out: Path,
 ) -> list[Run]:
-    """Every run, checked as far as can be told without loading data; each model comes once before any comes twice."""
+    """All runs, checked as far as possible without loading data. All models come with the first seed, then the next."""
     for key in user:
         owner, _, name = key.rpartition(".")
         if owner and not any(owner in (entry.model, entry.label) for entry in entries):
             labels = [entry.label for entry in entries]
             raise UserError(f"setting {key!r}: {owner!r} is not one of --models.{did_you_mean(owner, labels)}")
         if name in _NAMED_OTHERWISE:
-            raise UserError(f"{key}={user[key]!r}: compare takes {_NAMED_OTHERWISE[name]}.")
+            raise UserError(f"{key}={user[key]!r}: give it to compare as {_NAMED_OTHERWISE[name]}.")
     runs: list[Run] = []
     hashes: dict[str, str] = {}
     for dataset in datasets:
-        check_name("datasets", dataset)  # before a study of that name is looked for
+        check_name("datasets", dataset)  # before it becomes part of the path of a study
         for seed in seeds:
             for entry in entries:
                 best = _tuned(entry, dataset, tuned)
@@ -179,7 +180,7 @@ def _plan(
 
 
 def _own_settings(entry: Entry, user: Mapping[str, Any]) -> dict[str, Any]:
-    """What the user set for one model, with absolute paths: runs are made in another folder."""
+    """What the user set for one model. Paths become absolute, because runs are made in another folder."""
     own = {key: value for key, value in user.items() if "." not in key}
     for owner in dict.fromkeys((entry.model, entry.label)):
         of_owner = {key.rpartition(".")[2]: value for key, value in user.items() if key.rpartition(".")[0] == owner}
@@ -189,11 +190,11 @@ def _own_settings(entry: Entry, user: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tuned(entry: Entry, dataset: str, folder: str | Path | None) -> Best:
-    """What ``tune`` found for a model; nothing for one without a study that no search space ships for."""
+    """The settings that ``tune`` found for a model. Empty for a model without a study and without a shipped space."""
     if folder is None:
         return Best({}, "")
     if not Path(folder).is_dir():
-        raise UserError(f"tuned={str(folder)!r}: is no folder.")
+        raise UserError(f"tuned={str(folder)!r}: is not a folder.")
     study = Path(folder, study_title(entry.model, dataset, entry.preset))
     if not study.is_dir() and shipped_space(_resolved(entry, dataset).model_class) is None:
         return Best({}, "not tuned")
@@ -213,15 +214,15 @@ def _resolved(entry: Entry, dataset: str) -> registry.Resolved:
 
 @contextlib.contextmanager
 def _named(entry: Entry, dataset: str) -> Iterator[None]:
-    """Errors say which model they are of."""
+    """A context in which error messages begin with the model and data set."""
     try:
         yield
-    except (UserError, ImportError) as error:  # RecBole does not declare all that its models import
+    except (UserError, ImportError) as error:  # RecBole does not declare all packages that its models import
         raise UserError(f"{entry.label} on {dataset}: {error}") from error
 
 
 def _possible_steps(curve_steps: Sequence[int], entry: Entry, config: Config) -> list[int]:
-    """Those numbers of steps of generation that the settings of a diffusion model allow."""
+    """The numbers of steps of generation that the settings of a diffusion model allow."""
     if not curve_steps:
         return []
     with _named(entry, config["dataset"]):
@@ -235,29 +236,29 @@ def _possible_steps(curve_steps: Sequence[int], entry: Entry, config: Config) ->
 
 
 def _check_protocol(runs: Sequence[Run]) -> None:
-    """Refuse a comparison of models that do not solve one task."""
+    """Refuse a comparison of models that do not solve the same task."""
     first = runs[0]
     for run in runs[1:]:
         for key in COMPARED:
             mine, theirs = run.resolved[key], first.resolved[key]
             if mine != theirs:
                 raise UserError(
-                    f"{key} on {first.dataset} is {theirs!r} for {first.label} and {mine!r} for {run.label}: numbers "
-                    f"of different protocols do not compare. Set --{key}=... for all."
+                    f"{key} on {first.dataset} is {theirs!r} for {first.label} and {mine!r} for {run.label}: results "
+                    f"with different protocols cannot be compared. Set --{key}=... for all."
                 )
         if run.data_sha256 != first.data_sha256:
-            raise UserError(f"data_path on {first.dataset}: {first.label} and {run.label} have other files.")
+            raise UserError(f"data_path on {first.dataset}: {first.label} and {run.label} have different files.")
 
 
 def _metric(metric: str | None, runs: Sequence[Run]) -> str:
-    """The metric of the test in the lower case of results, e.g. ``ndcg@10``."""
+    """The metric of the test, in lower case as in results, e.g. ``ndcg@10``."""
     for run in runs:
         settings = run.resolved
         computed = [f"{name}@{k}" for name in settings["metrics"] if has_user_values(name) for k in settings["topk"]]
         metric = metric or settings["valid_metric"]
         if metric.lower() not in (name.lower() for name in computed):
             raise UserError(
-                f"metric={metric!r}: the test needs a metric with a value for each user. With metrics="
+                f"metric={metric!r}: the test needs a metric that has a value for each user. With metrics="
                 f"{settings['metrics']} it can be one of {', '.join(computed) or '(none)'}."
             )
     assert metric is not None

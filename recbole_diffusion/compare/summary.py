@@ -1,4 +1,4 @@
-"""The rows of a comparison's tables: one for each data set and model, from its finished runs."""
+"""The rows of a comparison's tables: one per data set and model, from the finished runs."""
 
 from __future__ import annotations
 
@@ -35,18 +35,24 @@ _RUNS = {
     "cpu": "CPU",
     "threads": "threads",
 }
-BETWEEN_RUNS = " | "  # values that the runs of one model do not share
+BETWEEN_RUNS = " | "  # separates values that differ between the runs of one model
 
 
 def stamp() -> dict[str, str]:
-    """What a number rests on: columns of results.csv, and how results.md calls them."""
+    """What a result depends on: columns of results.csv, each with its title in results.md."""
     return {**_DATA, **roles.stamp(), **_RUNS}
 
 
 def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str, metric: str) -> list[dict[str, Any]]:
-    """One row a data set and model, of the ``runs`` in ``records``; ``metric`` (``ndcg@10``) is what is tested.
+    """One row per data set and model.
 
-    Pop's row, where it is none of the models, comes last (:func:`recbole_diffusion.compare.popularity.reference_rows`).
+    If Pop is not one of the models, its row comes last (:func:`recbole_diffusion.compare.popularity.reference_rows`).
+
+    Args:
+        runs: all runs of the comparison.
+        records: the results of the finished runs.
+        baseline: label of the model that the others are tested against.
+        metric: metric of that test, e.g. ``ndcg@10``.
     """
     rows: list[dict[str, Any]] = []
     for dataset in dict.fromkeys(run.dataset for run in runs):
@@ -59,11 +65,11 @@ def summarise(runs: Sequence[Run], records: Mapping[Run, Record], baseline: str,
 
 
 def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[dict[str, Any]]:
-    """One row a model: means over its finished seeds."""
+    """One row per model, with means over its finished seeds."""
     rows = []
     splits: dict[int, set[str]] = {}
     for run in runs:
-        splits.setdefault(run.seed, set()).add(records[run]["split_sha256"])  # a random split is another a seed
+        splits.setdefault(run.seed, set()).add(records[run]["split_sha256"])  # a random split differs between seeds
     splits_differ = any(len(of_seed) > 1 for of_seed in splits.values())
     for own in by_label(runs).values():
         results = [records[run] for run in own]
@@ -73,7 +79,7 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
             values = np.array([[test[name] for test in result["tests"]] for result in results])  # [seeds, generations]
             row[f"test_{name}_mean"] = values.mean()
             row[f"test_{name}_std"] = _deviation(values.mean(axis=1))
-            # Variances are what averages over the trained models.
+            # Variances are averaged over the trained models, not deviations.
             row[f"test_{name}_generation_std"] = math.sqrt(np.mean([_deviation(v) ** 2 for v in values]))
         row["train_seconds"] = np.mean([result["train_seconds"] for result in results])
         row["seconds_per_1000_users"] = np.mean(
@@ -87,7 +93,14 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
         for name in stamp():
             row[name] = BETWEEN_RUNS.join(dict.fromkeys(_text(of_run.get(name)) for of_run in facts))
         row["seeds"] = ", ".join(str(run.seed) for run in own)
-        told = {"seed", "eval_seed", "metrics", "topk", *roles.NO_RESULT, *stamp()}  # elsewhere, or of no interest
+        told = {
+            "seed",
+            "eval_seed",
+            "metrics",
+            "topk",
+            *roles.NO_RESULT,
+            *stamp(),
+        }  # shown elsewhere, or not interesting
         given = {key: value for key, value in own[0].settings.items() if key not in told}
         row["set"] = _text(given)
         rows.append(row)
@@ -95,7 +108,7 @@ def _dataset_rows(runs: Sequence[Run], records: Mapping[Run, Record]) -> list[di
 
 
 def _facts(record: Record) -> dict[str, Any]:
-    """What a record says of itself, and the settings of the stamp that its figures rest on."""
+    """The entries of a record, and the settings of :func:`stamp` that its figures depend on."""
     settings = record["settings"]
     facts = {**{key: settings.get(key) for key in stamp()}, **record}
     if not is_sampled(settings["eval_args"]["mode"]["test"]):
@@ -104,7 +117,7 @@ def _facts(record: Record) -> dict[str, Any]:
 
 
 def _deviation(values: np.ndarray) -> float:
-    """Sample standard deviation without the noise of rounding; nan for a single value, which has none."""
+    """Sample standard deviation, rounded to hide rounding errors; nan for a single value."""
     return round(float(np.std(values, ddof=1)), _DECIMALS) if len(values) > 1 else math.nan
 
 
@@ -119,7 +132,7 @@ def _text(value: Any) -> str:
 
 
 def _add_tests(rows: Sequence[dict[str, Any]], finished: Sequence[Run], baseline: str, metric: str) -> None:
-    """To each row of a data set the paired test against the baseline, where both have finished runs."""
+    """Add to each row of a data set the paired test against the baseline, if both have finished runs."""
     values = {name: user_means(own, metric) for name, own in by_label(finished).items()}
     tests = {
         name: paired_test(of_users, values[baseline])
@@ -137,5 +150,5 @@ def _add_tests(rows: Sequence[dict[str, Any]], finished: Sequence[Run], baseline
 
 
 def label(row: Mapping[str, Any]) -> str:
-    """The model of a row as the user names it."""
+    """The model of a row, as the user names it."""
     return label_of(row["model"], row["preset"])

@@ -83,7 +83,7 @@ def _check_modes(modes: Any, metrics: Any) -> None:
     for mode in modes.values() if isinstance(modes, dict) else [modes]:
         if not isinstance(mode, str) or not _MODE.fullmatch(mode):
             raise UserError(
-                f"eval_args mode={mode!r}: must be full, labeled, uniN or popN, with N sampled items, e.g. uni100."
+                f"eval_args mode={mode!r}: must be full, labeled, or uniN or popN with N sampled items, e.g. uni100."
             )
         if mode == "labeled" and EvaluatorType.RANKING in kinds:
             raise UserError(

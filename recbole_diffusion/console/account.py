@@ -1,4 +1,4 @@
-"""The account of a run: every detail to its log, what a person reads to the screen."""
+"""Reports a run: every detail goes to the log, and what a person wants to read goes to the screen."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Metrics = Mapping[str, float]
 
 
 class Account:
-    """Tells of one run, step by step."""
+    """Reports one run, step by step."""
 
     def __init__(self, log: RunLog) -> None:
         self._log, self._screen, self._logger = log, log.screen, getLogger()
 
     def begins(self, model: str, dataset: str, preset: str, seed: int, origin: str) -> None:
-        """Before the data are read. ``origin``: where the model's class comes from."""
+        """The run begins; no data are read yet. ``origin``: where the model's class comes from."""
         self._logger.info(f"{model}: {origin}")
         self._screen.line(f"{model} on {dataset}, preset {preset}, seed {seed}")
 
     def is_prepared(self, config: Any, dataset: Any, loaders: Sequence[Any], model: Any, settings: str) -> None:
-        """Data and model are there. ``settings``: :func:`facts.settings`."""
+        """Data and model are prepared. ``settings``: text from :func:`facts.settings`."""
         for part in (config, dataset, model):
             self._logger.info(part)
         self._screen.fact("data set", facts.data_set(dataset))
@@ -33,7 +33,7 @@ class Account:
         self._screen.fact("settings", settings)
 
     def has_results(self, valid: Metrics, test: Metrics, pop: Mapping[str, Metrics] | None, mask_history: bool) -> None:
-        """The model is trained and tested. ``pop``: what Pop has on these splits."""
+        """The model is trained and tested. ``pop``: Pop's metrics, by split."""
         self._logger.info(f"valid: {_listed(valid) or 'not measured'}")
         self._logger.info(f"test:  {_listed(test)}   (mask_history={mask_history})")
         beside = {split: of_pop for split, of_pop in (pop or {}).items() if of_pop}
@@ -47,14 +47,14 @@ class Account:
         self._screen.line()
 
     def recommends(self, lines: Sequence[str]) -> None:
-        """Examples of recommendations."""
+        """Show example recommendations."""
         for line in lines:
             self._logger.info(line)
             self._screen.line(line)
         self._screen.line()
 
     def ends(self, checkpoint: str, curves: str, warnings: Sequence[str]) -> None:
-        """Where files are, and what to be wary of."""
+        """The run ends: show where its files are, and the warnings."""
         for label, path in (("checkpoint", checkpoint), ("log", self._log.path), ("tensorboard", curves)):
             self._screen.fact(label, str(path))
         for text in warnings:

@@ -1,4 +1,4 @@
-"""The log of a run, in a file of its own, and what of it the console shows, for as long as the run lasts."""
+"""The log file of a run, and what the console shows of the log while the run lasts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class _Plain(logging.Formatter):
-    """Without the colours that RecBole writes into its messages."""
+    """Removes the colours that RecBole writes into its messages."""
 
     def format(self, record: logging.LogRecord) -> str:
         return _COLOUR.sub("", super().format(record))
 
 
 class _Console(logging.StreamHandler):
-    """Standard error, where lines do not run into the bar."""
+    """Writes to standard error, so that lines do not mix with a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with around_bars(self.stream):
@@ -34,7 +34,7 @@ class _Console(logging.StreamHandler):
 
 
 class RunLog(NamedTuple):
-    """Where a run is logged, and the screen for what a person reads of it."""
+    """The path of a run's log, and the screen that shows the run to a person."""
 
     path: Path
     screen: Screen
@@ -42,14 +42,14 @@ class RunLog(NamedTuple):
 
 @contextmanager
 def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
-    """What is logged meanwhile goes to ``log/MODEL/``, and of it warnings to the console; ``verbose``: all of it.
+    """A context in which messages are logged to a file in ``log/MODEL/``. The console shows warnings.
 
-    A program that has a log of its own has no other console: there nothing is shown, and the screen is off. It is off
-    too where ``config["state"]`` hides information.
+    With ``verbose`` the console shows all messages. If the program already has log handlers, there is no console, and
+    the screen is off. The screen is also off if ``config["state"]`` is above INFO.
 
-    RecBole logs to the root logger, whose level is that of ``config["state"]`` meanwhile. Handlers that are there
-    already are given what they were given before, and of what the run logs no more than its state lets through; level
-    and handlers are what they were at the end, also after an error.
+    RecBole logs to the root logger, so its level is set to ``config["state"]``. Existing handlers get the messages of
+    other loggers as before. Of the run's messages they get those that both their old level and the state allow. At the
+    end, level and handlers are as before, also after an error.
     """
     root = logging.getLogger()
     before, others = root.level, list(root.handlers)
@@ -64,7 +64,7 @@ def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
         own.append(_console(verbose))
 
     def as_before(record: logging.LogRecord) -> bool:
-        if record.name == root.name:  # what the run logs, and a program that names no logger
+        if record.name == root.name:  # messages of the run, and of a program that uses the root logger
             return record.levelno >= max(before, state)
         return record.levelno >= before or _has_level(logging.getLogger(record.name))
 
@@ -83,7 +83,7 @@ def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
 
 
 def _has_level(logger: logging.Logger) -> bool:
-    """Whether a logger has a level of its own, or has that of one below the root."""
+    """Whether a logger has its own level, or takes it from a parent other than the root logger."""
     while logger.parent is not None:
         if logger.level != logging.NOTSET:
             return True
@@ -106,10 +106,10 @@ def _console(verbose: bool) -> logging.Handler:
 
 @contextmanager
 def tensorboard_named(name: str) -> Iterator[None]:
-    """RecBole's trainers built meanwhile write their curves to ``log_tensorboard/NAME``.
+    """A context in which RecBole's trainers, when they are built, write their curves to ``log_tensorboard/NAME``.
 
-    RecBole names the folder after the first handler with a file, up to the first dot: the user's own, or that of a data
-    set with a dot in its name, would be shared by all runs.
+    RecBole names the folder after the first log handler that has a file, up to the first dot. With the user's log file,
+    or with a data set that has a dot in its name, several runs would share a folder.
     """
     root = logging.getLogger()
     handler = logging.NullHandler()

@@ -1,4 +1,4 @@
-"""How far a training is, and how long things take, in words."""
+"""Shows the progress of training, and durations as text."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Is told how far a training is; this one shows nothing. Epochs are numbered from 0."""
+    """Gets the progress of training. This class shows nothing. Epochs are counted from 0."""
 
     def batch(self, epoch: int, done: int, batches: int) -> None:
-        """So many batches of the epoch are done."""
+        """``done`` of the ``batches`` of the epoch are done."""
 
     def validated(self, epoch: int) -> None:
-        """The model is validated, and kept where it is the best."""
+        """The model was validated after this epoch, and saved if it is the best so far."""
 
 
 class ShownProgress(Progress):
-    """A bar, or where there is no place for one a line per validation. A person counts epochs from 1."""
+    """Shows a progress bar, or one line per validation if no bar is possible. Shown epochs are counted from 1."""
 
     def __init__(self, screen: Screen, trainer: Any) -> None:
         self._screen, self._trainer = screen, trainer
         self._first, self._total = trainer.start_epoch, _epochs(trainer)
         self._start = time.perf_counter()
         self._facts = ""
-        # RecBole's bars of batches, where they are asked for, leave no place for one of epochs.
+        # If the user asked for RecBole's bars of batches, there is no bar of epochs.
         wanted = not trainer.config["show_progress"]
         self._bar = screen.bar(self._total, self._first, self._text("epoch", self._first + 1)) if wanted else None
 
@@ -54,7 +54,9 @@ class ShownProgress(Progress):
         loss = f"loss {last['train_loss']:.{trainer.config['loss_decimal_place']}f}"
         best = f"{trainer.best_valid_score:.4f}"
         if self._bar is not None:
-            self._facts = f", best {metric} {best}, {loss}"  # the loss is what a narrow terminal cuts
+            self._facts = (
+                f", best {metric} {best}, {loss}"  # the loss comes last, because a narrow terminal cuts the end
+            )
             self._draw("epoch", epoch + 1, epoch + 1)
             return
         left = (time.perf_counter() - self._start) / (epoch + 1 - self._first) * (self._total - epoch - 1)
@@ -64,7 +66,7 @@ class ShownProgress(Progress):
         )
 
     def end(self) -> None:
-        """Say how the training ended, where the bar was."""
+        """Show how training ended, in the place of the bar."""
         self.clear()
         trainer = self._trainer
         epochs = self._first + len(trainer.train_loss_dict)
@@ -72,13 +74,13 @@ class ShownProgress(Progress):
         if trainer.history:
             took += f"; best {trainer.valid_metric} {trainer.best_valid_score:.4f}, epoch {trainer.saved_epoch + 1}"
         if epochs < self._total:
-            took += f"; stopped early, none was better in {trainer.stopping_step + 1} validations"
+            took += f"; stopped early after {trainer.stopping_step + 1} validations without improvement"
         self._screen.fact("trained", took)
 
     def clear(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
-            self._bar.total = self._bar.n  # in a notebook a bar that is not full would turn red
+            self._bar.total = self._bar.n  # in a notebook, a bar that is not full would become red
             self._bar.close()
             self._bar = None
 
@@ -87,11 +89,11 @@ class ShownProgress(Progress):
         self._bar.bar_format = self._text(what, number)
         self._bar.ncols = self._screen.bar_width
         self._bar.update(done - self._bar.n)
-        if done == number:  # what comes next may take long, and draws nothing
+        if done == number:  # the next update may take long
             self._bar.refresh()
 
     def _text(self, what: str, number: int) -> str:
-        """Of the bar, as tqdm's ``bar_format``."""
+        """The text of the bar, as tqdm's ``bar_format``."""
         return f"{self._epoch(what, number)}, {{remaining}} left{self._facts} |{{bar}}|"
 
     def _epoch(self, what: str, number: int) -> str:
@@ -100,7 +102,7 @@ class ShownProgress(Progress):
 
 @contextmanager
 def shown_progress(screen: Screen, trainer: Any) -> Iterator[Progress]:
-    """The progress of a training that is made meanwhile; what ends it early leaves no bar behind."""
+    """A context that shows the progress of training. The bar is removed at the end, also after an error."""
     progress = ShownProgress(screen, trainer)
     try:
         yield progress
@@ -116,6 +118,6 @@ def shown_progress(screen: Screen, trainer: Any) -> Iterator[Progress]:
 
 
 def _epochs(trainer: Any) -> int:
-    """How many epochs the trainer goes to; some of RecBole's first train in a stage of its own length."""
+    """The number of epochs of the trainer. RecBole's stages before ``finetune`` have their own number."""
     stage = getattr(trainer.model, "train_stage", "finetune")
     return trainer.epochs if stage == "finetune" else trainer.pretrain_epochs

@@ -1,4 +1,4 @@
-"""What a person reads of a run, on standard output: lines, an aligned table and a bar."""
+"""Shows a run to a person, on standard output: lines, aligned tables and a progress bar."""
 
 from __future__ import annotations
 
@@ -12,54 +12,58 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-_INDENT = 13  # of what stands beside a label
+_INDENT = 13  # of the text after a label
 
 
 @contextmanager
 def around_bars(stream: Any) -> Iterator[None]:
-    """What is written to ``stream`` meanwhile does not run into a bar: bars are cleared before, and drawn after."""
+    """A context for writing to ``stream``: progress bars are cleared before, and drawn again after."""
     with tqdm.external_write_mode(file=stream):
         yield
 
 
 class Screen:
-    """Standard output, for a person; it shows nothing where it is ``off``.
+    """Standard output for a person. It shows nothing if it is ``off``.
 
-    Lines are as wide as the terminal, and are not broken where there is none. A terminal or a pipe that is gone ends
-    the showing and not the run.
+    On a terminal, long texts are wrapped at its width. If the terminal or pipe is closed, the run continues and shows
+    nothing more.
     """
 
     def __init__(self, off: bool = False) -> None:
         self._out: TextIO | None = None if off else sys.stdout
 
     def line(self, text: str = "") -> None:
-        """One line, or several."""
+        """Show one line, or several."""
         self._write(text + "\n")
 
     def fact(self, label: str, text: str) -> None:
-        """A label and a text beside it."""
+        """Show a label and a text after it."""
         if self._is_terminal:
             width = max(shutil.get_terminal_size().columns - 1, 2 * _INDENT)
-            # Names of files stay whole, so that they can be copied.
+            # File names are not broken, so that they can be copied.
             lines = textwrap.wrap(text, width - _INDENT, break_long_words=False, break_on_hyphens=False)
             text = f"\n{'':{_INDENT}}".join(lines)
         self.line(f"{label:<{_INDENT}}{text}")
 
     def table(self, columns: Mapping[str, Mapping[str, float]]) -> None:
-        """Figures of several columns, ``title -> {row: figure}``; a column without figures is left out."""
+        """Show a table with columns ``title -> {row: figure}``. A column without figures is left out."""
         columns = {title: figures for title, figures in columns.items() if figures}
         for line in aligned(columns):
             self.line(line)
 
     def bar(self, total: int, initial: int, text: str) -> tqdm | None:
-        """A bar that ends at ``total``; None where there is no place for one: neither a terminal nor a widget.
+        """A progress bar up to ``total``; None if there is neither a terminal nor a notebook with widgets.
 
-        ``text`` is tqdm's ``bar_format``.
+        Args:
+            total: value at the end.
+            initial: value at the start.
+            text: tqdm's ``bar_format``.
         """
         bar_class = self._bar_class()
         if bar_class is None:
             return None
-        # Each update may draw, but ten a second at most. Its time left is by the mean speed.
+        # miniters=0: each update may draw, but tqdm draws at most ten times per second.
+        # smoothing=0: the remaining time comes from the mean speed.
         return bar_class(
             total=total, initial=initial, file=self._out, leave=False, miniters=0, smoothing=0,
             ncols=self.bar_width, bar_format=text,
@@ -67,8 +71,8 @@ class Screen:
 
     @property
     def bar_width(self) -> int | None:
-        """How wide a bar is now; None where it is a widget, which knows."""
-        # Room for the ^C that a terminal writes: on a line of its own it would leave the bar behind.
+        """The present width of a bar; None for a widget, which finds its own width."""
+        # Leaves room for the ^C that a terminal shows. On the next line, it would leave the bar on the screen.
         return shutil.get_terminal_size().columns - len("^C ") if self._is_terminal else None
 
     def wipe(self) -> None:
@@ -83,7 +87,7 @@ class Screen:
         encoding = getattr(out, "encoding", None) or "utf-8"
         try:
             with around_bars(out):
-                # A title that the terminal has no letters for is no reason to lose a run.
+                # A run must not fail because the terminal cannot show a letter of a title.
                 out.write(text.encode(encoding, "replace").decode(encoding))
                 out.flush()
         except (OSError, ValueError):
@@ -101,11 +105,11 @@ class Screen:
         from tqdm.auto import tqdm as automatic
         from tqdm.notebook import tqdm as widget
 
-        return automatic if issubclass(automatic, widget) else None  # a console of Jupyter shows no widgets
+        return automatic if issubclass(automatic, widget) else None  # a Jupyter console shows no widgets
 
 
 def aligned(columns: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The lines of a table: titles, then a row for each name, figures below each other."""
+    """The lines of a table: one with the titles, then one per row name, with aligned figures."""
     names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
     cells = {
         title: [title, *(f"{figures[name]:.4f}" if name in figures else "-" for name in names)]

@@ -1,6 +1,6 @@
-"""The tests that every model must pass, for this package and for others; needs pytest.
+"""The tests that every model must pass, for this package and for other packages. They need pytest.
 
-A package that has a model joins them in a file of its own tests::
+A package with a model uses them in a file of its own tests::
 
     from recbole_diffusion.testing import Case, contract
 
@@ -19,11 +19,11 @@ pytest.register_assert_rewrite(f"{__name__}.behaviour", f"{__name__}.learning")
 
 
 def contract(*cases: Case) -> type:
-    """A class of tests for these models; pytest collects it under a name that begins with ``Test``.
+    """A class of tests for these models. Assign it to a name that begins with ``Test``, so that pytest collects it.
 
-    Those that take longer are marked ``slow``.
+    Tests that take longer are marked ``slow``.
     """
-    # Here, because assertions are rewritten only in modules that are imported after they are registered.
+    # Imported here, because pytest rewrites assertions only in modules that are imported after they are registered.
     from recbole_diffusion.testing.behaviour import Behaviour
     from recbole_diffusion.testing.learning import Learning
 

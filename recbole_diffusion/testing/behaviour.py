@@ -1,4 +1,4 @@
-"""What every model must do, beside learning: losses, rankings, seeds, padding, checkpoints and settings."""
+"""What every model must do, except learning: losses, rankings, seeds, padding, checkpoints and settings."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ class Behaviour(ModelTests):
         built.trainer.tot_item_num = built.model.n_items
         _, scores, _, _ = built.trainer._full_sort_batch_eval(next(iter(built.loaders.valid)))
         best = scores.topk(built.model.n_items - 1)
-        assert (best.indices[best.values > -torch.inf] != 0).all()  # a masked history ties with padding at -inf
+        assert (best.indices[best.values > -torch.inf] != 0).all()  # masked items have -inf too, like padding
 
     def test_predict_agrees_with_the_full_ranking(self, built: Built, case: Case) -> None:
         model = built.model.eval()
         batch = _evaluation_batch(built, list(range(12)))
         every = model.full_sort_predict(batch).view(12, -1)
-        # Several candidates a user, users and candidates in no order.
+        # Several candidates per user; users and candidates in random order.
         order = torch.randperm(60, generator=torch.Generator().manual_seed(0)).to(built.config["device"])
         users, items = order % 12, order % 29 + 1
         rows = Interaction({key: batch[key][users] for key in batch})
@@ -82,7 +82,7 @@ class Behaviour(ModelTests):
     def test_predict_scores_only_what_is_asked(self, build: Callable[..., Built], case: Case) -> None:
         built = build(case.model, preset=case.preset, **case.small)
         if not isinstance(built.model, EmbeddingDiffusionRecommender):
-            pytest.skip("its scores are its x_0 itself, or RecBole's")
+            pytest.skip("its scores are x_0 itself, or computed by RecBole")
         rows = _evaluation_batch(built, list(range(4)))
         products: list[int] = []
 
@@ -157,7 +157,7 @@ class Behaviour(ModelTests):
         scores = model.full_sort_predict(batch).view(2, -1)
         assert torch.isfinite(scores[:, 1:]).all()
         torch.testing.assert_close(model.predict(batch), scores[[0, 1], [4, 5]], rtol=1e-4, atol=1e-5)
-        short = Interaction({key: batch[key][:1] for key in batch})  # what comes after an empty history does not matter
+        short = Interaction({key: batch[key][:1] for key in batch})  # padding after an empty history does not matter
         short[built.model.ITEM_SEQ] = short[built.model.ITEM_SEQ][:, :3]
         torch.testing.assert_close(model.full_sort_predict(short).view(1, -1), scores[:1], rtol=1e-4, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""A model under the contract."""
+"""A model that the contract tests."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 
 class Case(NamedTuple):
-    """A model, with what makes it small enough to test in seconds."""
+    """A model, with settings that make it small enough to test in seconds."""
 
     model: str
     small: dict[str, Any]
     preset: str = "default"
-    learns: bool = True  # also held to the slow tests: overfits a batch, beats the floor on a Markov chain
+    learns: bool = True  # whether it must pass the slow tests too: overfit a batch, and learn a Markov chain
     learning: dict[str, Any] = {}  # settings of the slow tests
-    # Whether it can tell what comes next from the order of the history. Else it overfits full histories only, and in
-    # place of the Markov chain a test of its own says what it learns.
+    # Whether it reads the order of the history. If not, it overfits only full histories, and the Markov chain is
+    # skipped: the model needs its own test of what it learns.
     learns_order: bool = True
 
     @property

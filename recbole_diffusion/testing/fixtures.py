@@ -1,4 +1,4 @@
-"""A model with its data and its trainer, small and made on the spot, for a test."""
+"""Builds a small model with random data and a trainer, for a test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recbole_diffusion.testing.markov import write_atomic
 
 
 class Built(NamedTuple):
-    """Everything of one model that is ready to train."""
+    """A model that is ready to train, with its configuration, loaders and trainer."""
 
     config: Config
     loaders: Loaders
@@ -55,11 +55,11 @@ def training_loss(model: Any, batch: Interaction) -> torch.Tensor:
 
 
 class ModelTests:
-    """Fixtures of the tests of a model; each test works in a folder of its own."""
+    """Fixtures for the tests of a model. Each test works in its own folder."""
 
     @pytest.fixture(autouse=True)
     def _own_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)  # where logs and checkpoints go
+        monkeypatch.chdir(tmp_path)  # logs and checkpoints go there
 
     @pytest.fixture
     def build(self, tmp_path: Path) -> Callable[..., Built]:

@@ -1,4 +1,4 @@
-"""That a model learns: one batch by heart, and a Markov chain, whose best possible accuracy is known."""
+"""Tests that a model learns: it overfits one batch, and learns a Markov chain whose best possible accuracy is known."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Learning(ModelTests):
             optimizer.step()
         built.model.eval()
         scores = built.model.full_sort_predict(window).view(8, -1)
-        if built.config["mask_history"]:  # as evaluation ranks them: never the history, but for the target itself
+        if built.config["mask_history"]:  # as in evaluation: items of the history are not ranked, except the target
             rows, seen = dataset.seen_items(dataset.target_rows[rows])
             scores[rows, seen] = -torch.inf
         best = scores[:, 1:].argmax(dim=-1) + 1
@@ -60,7 +60,7 @@ class Learning(ModelTests):
         if not case.learns:
             pytest.skip("the literal recipe learns too little or collapses; the default preset is held to this")
         if not case.learns_order:
-            pytest.skip("it sees its history as a set: a test of its own says what it learns")
+            pytest.skip("it does not read the order of its history: it has its own test of what it learns")
         items, accuracy, users = 12, 0.8, 200
         chains = markov_sequences(users, 18, items, accuracy)
         best = accuracy + (1 - accuracy) / items
@@ -74,7 +74,7 @@ class Learning(ModelTests):
             return built.trainer.evaluate(built.loaders.test)["hit@1"]
 
         assert hit_at_1("chain", chains) > 0.7 * best
-        # chance is 1 / items; three standard errors above it
+        # chance is 1 / items; allowed are three standard errors above it
         chance = 1 / items
         noise = markov_sequences(users, 18, items, accuracy=0.0)
         assert hit_at_1("noise", noise) < chance + 3 * (chance * (1 - chance) / users) ** 0.5

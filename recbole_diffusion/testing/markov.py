@@ -10,9 +10,9 @@ import numpy as np
 def markov_sequences(users: int, length: int, items: int, accuracy: float, seed: int = 0) -> np.ndarray:
     """First-order Markov chains [users, length] over items 1 ... ``items``.
 
-    Each item has one likely successor, taken with probability ``accuracy``, and else any item: the best possible Hit@1
-    is ``accuracy + (1 - accuracy) / items``. With ``accuracy`` 0 there is nothing to learn. A chain in random order is
-    no such noise: an item that has not been seen is then more likely to be the one left out.
+    Each item has one likely successor. It comes with probability ``accuracy``; otherwise any item comes. So the best
+    possible Hit@1 is ``accuracy + (1 - accuracy) / items``. With ``accuracy`` 0 there is nothing to learn. (A shuffled
+    chain would not do as noise: items that are missing in the history are then more likely to be the target.)
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(items)

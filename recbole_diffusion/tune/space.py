@@ -1,7 +1,7 @@
-"""Search spaces: a YAML file that names settings of a model and the values each may take.
+"""Search spaces. A YAML file names settings of a model, each with the values to try.
 
-``learning_rate: {low: 1e-4, high: 1e-2, log: true}`` is a range of numbers, ``num_layers: {low: 1, high: 3}`` one of
-whole numbers (both ends are whole), ``dropout: [0.1, 0.3, 0.5]`` a choice.
+``learning_rate: {low: 1e-4, high: 1e-2, log: true}`` is a range of numbers. ``num_layers: {low: 1, high: 3}`` is a
+range of whole numbers, because both ends are whole. ``dropout: [0.1, 0.3, 0.5]`` is a choice.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Choice:
 class Range:
     """Numbers from ``low`` to ``high``, both included; whole numbers if both are whole.
 
-    ``log`` spreads the draws evenly over the logarithm; ``step`` is the distance of neighbouring values (1 for whole
-    numbers, None for any number).
+    With ``log``, values are drawn evenly on a logarithmic scale. ``step`` is the distance between neighbouring values
+    (1 for whole numbers; None allows any number).
     """
 
     low: float
@@ -72,14 +72,14 @@ Space = dict[str, Choice | Range]
 
 
 def space_file(wanted: Request) -> Path:
-    """The search space that ships for a model.
+    """The file of the search space that ships with a model.
 
     Raises:
-        UserError: none does.
+        UserError: the model has none.
     """
     file = shipped_space(wanted.resolved.model_class)
     if file is None:
-        raise UserError(f"model={wanted.model}: no search space ships for it. Give one with --space=FILE.")
+        raise UserError(f"model={wanted.model}: has no shipped search space. Give one with --space=FILE.")
     return file
 
 
@@ -92,14 +92,15 @@ def read_space(path: str | Path) -> Space:
     """Read a search space.
 
     Raises:
-        UserError: there is no such file, or a value is no range and no choice; the message names file, key and value.
+        UserError: there is no such file, or a value is neither a range nor a choice. The message names file, key and
+            value.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"space: there is no file {str(path)!r}.")
     entries = load_settings([path])
     if not entries:
-        raise UserError(f"{path}: names no setting to search.")
+        raise UserError(f"{path}: has no setting to search.")
     return {key: _entry(f"{path}: {key}={value!r}", value) for key, value in entries.items()}
 
 
@@ -114,7 +115,7 @@ def _entry(where: str, value: Any) -> Choice | Range:
 def _choice(where: str, values: list[Any]) -> Choice:
     if any(value is not None and type(value) not in (bool, int, float, str) for value in values):
         raise UserError(f"{where}: the values of a choice must be numbers, texts, True, False or ~.")
-    # 1 and 1.0, or 1 and True, are one value to Python and to the storage of a study.
+    # For Python and for the storage of a study, 1 and 1.0 are the same value, and so are 1 and True.
     if len(values) < 2 or len({value if isinstance(value, str) else (value,) for value in values}) < len(values):
         raise UserError(f"{where}: must be a list of two or more different values.")
     return Choice(tuple(values))
@@ -128,7 +129,7 @@ def _range(where: str, entry: dict[str, Any]) -> Range:
     low, high = (entry.get(key, "missing") for key in ("low", "high"))
     log, step = entry.get("log", False), entry.get("step")
     if type(low) not in (int, float) or type(high) not in (int, float) or not low < high:
-        raise UserError(f"{where}: low and high must be numbers, low below high.")
+        raise UserError(f"{where}: low and high must be numbers, with low below high.")
     if not isinstance(log, bool):
         raise UserError(f"{where}: log must be True or False.")
     if log and low <= 0:
@@ -137,7 +138,7 @@ def _range(where: str, entry: dict[str, Any]) -> Range:
     if step is None:
         return Range(low, high, log, 1) if whole else Range(float(low), float(high), log, None)
     if log:
-        raise UserError(f"{where}: takes log or step, not both.")
+        raise UserError(f"{where}: can have log or step, not both.")
     right_type = type(step) is int if whole else type(step) in (int, float)
     if not right_type or step <= 0 or not _is_whole(high - low, step):
         kind = "a whole number" if whole else "a number"
@@ -151,32 +152,34 @@ def _is_whole(distance: float, step: float | None) -> bool:
 
 
 def check_space(space: Space, where: str | Path, wanted: Request) -> Settings:
-    """Hold a space to its model; returns the default setting, as far as it is searched.
+    """Check a space against its model. Returns the default values of the settings that are searched.
 
     Raises:
-        UserError: a key is no setting of the model, is fixed by the user as well, or belongs to the protocol; a value
-            is not allowed; the default, which is the first trial, is not in the space.
+        UserError: a key is not a setting of the model, is also set by the user, or must be the same in all trials; a
+            value is not allowed; or the default value, which is the first trial, is not in the space.
     """
     for key in space:
         if key in wanted.user:
             raise UserError(
-                f"{key}={wanted.user[key]!r} is fixed, and {where} searches it. Drop one: give --space=FILE without "
-                f"{key}, or do not set it."
+                f"{key}={wanted.user[key]!r} is set, but {where} searches it. Do not set it, or give --space=FILE "
+                f"without {key}."
             )
     config = wanted.config()
     for key, entry in space.items():
         if key in FIXED:
-            raise UserError(f"{where}: {key} is the same for every trial of a study, it cannot be searched.")
+            raise UserError(
+                f"{where}: {key} cannot be searched, because all trials of a study must have the same value."
+            )
         for value in entry.corners():
             try:
                 changed = wanted.config(**{key: value})
-                if issubclass(config.model_class, DiffusionRecommender):  # RecBole's check theirs when they are built
+                if issubclass(config.model_class, DiffusionRecommender):  # RecBole's models check when they are built
                     config.model_class.config_class.from_config(changed)
             except UserError as error:
                 raise UserError(f"{where}: {error}") from error
         if not entry.contains(config[key]):
             raise UserError(
-                f"{where}: {key} leaves out {config[key]!r}, its default. The default setting is the first trial: it "
-                "must be in the space."
+                f"{where}: {key} does not contain its default, {config[key]!r}. The first trial has the default "
+                "settings, so they must be in the space."
             )
     return {key: config[key] for key in space}

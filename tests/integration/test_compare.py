@@ -275,7 +275,7 @@ def test_settings_that_tune_found_are_taken_over(random_data: Path, started: lis
     assert best["settings"].items() <= record["settings"].items()
     assert record["settings"]["seed"] == 0 and record["tuning"].startswith("4 trials, ")
     assert of_pop["tuning"] == "not tuned"
-    with pytest.raises(UserError, match="tuned='nowhere': is no folder"):
+    with pytest.raises(UserError, match="tuned='nowhere': is not a folder"):
         comparison(random_data, "Pop", tuned="nowhere", seeds=[0])
     assert f"embedding_size {best['settings']['embedding_size']}" in Path("out/results.md").read_text()
     assert f"tuning, on the validation split: {record['tuning']} (BPR); not tuned (Pop)" in (
@@ -554,13 +554,13 @@ def test_settings_of_one_model_and_of_one_preset(random_data: Path, monkeypatch:
     [
         (["--num_channels=3"], "BPR on random: unknown setting 'num_channels'"),
         (["--BPS.epochs=3"], "setting 'BPS.epochs': 'BPS' is not one of --models. Did you mean 'BPR'"),
-        (["--seed=3"], "seed=3: compare takes --seeds=0,1,2"),
-        (["--Pop.seed=3"], "Pop.seed=3: compare takes --seeds=0,1,2"),
-        (["--metric=NDCG@3"], "metric='NDCG@3': the test needs a metric with a value for each user"),
+        (["--seed=3"], "seed=3: give it to compare as --seeds=0,1,2"),
+        (["--Pop.seed=3"], "Pop.seed=3: give it to compare as --seeds=0,1,2"),
+        (["--metric=NDCG@3"], "metric='NDCG@3': the test needs a metric that has a value for each user"),
         (["--metrics=[GiniIndex]", "--valid_metric=GiniIndex@5"], "it can be one of (none)"),
         (["--baseline=SASRec"], "baseline='SASRec': is not one of --models, BPR, Pop"),
-        (["--eval_seeds=1"], "none of --models draws noise to generate"),
-        (["--curve_steps=1"], "curve_steps=[1]: none of --models generates in so many steps"),
+        (["--eval_seeds=1"], "none of --models is a diffusion model"),
+        (["--curve_steps=1"], "curve_steps=[1]: none of --models can generate in so many steps"),
         (["--curve_steps=0,1"], "curve_steps=[0, 1]: must be 1 or more"),
         (["--Pop.mask_history=True"], "mask_history on random is False for BPR and True for Pop"),
         (
@@ -575,7 +575,7 @@ def test_settings_of_one_model_and_of_one_preset(random_data: Path, monkeypatch:
             ["--models=DreamRec", "--embedding_size=-3", "--curve_steps=1"],
             "DreamRec on random: embedding_size=-3: must",
         ),
-        (["--out=latin.yaml"], "out='latin.yaml': is no folder"),
+        (["--out=latin.yaml"], "out='latin.yaml': is not a folder"),
     ],
 )
 def test_a_wrong_command_is_one_line_before_anything_is_run(

@@ -92,7 +92,7 @@ def test_settings_and_presets_are_those_of_its_own_yaml(package: Package) -> Non
     (folder / "properties" / "paper").mkdir()
     (folder / "properties" / "paper" / "Mine.yaml").write_text("epochs: 9\n")
     assert config("paper")["epochs"] == 9 and config()["epochs"] == 7
-    with pytest.raises(UserError, match="no search space ships for it"):
+    with pytest.raises(UserError, match="has no shipped search space"):
         space_file(request("beta.model:Mine", "random", {}, None))
 
 

@@ -197,7 +197,7 @@ def test_use_gpu_false_means_the_cpu(build: Callable[..., Built]) -> None:
             "DreamRec",
             [range(1, 31)] * 5,
             {"stages": [{"epochs": 3, "freeze": ["item_embedding"]}, {}]},
-            "freezes item_embedding: needs a pretrained_item_table",
+            "freezes item_embedding, which needs a pretrained",
         ),
         ("FEARec", [range(1, 31)] * 5, {"mask_history": True}, "mask_history=True: FEARec .* keeps no whole histories"),
         ("DreamRec", [range(1, 31)] * 5, {"learning_rate": 1e30, "epochs": 3}, "the training loss is nan"),

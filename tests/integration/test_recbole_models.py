@@ -87,7 +87,7 @@ def test_a_model_of_stages_trains_them_in_turn(item_data: Path, caplog: pytest.L
     [
         ("S3Rec", [], "train_stage is not given: S3Rec trains in stages"),
         ("FDSA", ["--selected_features=[colour]"], "column 'colour' of shop.item is missing, or load_col="),
-        ("FDSA", ["--load_col={inter: [user_id, item_id, timestamp]}"], "column 'class' of shop.item is not there"),
+        ("FDSA", ["--load_col={inter: [user_id, item_id, timestamp]}"], "column 'class' of shop.item is missing"),
         (
             "FDSA",
             ["--selected_features=[class, price]"],

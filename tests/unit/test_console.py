@@ -208,8 +208,8 @@ def test_an_early_stop_and_a_resumed_training_are_told(capsys: pytest.CaptureFix
             _validate(trainer, epoch, score)
             progress.validated(epoch)
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "trained      6 of 10 epochs in 0 s; best ndcg@10 0.0300, epoch 3; stopped early, none was better in 3 "
-        "validations"
+        "trained      6 of 10 epochs in 0 s; best ndcg@10 0.0300, epoch 3; stopped early after 3 validations "
+        "without improvement"
     )
 
 

@@ -45,19 +45,19 @@ def test_ranges_and_choices_are_typed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "names no setting to search"),
+        ("", "has no setting to search"),
         ("dropout: 0.3", "dropout=0.3: must be a list of two or more values, or a range"),
         ("dropout: [0.3]", r"dropout=\[0.3\]: must be a list of two or more different values"),
         ("dropout: [1, 1.0]", "two or more different values"),
         ("dropout: [[1], [2]]", "the values of a choice must be numbers"),
-        ("dropout: {low: 0.1}", "low and high must be numbers, low below high"),
-        ("dropout: {low: 0.3, high: 0.1}", "low and high must be numbers, low below high"),
+        ("dropout: {low: 0.1}", "low and high must be numbers, with low below high"),
+        ("dropout: {low: 0.3, high: 0.1}", "low and high must be numbers, with low below high"),
         ("dropout: {low: 0.1, high: x}", "low and high must be numbers"),
         ("dropout: {low: false, high: 1}", "low and high must be numbers"),
         ("dropout: {low: 0.1, hihg: 0.3}", "unknown key 'hihg' of a range. .*Did you mean 'high'"),
         ("dropout: {low: 0.0, high: 0.3, log: true}", "with log: true, low must be above 0"),
         ("dropout: {low: 0.1, high: 0.3, log: yes please}", "log must be True or False"),
-        ("dropout: {low: 0.1, high: 0.3, log: true, step: 0.1}", "takes log or step, not both"),
+        ("dropout: {low: 0.1, high: 0.3, log: true, step: 0.1}", "can have log or step, not both"),
         ("dropout: {low: 0.1, high: 0.4, step: 0.2}", "step must be a number above 0 that divides high - low"),
         ("layers: {low: 1, high: 3, step: 0.5}", "step must be a whole number above 0"),
         ("dropout: {low: 0.1, high: 0.4, step: 0}", "step must be a number above 0"),
@@ -79,13 +79,13 @@ def test_a_file_that_is_not_there() -> None:
     [
         ("dropuot: [0.1, 0.3]", {}, "s.yaml: unknown setting 'dropuot'. Did you mean 'dropout'"),
         ("dropout: [0.3, 1.0]", {}, "s.yaml: dropout=1.0: must be a number >= 0 and < 1"),
-        ("dropout: [0.1, 0.2]", {}, "dropout leaves out 0.3, its default"),
-        ("num_layers: {low: 1, high: 9, step: 4}", {}, "num_layers leaves out 2, its default"),
-        ("dropout: [0.1, 0.3]", {"dropout": 0.1}, "dropout=0.1 is fixed, and s.yaml searches it. Drop one"),
-        ("seed: [1, 2020]", {}, "seed is the same for every trial of a study"),
-        ("candidate_seed: [1, 2020]", {}, "candidate_seed is the same for every trial"),
-        ("mask_history: [True, False]", {}, "mask_history is the same for every trial"),
-        ("valid_metric: [NDCG@10, Hit@10]", {}, "valid_metric is the same for every trial"),
+        ("dropout: [0.1, 0.2]", {}, "dropout does not contain its default, 0.3"),
+        ("num_layers: {low: 1, high: 9, step: 4}", {}, "num_layers does not contain its default, 2"),
+        ("dropout: [0.1, 0.3]", {"dropout": 0.1}, "dropout=0.1 is set, but s.yaml searches it. Do not"),
+        ("seed: [1, 2020]", {}, "seed cannot be searched, because all trials"),
+        ("candidate_seed: [1, 2020]", {}, "candidate_seed cannot be searched, because all trials"),
+        ("mask_history: [True, False]", {}, "mask_history cannot be searched, because all trials"),
+        ("valid_metric: [NDCG@10, Hit@10]", {}, "valid_metric cannot be searched, because all trials"),
         ("learning_rate: {low: -1.0, high: 1.0}", {}, "s.yaml: learning_rate=-1.0: must be a number > 0"),
     ],
 )
@@ -119,5 +119,5 @@ def test_which_models_ship_a_space() -> None:
     theirs = {"BERT4Rec", "BPR", "EASE", "GRU4Rec", "ItemKNN", "SASRec"}
     assert {file.stem for file in SHIPPED} == ours | {f"recbole.{name}" for name in theirs}
     assert space_file(request("SASRec", "ml-100k", {}, None)).name == "recbole.SASRec.yaml"
-    with pytest.raises(UserError, match=r"model=Caser: no search space ships for it\. Give one with --space=FILE"):
+    with pytest.raises(UserError, match=r"model=Caser: has no shipped search space\. Give one with --space=FILE"):
         space_file(request("Caser", "ml-100k", {}, None))

@@ -329,7 +329,7 @@ def _mistaken(annotation: str, field: Any = None, name: str = "depth") -> None:
             "is not in the table of settings. Give it a role and a line of help",
         ),
         (lambda: _mistaken("int", setting(role=Role.RESULT)), "depth: a new setting needs a line of help"),
-        (lambda: _mistaken("list", setting(role=Role.RESULT, help="x")), "must be of type int, float, bool, str"),
+        (lambda: _mistaken("list", setting(role=Role.RESULT, help="x")), "must be of type int, float, bool or str"),
         (lambda: _mistaken("float", name="epochs"), "epochs: is of type float, but of type int in the table"),
         (lambda: _mistaken("int | None", name="epochs"), "epochs: cannot be None in the table"),
         (
