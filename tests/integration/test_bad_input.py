@@ -1,4 +1,4 @@
-"""Real-life files and commands: they are read, or refused with one line and exit status 2."""
+"""Files and commands as users write them: they work, or are refused with one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Command:
         output = capsys.readouterr().err
         assert "Traceback" not in output and not list(Path().glob("saved/*.pth"))
         (error,) = [line for line in output.splitlines() if line.startswith("recbole-diffusion: error: ")]
-        assert output.splitlines()[-1] == error and len(output.splitlines()) < 12  # not below pages of settings
+        assert output.splitlines()[-1] == error and len(output.splitlines()) < 12  # and no pages of settings before it
         return error.removeprefix("recbole-diffusion: error: ")
 
     return refused

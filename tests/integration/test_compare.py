@@ -261,7 +261,7 @@ def test_steps_of_generation_are_measured_on_the_validation_split(random_data: P
     wanted["settings"] = {**settings, "DreamRec.prediction": "eps", "DreamRec.ce_weight": 0.0}
     assert comparison(random_data, "DreamRec", "Pop", out="eps", curve_steps=[1, 3], **wanted) == 0
     record = json.loads(Path("eps/runs/random/DreamRec/seed0.json").read_text())
-    assert record["curve_steps"] == [3]  # one step is not for models that predict the noise
+    assert record["curve_steps"] == [3]  # models that predict the noise cannot generate in one step
 
 
 def test_settings_that_tune_found_are_taken_over(random_data: Path, started: list[str]) -> None:
@@ -303,7 +303,7 @@ def test_what_would_mix_results_is_refused(random_data: Path, tmp_path: Path, st
             comparison(folder, "BPR", "Pop", seeds=[0], **changes)
     moved = tmp_path / "moved"
     folder.rename(moved)
-    assert comparison(moved, "Pop", seeds=[0]) == 0  # where the data is makes no difference
+    assert comparison(moved, "Pop", seeds=[0]) == 0  # data in another folder count as the same
     with (moved / "random" / "random.inter").open("a") as file:
         file.write("u1\ti1\t99\n")
     with pytest.raises(UserError, match="data_sha256="):
@@ -359,7 +359,7 @@ def test_what_another_process_makes_meanwhile_is_not_made_again(
     monkeypatch.setattr(runner, "start", start)
     assert comparison(random_data, "Pop", "BPR", seeds=[0]) == 1
     assert started == ["BPR/0"]
-    assert list(pd.read_csv("out/results.csv").model) == ["BPR", "Pop"]  # not its run: a reference
+    assert list(pd.read_csv("out/results.csv").model) == ["BPR", "Pop"]  # Pop was not run here; it is the reference
 
 
 def test_what_another_process_gives_up_is_made(
@@ -395,7 +395,7 @@ def test_where_a_run_was_made_does_not_matter(random_data: Path, started: list[s
     file.write_text(json.dumps(record))
     assert comparison(random_data, "Pop", seeds=[0], settings={"use_gpu": False, "eval_batch_size": 64}) == 0
     assert started == ["Pop/0"]
-    with pytest.raises(UserError, match="worker=0 and not 1"):  # it draws other negatives
+    with pytest.raises(UserError, match="worker=0 and not 1"):  # it changes which negatives are sampled
         comparison(random_data, "Pop", seeds=[0], settings={"worker": 1})
 
 
@@ -423,7 +423,7 @@ def test_a_run_of_another_version_is_one_line(
     assert comparison(random_data, "Pop", seeds=[0]) == 0
     file = Path("out/runs/random/Pop/seed0.json")
     record = {**json.loads(file.read_text()), "format": made_by}
-    if made_by is None:  # it had neither, and not all that is compared
+    if made_by is None:  # records of that version had no such entries
         del record["format"], record["threads"], record["settings"]["prefixes_per_user"]
     file.write_text(json.dumps(record))
     with pytest.raises(UserError) as raised:

@@ -297,7 +297,7 @@ def test_the_example_runs_and_tunes(site: Path, random_data: Path, monkeypatch: 
 
 @pytest.mark.slow
 def test_the_example_is_compared_under_both_names(site: Path, random_data: Path, tmp_path: Path) -> None:
-    """PYTHONPATH does not name the folder that it is run from: the processes of the runs find it all the same."""
+    """The processes of the runs find a model in the working folder, although PYTHONPATH does not name this folder."""
     by_name, by_class = NAMES[0], f"{NAMES[1]}:paper"
     command = [
         sys.executable, "-m", "recbole_diffusion", "compare", f"--models={by_name},{by_class}", "--datasets=random",

@@ -119,7 +119,7 @@ def test_an_ml_100k_of_the_users_own_wins_over_the_one_recbole_ships() -> None:
     assert "dataset_example" in found()
     write_atomic(Path("data"), "ml-100k", [[1, 2, 3]])
     assert found() == "data/ml-100k"
-    Path("data/ml-100k/ml-100k.inter").rename("data/ml-100k/u.data")  # some other form of it
+    Path("data/ml-100k/ml-100k.inter").rename("data/ml-100k/u.data")  # not an atomic file
     assert "dataset_example" in found()
 
 

@@ -206,7 +206,7 @@ def test_a_model_that_is_not_above_pop_is_marked_wherever_its_diversity_is_shown
     assert "ILD@10" not in accuracy and all(f"{name}@10" in lists for name in METRICS)
     reference = [line for line in lines if line.startswith("| Pop | reference")]
     assert len(reference) == 2 and reference[0].startswith("| Pop | reference | – | 0.")
-    assert "| reference" not in text.partition("compared with the baseline")[2]  # neither tested nor of any cost
+    assert "| reference" not in text.partition("compared with the baseline")[2]  # it has no test and no cost
     assert "Pop:reference" not in text
     table = pd.read_csv(tmp_path / "results.csv").set_index("model")
     assert table.above_pop.fillna("").to_dict() == {"WindowSASRec": "yes", "DiffDiv": "no", "Pop": ""}
@@ -231,7 +231,7 @@ def test_runs_of_earlier_versions_are_compared_with_pops_own_runs(tmp_path: Path
     assert row["above_pop"] == ("yes" if row["pop_difference_low"] > 0 else "no")
     for run in records:
         run.resolved["mmr_weight"] = 0.5
-    assert rows_of(records)["WindowSASRec"]["above_pop"] == ""  # a Pop that is re-ranked is no Pop
+    assert rows_of(records)["WindowSASRec"]["above_pop"] == ""  # re-ranked lists of Pop are not a reference
 
 
 def test_accuracy_is_read_by_a_metric_of_accuracy(tmp_path: Path) -> None:

@@ -357,7 +357,7 @@ def test_a_setting_that_is_fixed_leaves_the_shipped_space(planted: Planted, sear
 def test_a_study_does_not_go_on_with_other_data(planted: Planted, search: Search) -> None:
     search(trials=1)
     write_atomic(Path("elsewhere"), "random", [[1, 2, 3]])
-    search({"data_path": "elsewhere"}, trials=2)  # the same files
+    search({"data_path": "elsewhere"}, trials=2)  # the same files in another folder
     write_atomic(Path("other"), "random", [[1, 2, 4]])
     with pytest.raises(UserError, match=r"data_path: .*other/random holds other data than study DreamRec-random-"):
         search({"data_path": "other"}, trials=3)
@@ -409,7 +409,7 @@ def test_a_process_that_ended_without_a_word_gives_its_trial_back(
             search(trials=2)
     planted.curve = lambda _: [0.1]
     owner = this_process()
-    with monkeypatch.context() as context:  # another machine cannot know
+    with monkeypatch.context() as context:  # on another machine it is unknown whether the process lives
         context.setattr("recbole_diffusion.tune.study.this_process", lambda: ["elsewhere", *owner[1:]])
         with pytest.raises(UserError, match="no trial finished"):
             search(trials=1)
@@ -486,7 +486,7 @@ def test_a_study_of_an_earlier_version_is_told_by_what_counts(planted: Planted, 
 
     assert whole["settings"]["prefixes_per_user"] is None
     assert reason(prefixes_per_user=...) == "prefixes_per_user is (no such setting) there and None here"
-    assert reason(max_cells=7, gpu_id="0") == "it was made by an earlier version"  # kept once, and no result's
+    assert reason(max_cells=7, gpu_id="0") == "it was made by an earlier version"  # these change no result
     assert reason() == "it was made by an earlier version"
 
 

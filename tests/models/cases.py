@@ -1,4 +1,4 @@
-"""The models of this package under the contract of ``recbole_diffusion.testing``; a new model is one row."""
+"""The models of this package that the contract of ``recbole_diffusion.testing`` tests. A new model needs one row."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CASES = [
     Case("ADIGRec", {**_NETWORK, "sampling_steps": 3, "num_interests": 3}, preset="paper", learns=False),
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, learning=_DIFFUREC),
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learning=_DIFFUREC),
-    # DiffRec completes a set of items: tests/unit/test_diffrec.py has groups of them. On the Markov chain, whose users
-    # have seen every item, its masked ranking holds the target alone.
+    # DiffRec completes a set of items, which tests/unit/test_diffrec.py tests. On the Markov chain, users have seen
+    # every item: a masked ranking contains only the target.
     Case("DiffRec", {"hidden_size": 16}, learning={"hidden_size": 256, "dropout": 0.2}, learns_order=False),
     Case("DiffRec", {"hidden_size": 16}, preset="paper", learns=False, learns_order=False),
     Case("WindowSASRec", {"hidden_size": 16, "inner_size": 32, "n_layers": 1}, learning={"hidden_dropout_prob": 0.0}),

@@ -1,8 +1,8 @@
-"""Papers that the package does not have, sketched on its base: what a next model needs is there, and is short.
+"""Sketches of models that the package does not have: they show that its base has what a new model needs.
 
-PreferDiff (Liu et al., ICLR 2025, arXiv 2410.13117) compares two denoising errors under one timestep. ADRec (KDD 2025,
-arXiv 2505.19544) noises a whole sequence, each position by a timestep of its own. Details that no base has to know
-(initial values, sizes) are left out.
+PreferDiff (Liu et al., ICLR 2025, arXiv 2410.13117) compares two denoising errors at the same timestep. ADRec (KDD
+2025, arXiv 2505.19544) adds noise to a whole sequence, and each position has its own timestep. Details such as initial
+values and sizes are left out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def cosine_error(prediction: Tensor, x_0: Tensor) -> Tensor:
 
 
 class PreferDiff(DreamRec):
-    """Prefers the target to the mean of the batch's other targets, each by its own denoising error under one t."""
+    """Prefers the target to the mean of the other targets in the batch, by their denoising errors at the same t."""
 
     preference_weight, sharpness = 0.6, 5.0  # 1 - lambda, gamma
 
@@ -56,7 +56,7 @@ class PreferDiff(DreamRec):
 
 
 class Known(NamedTuple):
-    """The guidance at generation: the states of a history, the items that followed, and where the next one stands."""
+    """The guidance at generation: the states of a history, the items after each position, and the place of the next."""
 
     states: Tensor  # [rows, length, dim]
     items: Tensor  # [rows, length, dim]
@@ -64,14 +64,14 @@ class Known(NamedTuple):
 
 
 class SequenceDenoiser(nn.Module):
-    """``f(c + delta (x_t + tau(t)))``, causal: x0_hat of every position from it and those before it."""
+    """``f(c + delta (x_t + tau(t)))``, causal: x0_hat at every position depends on this position and earlier ones."""
 
     def __init__(self, blocks: nn.ModuleList, dim: int, delta: float) -> None:
         super().__init__()
         self.blocks, self.delta, self.tau = blocks, delta, TimestepEmbedding(dim, 4 * dim, nn.SiLU())
 
     def forward(self, x_t: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        """x_t [batch, length, dim], t [batch, length] and c [batch, length, dim] to [batch, length, dim]."""
+        """x0_hat [batch, length, dim] from x_t and c of the same shape and t [batch, length]."""
         z = states + self.delta * (x_t + self.tau(t))
         for block in self.blocks:
             z = block(z, causal=True)
@@ -79,7 +79,7 @@ class SequenceDenoiser(nn.Module):
 
 
 class ADRec(EmbeddingDiffusionRecommender):
-    """Denoises the item after every position of a window, each noised by its own number of steps."""
+    """Denoises the item after every position of a window. Each position has its own timestep."""
 
     stage_losses: ClassVar[tuple[str, ...]] = ("next_item",)
 
@@ -109,7 +109,7 @@ class ADRec(EmbeddingDiffusionRecommender):
 
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Known) -> Tensor:
         place = torch.arange(len(x_t), device=x_t.device), guidance.last
-        steps = t.new_zeros(guidance.items.shape[:-1]).index_put(place, t)  # what is known has no noise
+        steps = t.new_zeros(guidance.items.shape[:-1]).index_put(place, t)  # known items have no noise
         return self.denoiser(guidance.items.index_put(place, x_t), steps, guidance.states)[place]
 
 
@@ -127,7 +127,7 @@ SKETCHES: dict[type[EmbeddingDiffusionRecommender], dict[str, Any]] = {
 }  # fmt: skip
 
 
-PADDED = {"bucket_by_length": False, "train_batch_size": 64}  # a batch of unlike lengths
+PADDED = {"bucket_by_length": False, "train_batch_size": 64}  # a batch of different lengths
 CHAIN = {
     "dataset": "chain", "MAX_ITEM_LIST_LENGTH": 20, "topk": [5], "valid_metric": "NDCG@5", "metrics": ["NDCG"],
     "epochs": 8, "eval_step": 8, "learning_rate": 0.01, "train_batch_size": 8,
@@ -143,7 +143,7 @@ def chain(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def sketch(build: Callable[..., Built]) -> Callable[..., Built]:
-    """``sketch(model_class, **settings)``: a model that has no YAML of its own, with its loaders and trainer."""
+    """``sketch(model_class, **settings)``: a model without its own YAML file, with its loaders and trainer."""
 
     def make(model_class: type[EmbeddingDiffusionRecommender], **settings: Any) -> Built:
         built = build("DreamRec", **{**SMALL, **SKETCHES.get(model_class, {}), **settings})
@@ -188,7 +188,7 @@ def test_dreamrec_learns_a_markov_chain_along_a_straight_path(
 
 
 class Recorded(nn.Module):
-    """A denoiser that keeps what it was asked and what it answered."""
+    """A denoiser that remembers its arguments and answers."""
 
     def __init__(self, denoiser: nn.Module) -> None:
         super().__init__()
@@ -295,7 +295,7 @@ def test_padding_of_a_sequence_is_neither_learned_nor_told_to_the_timestep_sampl
     real = batch[model.TARGET_SEQ] != 0
     assert not real.all()
     losses = []
-    for content in (0.0, 9.0):  # of the padding positions' answers
+    for content in (0.0, 9.0):  # of the answers at padding positions
         answer = torch.randn(*real.shape, 16, generator=torch.Generator().manual_seed(0))
         answer[~real] = content
         model.denoiser = Fixed(answer)

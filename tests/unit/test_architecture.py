@@ -13,7 +13,7 @@ PACKAGE = ROOT / "recbole_diffusion"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Importing one of these runs ``compat.apply``.
 MENDING = ("compat", "config.strict", "data", "evaluation", "model", "testing.fixtures")
-# What of RecBole needs no mending, and loads nothing that does.
+# Modules of RecBole that need no repair, and load no module that does.
 SOUND = ("recbole.utils", "recbole.evaluator.register")
 
 

@@ -37,9 +37,11 @@ def test_every_row_once_in_batches_of_like_length_in_a_new_order_each_epoch() ->
         assert padding < 1.15  # in random batches of 8 about 1.75
     assert first != second
     together = {frozenset(batch) for batch in first} & {frozenset(batch) for batch in second}
-    assert len(together) < 5  # the same rows do not meet again
+    assert len(together) < 5  # in the next epoch, other rows are together
     means = torch.tensor([float(lengths[b].float().mean()) for b in first])
-    assert abs(torch.corrcoef(torch.stack([means, torch.arange(126.0)]))[0, 1]) < 0.3  # batches come in no order
+    assert (
+        abs(torch.corrcoef(torch.stack([means, torch.arange(126.0)]))[0, 1]) < 0.3
+    )  # batches are not ordered by length
     assert list(_sampler(lengths)) == first
 
 
@@ -141,7 +143,7 @@ def _differs(built: Built) -> bool:
     dataset = built.loaders.test.dataset
     dataset.trim = False
     full = dataset[rows]
-    if built.config["transform"] is not None:  # it is the loader that makes what the model learns from
+    if built.config["transform"] is not None:  # the loader makes the training data of this model
         return True
     width = int(full["item_length"].max())
     cut = Interaction({k: v[:, :width] if k.endswith("_list") else v for k, v in full.interaction.items()})
@@ -181,7 +183,7 @@ def test_models_take_short_batches_only_where_nothing_changes(
     except UserError as error:
         pytest.skip(f"needs more than this data set has: {error}")
     if getattr(built.loaders.test.dataset, "events", None) is None:
-        assert model not in SHORT_BATCHES  # keeps RecBole's own batches
+        assert model not in SHORT_BATCHES  # these models get RecBole's own batches
     else:
         assert (model in SHORT_BATCHES) is not _differs(built)
     if model != "S3Rec":  # hundreds of epochs of pre-training first

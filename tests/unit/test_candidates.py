@@ -1,4 +1,4 @@
-"""Sampled candidates: a user has the same in every evaluation, and never one of the own items."""
+"""Sampled candidates: a user has the same ones in every evaluation, and never one of the user's own items."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def random_states() -> list[Any]:
     ("split", "models"),
     [
         ({}, ["BPR", "Pop", "DreamRec", "FEARec"]),  # the last with RecBole's own data set
-        (SEVERAL, ["BPR", "Pop"]),  # sequential models predict no first item, and so split otherwise
+        (SEVERAL, ["BPR", "Pop"]),  # sequential models cannot predict a first item, so their split differs
         (SEVERAL, ["DreamRec", "FEARec"]),
     ],
 )
@@ -106,7 +106,7 @@ def test_no_candidate_is_the_users_own(
             own.setdefault(str(tokens["user_id"][user]), set()).add(str(tokens["item_id"][item]))
     drawn = candidates(built, phase)
     assert drawn and all(not own[user].intersection(of_user) for user, of_user in drawn.items())
-    if not mask_history:  # what was taken before stays in the ranking
+    if not mask_history:  # items of the history stay in the ranking
         assert any(set(of_user) & _history(random_data)[user] for user, of_user in drawn.items())
 
 

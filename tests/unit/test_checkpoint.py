@@ -198,7 +198,7 @@ def test_generation_and_measuring_may_differ_where_a_model_is_only_used(build: C
     assert list(same.trainer.train_loss_dict) == [1, 2]
 
 
-# What a model is trained with, and then what it is used with.
+# The settings that a model is trained with, then those that it is used with.
 _OF_ALL = {
     "learner": "sgd", "learning_rate": 0.5, "weight_decay": 0.1, "clip_grad_norm": {"max_norm": 5},
     "train_batch_size": 7, "shuffle": False, "reproducibility": False,

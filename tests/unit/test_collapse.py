@@ -54,7 +54,7 @@ def test_too_few_users_are_no_evidence(values: list[float]) -> None:
         (367, 535, False),  # ItemKNN there
         (2420, 8351, False),  # a fifth of Amazon Beauty's items
         (30, 28, False),  # a shop of 30 items
-        (10, 30, False),  # all of them taken, and a model like Pop: lists of 10 cannot say more
+        (10, 30, False),  # all items are bought, and the model is like Pop: with lists of 10 this is not a collapse
         (10, 40, False),
         (10, 41, True),
     ],
@@ -76,7 +76,7 @@ def test_warnings_say_what_was_seen_and_what_to_do() -> None:
     text = coverage_warning("WindowSASRec", 10, 19, 180, 400)
     assert text is not None
     assert "hold 19 of the 400 items" in text and "180 different items" in text
-    assert text.count("WindowSASRec") == 1  # it is not sent to itself
+    assert text.count("WindowSASRec") == 1  # its warning does not recommend WindowSASRec again
     above = margin(of_users(1, 1, 0.9), of_users(0, 0, 0))
     assert accuracy_warning("DiffDiv", "ndcg@10", 0.97, 0.0, above) is None
 

@@ -85,7 +85,7 @@ def undo(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
             monkeypatch.setattr(owner, name, vars(owner)[name].original)
 
 
-# Row 2: numpy aliases
+# numpy aliases
 
 
 def test_numpy_aliases_let_recboles_config_run(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_numpy_aliases_leave_what_numpy_has(monkeypatch: pytest.MonkeyPatch) -> 
     assert np.bool is own
 
 
-# Row 4: dok_matrix
+# dok_matrix
 
 
 def test_dok_matrix_update(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_dok_matrix_update(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (matrix > 0).sum() == 2
 
 
-# Row 5: lengths of sequences
+# lengths of sequences
 
 
 def test_token_sequences_load(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_knowledge_graph_sequences_keep_their_lengths(monkeypatch: pytest.Monkey
         renumber()
 
 
-# Row 6: missing values
+# missing values
 
 
 def test_missing_values_are_filled(make_config: MakeConfig) -> None:
@@ -226,7 +226,7 @@ def test_tensors_do_not_share_read_only_columns(make_config: MakeConfig, monkeyp
         dataset = AtomicDataset(make_config())
         column = dataset.user_feat["user_id"].to_numpy()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch's, once a process
+            warnings.simplefilter("ignore", UserWarning)  # torch warns once per process
             tensor = dataset._dataframe_to_interaction(dataset.user_feat)["user_id"]
         return bool(np.shares_memory(column, tensor.numpy()))
 
@@ -250,7 +250,7 @@ def test_sorting_does_not_lean_on_array_wrap(monkeypatch: pytest.MonkeyPatch) ->
         assert order() == [3, 1, 0, 2]
 
 
-# Row 8: anomaly detection
+# anomaly detection
 
 
 def test_anomaly_detection_stays_as_it_was() -> None:
@@ -273,7 +273,7 @@ for before in (False, True):
     assert (without, off_before, on_before) == ("True", "False", "True")
 
 
-# Row 9: the barrier after a download
+# the barrier after a download
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ def test_download_waits_only_for_other_processes(
         download(rank)
 
 
-# Row 12: mixed precision
+# mixed precision
 
 
 def test_mixed_precision_without_deprecation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,7 +440,7 @@ def test_replacing_refuses_a_closure() -> None:
 
 
 def test_mends_go_away_once_recbole_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With their source check failing: no alias, no ``_update``, no import, no replaced ``amp``."""
+    """If RecBole's source has no such problem, nothing is changed: alias, ``_update``, import and ``amp``."""
     monkeypatch.setattr(compat, "Config", SimpleNamespace())  # without compatibility_settings
     monkeypatch.setattr(compat, "any_file_has", lambda text, *paths: False)
     monkeypatch.setattr(compat, "importlib", SimpleNamespace(import_module=pytest.fail))

@@ -1,4 +1,4 @@
-"""What a person reads of a run: on a terminal, in a file, and where it ends early."""
+"""What a run shows: on a terminal, in a file, and if it ends early."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SMALL = {"epochs": 2, "eval_step": 1, "hidden_size": 16, "n_layers": 1, "MAX_ITE
 
 
 class Terminal(io.StringIO):
-    """Keeps what is written, as a terminal of ``COLUMNS`` columns shows it at last (:attr:`lines`)."""
+    """Keeps what is written. :attr:`lines` is what a terminal of ``COLUMNS`` columns shows at the end."""
 
     encoding = "utf-8"  # type: ignore[assignment]
 
@@ -61,7 +61,7 @@ def on_terminal() -> Iterator[Terminal]:
 
 
 def _trainer(**changes: Any) -> Any:
-    """What the progress of a training reads of its trainer."""
+    """The parts of a trainer that the progress reads."""
     settings = {"show_progress": False, "loss_decimal_place": 2}
     values = {
         "start_epoch": 0, "epochs": 10, "eval_step": 1, "stopping_step": 2, "valid_metric": "ndcg@10", "history": [],
@@ -250,7 +250,7 @@ def test_a_title_without_letters_and_a_closed_pipe_end_no_run(monkeypatch: pytes
     screen = Screen()
     screen.line("once")
     screen.line("again")
-    monkeypatch.setattr(sys, "stdout", None)  # as of a program without a console
+    monkeypatch.setattr(sys, "stdout", None)  # as in a program without a console
     Screen().line("nowhere")
 
 

@@ -21,7 +21,7 @@ from recbole_diffusion.data.loaders import create_dataset
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"
 USERS, EVENTS = 12, 8
-# Row classes: lazy histories, RecBole's table, a data set of the model's own, users and items, a knowledge graph.
+# Kinds of data sets: lazy histories, RecBole's table, the model's own data set, users and items, a knowledge graph.
 MODELS = ["SASRec", "FEARec", "DIEN", "BPR", "CKE"]
 Config_ = Callable[..., Config]
 

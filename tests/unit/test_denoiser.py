@@ -161,7 +161,7 @@ def test_null_condition_learns(device):
 @pytest.mark.parametrize("w", [2.0, 0.5, -1.0])
 def test_guided_is_one_doubled_call(w, device):
     x_t, t, cond = batch(device)
-    model = guidance(0.1, device).train()  # nothing is dropped at generation, whatever the mode
+    model = guidance(0.1, device).train()  # nothing is dropped at generation, also in training mode
     result = model.guided(x_t, t, cond, w)
     assert len(model.denoiser.calls) == 1 and len(model.denoiser.calls[0][0]) == 2 * len(x_t)
     conditional = model.denoiser(x_t, t, cond)

@@ -24,7 +24,7 @@ SMALL = {"hidden_size": 16}
 
 
 class Fixed(torch.nn.Module):
-    """A denoiser that answers with one tensor and remembers what it was given."""
+    """A denoiser that always answers with one tensor, and remembers its arguments."""
 
     def __init__(self, answer: torch.Tensor) -> None:
         super().__init__()
@@ -228,7 +228,7 @@ def test_learns_groups_of_items_and_stays_at_chance_on_noise(build: Callable[...
         built.trainer.fit(built.loaders.train, built.loaders.valid)
         return built.trainer.evaluate(built.loaders.test)[f"hit@{k}"]
 
-    # The candidates are what the user has not seen before the last item; nothing tells those of a group apart.
+    # The candidates are the items that the user has not seen before the last one. Those of a group are all alike.
     best, chance = k / (size - length + 1), k / (groups * size - length + 1)
     assert hit("groups", liked) > 0.7 * best  # 0.33 where chance is 0.055
     assert hit("noise", anything) < chance + 3 * (chance * (1 - chance) / users) ** 0.5
@@ -278,7 +278,7 @@ def test_a_million_items_need_no_table_of_users_by_items(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     gigabytes = int(done.stdout.splitlines()[-1]) * 1024 / 1e9
-    # A dense table: 10,000 users * 1,000,000 items * 4 bytes = 40 GB, and still 10 GB at a byte an entry. The vectors
+    # A dense table: 10,000 users * 1,000,000 items * 4 bytes = 40 GB, and still 10 GB at 1 byte per entry. The vectors
     # of a batch: 64 * 1,000,000 * 4 bytes = 0.26 GB, about six at once = 1.5 GB; the weights, their gradient and
     # Adam's moments: 4 * 2 * 1,000,000 * 8 * 4 bytes = 0.26 GB; torch and the interactions: 1 GB.
     assert gigabytes < 5, gigabytes

@@ -1,4 +1,4 @@
-"""A loss or weight that is not finite stops the training, and the message says where and what is left."""
+"""A loss or weight that is not finite stops training; the message says where, and which checkpoint there is."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_terms_that_are_finite_and_their_sum_is_not(build: Callable[..., Built])
 
 
 def test_losses_of_recboles_other_trainers_are_checked(build: Callable[..., Built]) -> None:
-    """They call the training loop with losses of their own, here the decoder's."""
+    """RecBole's other trainers call the training loop with their own loss functions, here that of the decoder."""
     built = build("RecVAE", epochs=1)
 
     def broken(rating: Any, encoder_flag: bool) -> Any:

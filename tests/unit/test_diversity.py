@@ -122,7 +122,7 @@ def test_bounds_and_invariances(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
         values = measure(items)
         assert values.shape == (len(items),) and values.dtype == torch.float64, name
         assert values.min() >= 0 and values.max() <= highest + 1e-12 and values.max() > 0, name
-        # A user's value depends on that user's items alone, in whatever order they stand.
+        # A user's value depends only on that user's items, in any order.
         torch.testing.assert_close(measure(items[users]), values[users])
         torch.testing.assert_close(measure(items[:, places]), values)
         torch.testing.assert_close(torch.cat([measure(row) for row in items.split(1)]), values)
@@ -204,7 +204,7 @@ def test_items_that_cannot_be_recommended_are_no_part_of_a_list() -> None:
     assert "rec.items" not in collector.data_struct
     assert collected["lists.items"] == 2  # in lists of two: 2, 3 and 3, 2 and 3
     collector.eval_batch_collect(torch.tensor([[low, low, low, 2.0]]), None, torch.tensor([0]), torch.tensor([3]))
-    assert collector.get_data_struct()["lists.items"] == 1  # of the second evaluation alone
+    assert collector.get_data_struct()["lists.items"] == 1  # only of the second evaluation
 
 
 @pytest.mark.parametrize("metrics", [["NDCG"], ["NDCG", "Novelty"]])
@@ -222,7 +222,7 @@ def test_listed_items_are_counted_whether_there_are_lists_or_not(
     monkeypatch.setattr(torch.Tensor, "topk", lambda *args, **kwargs: ranked.append(1) or topk(*args, **kwargs))
     collector.eval_batch_collect(scores, None, torch.tensor([0, 1]), torch.tensor([3, 4]))
     assert collector.get_data_struct()["lists.items"] == 3  # 1 and 2, 4
-    assert len(ranked) == ("Novelty" not in metrics)  # once more only where RecBole has kept no lists
+    assert len(ranked) == ("Novelty" not in metrics)  # ranked again only if RecBole has kept no lists
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 
 
 class Oracle(torch.nn.Module):
-    """Answers with the true x0, eps or v of the step it is asked about, and remembers what it was given."""
+    """Answers with the true x0, eps or v of the step, and remembers its arguments."""
 
     def __init__(self, model: Any, items: torch.Tensor, noise: torch.Tensor, prediction: str) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ def test_catalogue_cross_entropy_of_sequences_is_that_of_their_real_positions_an
     assert (gradient[~real] == 0).all() and (gradient[real] != 0).any()
 
 
-@pytest.mark.parametrize("max_cells", [1, 20, 69])  # a row, two rows, all but one at a time
+@pytest.mark.parametrize("max_cells", [1, 20, 69])  # one row at a time, two rows, all but one
 def test_softmax_in_parts_has_the_loss_and_the_gradients_of_the_whole(max_cells: int) -> None:
     generator = torch.Generator().manual_seed(0)
     table, rows = torch.randn(10, 4, generator=generator), torch.randn(7, 4, generator=generator)

@@ -1,4 +1,4 @@
-"""Noise by row: it is normal, independent where it should be, and depends on the row alone."""
+"""Noise by row: it is normal, independent where it should be, and depends only on the row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recbole_diffusion.diffusion.noise import GUIDANCE, START, STEP, RowNoise, h
 
 def test_numbers_are_standard_normal_and_independent() -> None:
     n = 40_000
-    drawn = RowNoise(torch.arange(n)).normal(START, 6)  # keys as regular as can be
+    drawn = RowNoise(torch.arange(n)).normal(START, 6)  # keys with a regular pattern
     error = n**-0.5
     assert (drawn.mean(dim=0).abs() < 4 * error).all()
     assert ((drawn.std(dim=0) - 1).abs() < 4 * error / 2**0.5).all()
@@ -24,7 +24,7 @@ def test_numbers_are_standard_normal_and_independent() -> None:
         RowNoise(torch.arange(n)).normal(START, 6, t=1),
         *RowNoise(torch.arange(n)).channels(2).normal(START, 6).view(n, 2, 6).unbind(1),
     ]
-    for one in (drawn, drawn.abs(), drawn.square()):  # also not by their size
+    for one in (drawn, drawn.abs(), drawn.square()):  # also their sizes are independent
         table = torch.cat([one, *(other.abs() if one is not drawn else other for other in others)], dim=1)
         assert (torch.corrcoef(table.T) - torch.eye(36)).abs().max() < 5 * error
 

@@ -63,7 +63,7 @@ def test_marginals(schedule, device):
 
 
 def test_beta_between(device):
-    """Ratios stay right near pure noise, where 1 - abar_t/abar_s loses its digits, and at the first steps."""
+    """Ratios stay exact near pure noise, where 1 - abar_t/abar_s loses its digits, and at the first steps."""
     betas = make_betas("linear", 1000, beta_end=0.5)  # abar ends near 1e-126, beyond float32
     process = GaussianDiffusion(betas).to(device)
     t = torch.arange(1000)

@@ -1,4 +1,4 @@
-"""What RecBole's own models may be set to: types, limits by name, stages of training, item columns."""
+"""Allowed settings of RecBole's own models: types, limits by name, stages of training, item columns."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_model_of_stages_asks_which_one() -> None:
         _config("RaCT")
     assert _config("S3Rec", train_stage="pretrain")["save_step"] == 50
     few = _config("S3Rec", train_stage="pretrain", pretrain_epochs=3)
-    assert (few["pretrain_epochs"], few["save_step"]) == (3, 3)  # or nothing would be saved
+    assert (few["pretrain_epochs"], few["save_step"]) == (3, 3)  # otherwise nothing would be saved
 
 
 @pytest.mark.parametrize(

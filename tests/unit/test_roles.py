@@ -25,7 +25,7 @@ from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import run
 
-# Read where something else asks for it.
+# Settings that are read only together with another setting.
 CONDITIONAL = {
     "gpu_id": "chooses the device, before any model is built",
     "use_gpu": "chooses the device, before any model is built",
@@ -69,7 +69,7 @@ def test_every_known_setting_is_read_or_refused(random_data: Path, monkeypatch: 
         read.add(key)
         return by_attribute(self, key)
 
-    monkeypatch.setattr(Config, "_check_values", lambda config: None)  # to check a value is not to use it
+    monkeypatch.setattr(Config, "_check_values", lambda config: None)  # checking a value does not count as using it
     monkeypatch.setattr(RecBoleConfig, "__getitem__", item)
     monkeypatch.setattr(RecBoleConfig, "__getattr__", attribute)
     small = {"data_path": str(random_data), "epochs": 1, "MAX_ITEM_LIST_LENGTH": 10}
@@ -91,9 +91,9 @@ def test_what_changes_no_result_changes_none(random_data: Path, model: str) -> N
         "show_progress": True, "state": "ERROR", "loss_decimal_place": 2, "title_field": "name",
         "gpu_id": "", "use_gpu": False,
     }  # fmt: skip
-    # These cannot be set, or need wandb; a run records its device beside its settings.
+    # These cannot be set, or need wandb. A run records its device in addition to its settings.
     assert roles.NO_RESULT - changed.keys() == {"device", "local_rank", "single_spec", "log_wandb", "wandb_project"}
-    if model == "DiffDiv":  # its training and diagnostics are in parts then, which rounds in other places
+    if model == "DiffDiv":  # with a small max_cells it computes in parts, which changes the rounding
         del changed["max_cells"]
     results = [run(model, "random", settings={**small, "use_gpu": False, **own}, examples=1) for own in ({}, changed)]
     for result in results:

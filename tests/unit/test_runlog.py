@@ -20,7 +20,7 @@ from recbole_diffusion.quick_start import run
 
 @contextmanager
 def bare_root() -> Iterator[logging.Logger]:
-    """The root logger of a program that sets up no logging. No fixture: pytest adds handlers of its own after those."""
+    """The root logger of a program that sets up no logging. Not a fixture: pytest adds its handlers after fixtures."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     root.handlers.clear()
@@ -71,7 +71,7 @@ def test_handlers_and_level_are_what_they_were_also_after_an_error() -> None:
             raise UserError("stop")
         assert root.handlers == [own] and root.level == logging.WARNING and own.filters == []
         root.warning("after")
-    assert own.messages == ["of both", "after"]  # no more than without the run
+    assert own.messages == ["of both", "after"]  # the same messages as without a run
     assert isinstance(inside, logging.FileHandler) and inside.stream is None  # closed
     text = log.path.read_text(encoding="utf-8")
     assert "INFO  of the run" in text and "WARNING  of both" in text and "after" not in text
@@ -81,7 +81,7 @@ def test_a_programs_own_loggers_are_heard_as_before() -> None:
     names = ("runlog_test", "runlog_test.below", "runlog_other")
     own = _Kept()
     loggers = [logging.getLogger(name) for name in names]
-    loggers[0].setLevel(logging.INFO)  # that of the one below too; the third has the root's
+    loggers[0].setLevel(logging.INFO)  # the second inherits it; the third has the level of the root logger
 
     def say() -> list[str]:
         own.messages.clear()

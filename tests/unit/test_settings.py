@@ -225,7 +225,7 @@ def test_negatives_are_drawn_only_for_those_who_learn_from_them() -> None:
 def test_mask_history_decides_what_recbole_calls_repeatable() -> None:
     assert _config("BPR")["repeatable"] is True
     assert _config("BPR", mask_history=True)["repeatable"] is False
-    assert _config("DreamRec", mask_history=True)["repeatable"] is True  # the loader masks; RecBole insists on True
+    assert _config("DreamRec", mask_history=True)["repeatable"] is True  # the loader masks; RecBole requires True
 
 
 def test_what_asks_for_nothing_is_no_mistake() -> None:

@@ -1,4 +1,4 @@
-"""Training in stages: what is frozen does not move, losses change with the stage, and the epoch tells the stage."""
+"""Training in stages: frozen weights do not change, losses change with the stage, and the epoch decides the stage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _values(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _moved(model: Any, before: dict[str, torch.Tensor]) -> set[str]:
-    """The parts of the model that have changed since."""
+    """The parts of the model that have changed since ``before``."""
     return {
         name.split(".")[0] for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])
     }
@@ -56,7 +56,7 @@ def test_what_is_frozen_does_not_move_and_then_learns(build: Callable[..., Built
 
 
 def test_what_learned_before_it_is_frozen_does_not_drift_on(build: Callable[..., Built]) -> None:
-    """Adam's moments of earlier steps must not move it."""
+    """Adam's moments from earlier steps must not change a frozen weight."""
     stages = [{"epochs": 1}, {"epochs": 1, "freeze": ["item_embedding"]}, {}]
     built = build("DreamRec", stages=stages, epochs=3, weight_decay=0.1, **SMALL)
     built.trainer._train_epoch(built.loaders.train, 0)
@@ -115,7 +115,10 @@ def test_only_the_last_stage_is_ended_by_validation(build: Callable[..., Built],
         built.trainer._valid_epoch = lambda *_, falling=falling, **__: (next(falling), {})
         built.trainer.fit(built.loaders.train, built.loaders.valid)
         epochs[name] = len(built.trainer.train_loss_dict)
-    assert epochs == {"one": 2 + stopping_step, "two": 6 + 1 + stopping_step}  # the first of all validations is a best
+    assert epochs == {
+        "one": 2 + stopping_step,
+        "two": 6 + 1 + stopping_step,
+    }  # the first validation is always the best so far
 
 
 def test_after_training_nothing_is_frozen(build: Callable[..., Built]) -> None:

@@ -1,4 +1,4 @@
-"""How the command line starts: at once where nothing is trained, and with one line where it cannot."""
+"""How the command line starts: quickly if nothing is trained, and with one line of error if it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of settings: it has every setting, and errors, help, pages and our YAML files say what it says."""
+"""The table of settings: it has every setting, and errors, help, docs and our YAML files agree with it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MODELS = list(registry.OURS)
 
 @pytest.fixture(autouse=True)
 def _table_as_it_was() -> Iterator[None]:
-    """Settings that a test's models add go again."""
+    """Settings that the models of a test add are removed after the test."""
     yield
     for key in TABLE.keys() - SHIPPED.keys():
         del TABLE[key]
@@ -66,7 +66,7 @@ def test_every_key_that_recbole_lists_has_a_row() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_models_dataclass_and_yaml_have_the_same_settings(model: str) -> None:
-    """What the files of a model hold, it reads, and the other way round: but for the settings of every run."""
+    """A model reads every setting in its files. Its files have every setting that it reads, except those of any run."""
     rows = registry.get_model(model).model_class.config_class.rows
     files = shipped_files(model, recboles=False)
     keys = files.read("model").keys()
@@ -236,7 +236,7 @@ def _one_line(text: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------
-# Files that have lines in common, and settings that a model has of its own
+# Files that extend others, and a model's own settings
 
 
 def test_a_model_reads_what_it_shares_below_its_own_file() -> None:
