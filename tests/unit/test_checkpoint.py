@@ -121,7 +121,7 @@ def test_pretrained_item_table_goes_by_token_and_is_scaled(build: Callable[..., 
 
     with pytest.raises(UserError, match="its width is 16, embedding_size is 8"):
         load_item_table(path, tokens, 8)
-    with pytest.raises(UserError, match="1 items are not in it, the first is 'new'"):
+    with pytest.raises(UserError, match="1 items are not in it; the first is 'new'"):
         load_item_table(path, [*tokens, "new"], 16)
 
 
