@@ -172,7 +172,10 @@ def test_re_ranking_is_seen_in_the_examples(film_data: Path, build: Callable[...
             "mmr_weight=0.5: re-ranking by categories",
         ),
         ({"mmr_weight": 1.5}, "mmr_weight=1.5: must be a number >= 0 and <= 1"),
-        ({"mmr_weight": 0.5, "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "uni10"}}, "are not of"),
+        (
+            {"mmr_weight": 0.5, "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "uni10"}},
+            "needs metrics of ranked lists",
+        ),
         ({"mmr_weight": 0.5, "mmr_candidates": 4}, "mmr_candidates=4: must be 5 or more"),
     ],
 )
