@@ -122,10 +122,12 @@ _COURSE = section(Role.RESULT, Part.COURSE, {
     ),
     "stages": other(
         "a list of stages, each with any of epochs, freeze and loss, or ~",
-        "stages of training, e.g. [{epochs: 5, freeze: [item_embedding]}, {}]; ~ is one stage that trains everything",
+        "stages of training, e.g. [{epochs: 5, freeze: [encoder]}, {}]; ~ is one stage that trains everything",
         optional=True,
     ),
-    "freeze_epochs": derived("use stages, e.g. [{epochs: 10, freeze: [item_embedding]}, {}]"),
+    "freeze_epochs": derived(
+        "use stages, e.g. [{epochs: 10, freeze: [item_embedding]}, {}], with a pretrained_item_table"
+    ),
 })  # fmt: skip
 
 OUR_MODELS_ROWS = {**_NETWORK, **_GENERATION, **_TRAINING, **_COURSE}

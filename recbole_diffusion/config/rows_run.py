@@ -29,7 +29,7 @@ _INTERVAL = "an interval, e.g. '[4,inf)', or ~"
 _PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
     "model": text("name of the model; recbole.NAME is RecBole's model"),
     "dataset": text("name of the data set"),
-    "preset": text("default: what validates best; paper: the recipe as printed in the paper", main=True),
+    "preset": text("default: what validates best; paper: the paper's loss, diffusion and optimiser", main=True),
     "seed": whole("seed of weights, batches, training noise and random splits", low=0, high=_SEEDS, main=True),
     "eval_args": other(
         "a mapping of split, group_by, order and mode", "how the data is split, and which items are ranked",

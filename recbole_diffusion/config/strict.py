@@ -23,7 +23,7 @@ from recbole.utils.argument_list import (
 
 from recbole_diffusion import compat
 from recbole_diffusion.config import recbole_models, roles
-from recbole_diffusion.config.model_files import model_files, model_name
+from recbole_diffusion.config.model_files import model_files, model_name, shipped_files
 from recbole_diffusion.config.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
 from recbole_diffusion.config.reading import YamlLoader, read_properties, recbole_properties
 from recbole_diffusion.config.row import Part, Row
@@ -36,6 +36,7 @@ from recbole_diffusion.config.settings import (
     did_you_mean,
 )
 from recbole_diffusion.config.table import TABLE
+from recbole_diffusion.names import OURS
 
 compat.apply()
 
@@ -199,6 +200,9 @@ class Config(RecBoleConfig):
             if reason:
                 raise UserError(f"{key}={value!r}: cannot be set; {reason}.")
             if key not in known and not row.refused:
+                readers = [name for name in OURS if key in shipped_files(name, recboles=False).read("model")]
+                if readers:
+                    raise UserError(f"{key}={value!r}: {self.model} does not read it; {', '.join(readers)} can.")
                 raise UserError(f"unknown setting {key!r}.{did_you_mean(key, known)}")
             for part in value if row.keys and isinstance(value, dict) else ():
                 if part not in row.keys:
@@ -247,6 +251,9 @@ class Config(RecBoleConfig):
         names = metrics if isinstance(metrics, list) else [metrics]
         if not names or any(type(name) is not str for name in names):
             raise RUN_ROWS["metrics"].error("metrics", metrics)
+        for name in names:
+            if name.lower() not in metric_information:
+                raise UserError(f"metrics: there is no metric {name!r}.{did_you_mean(name, metric_information)}")
         self._check_clipping(self.final_config_dict["clip_grad_norm"])
         self.final_config_dict["state"] = str(self.final_config_dict["state"]).upper()
         self.final_config_dict["valid_metric"] = str(self.final_config_dict["valid_metric"])

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from recbole_diffusion.config import table
 from recbole_diffusion.config.row import Part, Role, Row, Rows
+from recbole_diffusion.config.settings import UserError
 
 D = TypeVar("D", bound="TypedSettings")
 _KINDS = {"int": "int", "float": "float", "bool": "bool", "str": "str", "list": "any"}  # of fields, in the table
@@ -64,6 +65,9 @@ class TypedSettings:
                 allowed.
         """
         names = [field.name for field in dataclasses.fields(cls)]
+        for name in names:
+            if name not in config and not cls.rows[name].optional:
+                raise UserError(f"{name}: has no default. Give it one in the YAML file of the model.")
         return cls(**{name: cls.rows[name].read(name, config[name] if name in config else None) for name in names})
 
 

@@ -48,7 +48,8 @@ class DiffusionConfig(TypedSettings):
         process = getattr(self, "process", "gaussian")
         if self.sampler not in SAMPLERS[process]:
             raise UserError(
-                f"sampler={self.sampler} with process={process}: must be one of {', '.join(SAMPLERS[process])}."
+                f"sampler={self.sampler} with process={process}: must be one of {', '.join(SAMPLERS[process])}. "
+                "sampler=euler, process=straight and noise_schedule=~ go together."
             )
         if self.eta > 0 and self.sampler != "ddim":
             raise UserError(f"eta={self.eta:g}: only sampler=ddim reads it, not sampler={self.sampler}. Set eta=0.")

@@ -56,7 +56,7 @@ def test_settings_of_files_and_command_line_reach_the_run(random_data: Path, tmp
         (["--config_files", "none.yaml"], "config_files: there is no file 'none.yaml'"),
         (["--title_field=movie_title"], "title_field='movie_title': there is no file"),
         (["--TIME_FIELD=when"], "when"),
-        (["--metrics=[Hit, Nope]"], "There is no metric named 'Nope'"),
+        (["--metrics=[Hit, Nope]"], "there is no metric 'Nope'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_status_2(

@@ -257,7 +257,7 @@ def test_the_pages_lines_rank_with_a_checkpoint(
     settings = {"seed": 1, "data_path": str(random_data), "MAX_ITEM_LIST_LENGTH": 10}
     settings |= {"epochs": 1, "eval_step": 1, **(_DREAMREC if model == "DreamRec" else {})}
     page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
-    code = page.partition("```python\n")[2].partition("```")[0]
+    code = page.partition("## Checkpoints")[2].partition("```python\n")[2].partition("```")[0]
     for old, new in (
         ("DreamRec", model),
         ("ml-100k", "random"),
