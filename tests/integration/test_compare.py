@@ -554,7 +554,7 @@ def test_settings_of_one_model_and_of_one_preset(random_data: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--num_channels=3"], "BPR on random: unknown setting 'num_channels'"),
+        (["--num_channels=3"], "BPR on random: num_channels=3: BPR does not read it; DiffDiv can."),
         (["--BPS.epochs=3"], "setting 'BPS.epochs': 'BPS' is not one of --models. Did you mean 'BPR'"),
         (["--seed=3"], "seed=3: give it to compare as --seeds=0,1,2"),
         (["--Pop.seed=3"], "Pop.seed=3: give it to compare as --seeds=0,1,2"),

@@ -312,7 +312,7 @@ def test_the_example_is_compared_under_both_names(site: Path, random_data: Path,
     assert folders == {"TinyDiffusion", "tiny_diffusion.model-TinyDiffusion-paper"}
     table = (tmp_path / "results.md").read_text()
     assert f"| {NAMES[0]} | default |" in table and f"| {NAMES[1]} | paper |" in table
-    assert f"against the baseline, {by_class}" in table and f"denoiser_size 32 ({by_class})" in table
+    assert f"compared with the baseline, {by_class}" in table and f"denoiser_size 32 ({by_class})" in table
 
 
 @pytest.mark.slow
