@@ -237,7 +237,7 @@ def test_learns_groups_of_items_and_stays_at_chance_on_noise(build: Callable[...
 _LARGE = """
 import resource, sys
 from recbole_diffusion import registry
-from recbole_diffusion.config import Config
+from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import prepare
 
 resolved = registry.get_model("DiffRec")
