@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole_diffusion.config.help import main_settings, model_settings
 from recbole_diffusion.config.model_files import model_files
-from recbole_diffusion.config.outside import registered
+from recbole_diffusion.config.outside import names, registered
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.arguments import error_line, make_parser, read_arguments, split_config_files
 from recbole_diffusion.mending import CannotMend
@@ -29,14 +29,14 @@ def _model_list() -> str:
     return "\n".join(shown)
 
 
-def _group(title: str, names: Iterable[str]) -> str:
-    return f"{title}:\n" + textwrap.fill(", ".join(names), 100, initial_indent="  ", subsequent_indent="  ")
+def _group(title: str, models: Iterable[str]) -> str:
+    return f"{title}:\n" + textwrap.fill(", ".join(models), 100, initial_indent="  ", subsequent_indent="  ")
 
 
 def _show_help(parser: argparse.ArgumentParser, model: str | None, preset: str | None) -> None:
     if model is None:
         parser.epilog = main_settings() + "\n" + _model_list()
-    elif ":" in model or model in [claim.name for claim in registered()]:
+    elif ":" in model or model in names():
         from recbole_diffusion.registry import get_model  # imports the model's module, which declares its settings
 
         model_class = get_model(model).model_class

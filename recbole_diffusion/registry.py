@@ -62,19 +62,14 @@ def get_model(name: str) -> Resolved:
     if plain in theirs:
         return Resolved(getattr(importlib.import_module(theirs[plain]), plain), ours=False)
     raise UserError(
-        f"model={name!r}: there is no such model.{did_you_mean(name, [*OURS, *outside_names(), *theirs])} "
+        f"model={name!r}: there is no such model.{did_you_mean(name, [*OURS, *outside.names(), *theirs])} "
         "run --help lists the models; names are case-sensitive."
     )
 
 
-def outside_names() -> list[str]:
-    """The names that other packages register."""
-    return [claim.name for claim in outside.registered()]
-
-
 def is_name(name: str) -> bool:
     """Whether a model has this name. ``package.module:Class`` is not a name."""
-    return name in (*OURS, *outside_names()) or name.removeprefix(RECBOLE_PREFIX) in recbole_models()
+    return name in (*OURS, *outside.names()) or name.removeprefix(RECBOLE_PREFIX) in recbole_models()
 
 
 def _only(name: str, claims: Sequence[outside.Registered], theirs: Mapping[str, str]) -> str:

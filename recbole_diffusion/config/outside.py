@@ -36,6 +36,11 @@ def registered() -> list[Registered]:
     )
 
 
+def names() -> list[str]:
+    """The names that the installed packages register."""
+    return [claim.name for claim in registered()]
+
+
 def is_module(name: str) -> bool:
     """Whether there is a module ``name``. It is not imported, but the packages that contain it are."""
     try:

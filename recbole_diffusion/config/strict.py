@@ -141,6 +141,7 @@ class Config(RecBoleConfig):
         for key in own:
             if self._ours and key not in TABLE:
                 raise UserError(f"{key} of {model}'s YAML has no role: declare it in the model's settings.")
+        self._own_keys = tuple(own)
         self.internal_config_dict.update(own)
         if "train_neg_sample_args" not in own and self._samples_negatives(model_class):
             self.internal_config_dict["train_neg_sample_args"] = negatives
@@ -225,8 +226,7 @@ class Config(RecBoleConfig):
         """Check the values of the settings that every run has. A model checks its own settings."""
         rows = RUN_ROWS
         if self._ours and not hasattr(self.model_class, "config_class"):
-            own = model_files(self.model_class).settings(self.model, self._preset)
-            rows = RUN_ROWS | {key: TABLE[key] for key in own}
+            rows = RUN_ROWS | {key: TABLE[key] for key in self._own_keys}
         for key, row in rows.items():
             if row.settable:
                 row.read(key, self[key])
