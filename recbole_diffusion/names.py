@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
+PACKAGE = __name__.partition(".")[0]
 # A new model needs one line here, one file in model/ and one YAML file in properties/model/.
 OURS = MappingProxyType(
     {

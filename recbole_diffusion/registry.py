@@ -15,7 +15,7 @@ from recbole_diffusion.config.model_files import is_recboles, model_files, packa
 from recbole_diffusion.config.settings import UserError, check_name, did_you_mean
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.evaluation import metrics
-from recbole_diffusion.names import OURS, RECBOLE_PREFIX, recbole_models
+from recbole_diffusion.names import OURS, PACKAGE, RECBOLE_PREFIX, recbole_models
 from recbole_diffusion.trainer import DiffusionTrainer, safe_trainer
 
 metrics.register()
@@ -38,7 +38,7 @@ class Resolved(NamedTuple):
     def origin(self) -> str:
         """``ours``, ``RecBole``, or the name of another package."""
         package = package_of(self.model_class)
-        return {"recbole_diffusion": "ours", "recbole": "RecBole"}.get(package, package)
+        return {PACKAGE: "ours", "recbole": "RecBole"}.get(package, package)
 
 
 def get_model(name: str) -> Resolved:

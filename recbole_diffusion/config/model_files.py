@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from recbole_diffusion.config.reading import EXTENDS, extended, load_settings, properties_file
 from recbole_diffusion.config.settings import Settings, UserError
+from recbole_diffusion.names import PACKAGE
 
 PRESETS = ("default", "paper")
-_OURS = __name__.partition(".")[0]
 _RECBOLE = "recbole"
 
 
@@ -32,7 +32,7 @@ def model_name(model_class: type) -> str:
     ``package.module:Class``, because two packages may have a class with the same name.
     """
     name = model_class.__name__
-    return name if package_of(model_class) in (_OURS, _RECBOLE) else f"{model_class.__module__}:{name}"
+    return name if package_of(model_class) in (PACKAGE, _RECBOLE) else f"{model_class.__module__}:{name}"
 
 
 class ModelFiles(NamedTuple):
@@ -94,7 +94,7 @@ def model_files(model_class: type) -> ModelFiles:
         UserError: a model of another package has no ``properties/model/CLASS.yaml``.
     """
     file = f"{model_class.__name__}.yaml"
-    if package_of(model_class) in (_OURS, _RECBOLE):
+    if package_of(model_class) in (PACKAGE, _RECBOLE):
         return shipped_files(model_class.__name__, is_recboles(model_class))
     tried = [folder / "properties" for folder in _folders_around(model_class.__module__)]
     for folder in tried:

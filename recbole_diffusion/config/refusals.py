@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.names import PACKAGE
 
-_OURS = __name__.partition(".")[0]
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 # Types that RecBole raises when it checks something. With our models, any other type may be our own mistake.
 _CHECKS = (ValueError, KeyError, NotImplementedError, AssertionError, ImportError)
@@ -80,7 +80,7 @@ def _place_in_recbole(error: BaseException) -> str | None:
         package = _package(frame)
         if package == "recbole":
             place = f"{Path(frame.f_globals['__file__']).name}:{line}"
-        elif package == _OURS:
+        elif package == PACKAGE:
             place = None
     return place
 
@@ -91,7 +91,7 @@ def _raised_by_us_or_recbole(error: BaseException) -> bool:
     Such an error has a message for users.
     """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return _package(frame) in ("recbole", _OURS)
+    return _package(frame) in ("recbole", PACKAGE)
 
 
 def _package(frame: FrameType) -> str:
