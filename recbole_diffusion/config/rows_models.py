@@ -48,10 +48,15 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "num_layers": whole("Transformer blocks"),
     "num_heads": whole("attention heads"),
     "denoiser": one_of(("mlp1", "mlp2"), "mlp1: one linear layer; mlp2: two, with GELU between"),
+    "denoiser_skip": flag(
+        "add the guidance (ADIGRec: the dynamic interest G2) to the denoiser's output; only with prediction=x0"
+    ),
+    "encoder_input_norm": flag("layer norm of items and positions before the first Transformer block"),
     "num_interests": whole("k, the number of inherent interests"),
     "use_dynamic_interest": flag("the dynamic interest G2 is part of the guidance"),
     "use_ai2m": flag("x_t attends to the interests; False: all interests have the same weight"),
-    "latent_size": whole("d', the size of z"),
+    "latent_size": whole("d', the size of z; ~ is embedding_size", optional=True),
+    "latent_residual": flag("mu = c + MLP(c) and psi(z) = z + MLP(z), instead of the MLPs alone; needs d' = d"),
     "uncertainty": from_zero("delta: lambda_i is drawn from N(delta, delta)"),
     "use_position": flag("add learned position embeddings; the authors have none"),
     "time_aware": flag("newer items have more weight (T-DiffRec); False: each item has weight 1"),
@@ -110,6 +115,9 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
         ("alpha", "beta", "gamma", "none"), "divergence of the latent loss; none is the squared error",
     ),
     "divergence_order": number("alpha (below 1), beta or gamma of the divergence", above=0),
+    "divergence_variance": number(
+        "sigma_c^2 in the divergence; ~ is the variance of q(z|c)", above=0, optional=True,
+    ),
     "dropout": share("dropout of the network; in DiffRec, of the noised vector"),
     "embedding_dropout": share("dropout of the item embeddings"),
     "hidden_dropout_prob": from_zero("dropout of hidden states", high=1),

@@ -41,23 +41,28 @@ class TimestepEmbedding(nn.Module):
 
 
 class MLPDenoiser(nn.Module):
-    """``f([x_t ; c ; tau(t)])`` (DreamRec).
+    """``f([x_t ; c ; tau(t)])`` (DreamRec), or with a skip from the condition ``c + f([x_t ; c ; tau(t)])``.
 
     Args:
         dim: d, size of ``x_t`` and of ``tau(t)``.
         cond_dim: size of ``c``.
         kind: ``mlp1``, one Linear to d; ``mlp2``, Linear to 2d, GELU, Linear to d.
+        skip: whether c is added to the output. It must have size d. For a denoiser that predicts x0: f then learns the
+            difference between the condition and x0, and need not carry c through its layers.
 
     Raises:
-        ValueError: ``kind`` is unknown.
+        ValueError: ``kind`` is unknown, or ``skip`` and c is not of size d.
     """
 
     KINDS = ("mlp1", "mlp2")
 
-    def __init__(self, dim: int, cond_dim: int, kind: str) -> None:
+    def __init__(self, dim: int, cond_dim: int, kind: str, skip: bool = False) -> None:
         super().__init__()
         if kind not in self.KINDS:
             raise ValueError(f"denoiser={kind!r}: must be one of {', '.join(self.KINDS)}.")
+        if skip and cond_dim != dim:
+            raise ValueError(f"skip: the condition has size {cond_dim}, but x_t has size {dim}.")
+        self.skip = skip
         self.tau = TimestepEmbedding(dim, 2 * dim, nn.GELU())
         size = 2 * dim + cond_dim
         self.f: nn.Module = (
@@ -67,7 +72,8 @@ class MLPDenoiser(nn.Module):
         )
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        return self.f(torch.cat([x_t, cond, self.tau(t)], dim=-1))  # [*leading, d]
+        output = self.f(torch.cat([x_t, cond, self.tau(t)], dim=-1))  # [*leading, d]
+        return cond + output if self.skip else output
 
 
 class ClassifierFreeGuidance(nn.Module):

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.noise import RowNoise
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.losses import covariance_penalty, sampled_cross_entropy
@@ -44,6 +45,16 @@ class ADIGRecConfig(EmbeddingDiffusionConfig, model="ADIGRec"):
     penalty_weight: float
     use_dynamic_interest: bool
     use_ai2m: bool
+    encoder_input_norm: bool
+    denoiser_skip: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.denoiser_skip and not self.use_dynamic_interest:
+            raise UserError(
+                "denoiser_skip=True with use_dynamic_interest=False: the skip adds the dynamic interest. Set "
+                "denoiser_skip=False."
+            )
 
 
 class Interests(NamedTuple):
@@ -56,17 +67,18 @@ class Interests(NamedTuple):
 
 
 class InterestDenoiser(nn.Module):
-    """AI2M and f: ``x0_hat = Linear([x_t ; attended ; t_E])``.
+    """AI2M and f: ``x0_hat = Linear([x_t ; attended ; t_E])``, with a skip ``x0_hat = G2 + Linear(...)``.
 
     Args:
         dim: d.
         timesteps: T; each step has a learned embedding t_E.
         attend: whether x_t weighs the interests by attention. If not, all have the same weight.
+        skip: whether the dynamic interest G2 is added to the output.
     """
 
-    def __init__(self, dim: int, timesteps: int, attend: bool) -> None:
+    def __init__(self, dim: int, timesteps: int, attend: bool, skip: bool = False) -> None:
         super().__init__()
-        self.attend = attend
+        self.attend, self.skip = attend, skip
         self.t_embedding = nn.Embedding(timesteps, dim)
         self.query = nn.Linear(dim, dim, bias=False) if attend else None
         self.key = nn.Linear(2 * dim, dim, bias=False) if attend else None
@@ -82,7 +94,11 @@ class InterestDenoiser(nn.Module):
             attended = F.scaled_dot_product_attention(query, self.key(guidance), values).squeeze(1)
         else:
             attended = values.mean(dim=1)
-        return self.f(torch.cat([x_t, attended, t_e], dim=-1))
+        x_0_hat = self.f(torch.cat([x_t, attended, t_e], dim=-1))
+        if self.skip:
+            dynamic = guidance[:, 0, x_t.shape[-1] :]  # G2 is the same in each row of G = [G1 ; G2]
+            return dynamic + x_0_hat
+        return x_0_hat
 
 
 class ADIGRec(EmbeddingDiffusionRecommender):
@@ -95,9 +111,9 @@ class ADIGRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        self.encoder = self.causal_encoder()
+        self.encoder = self.causal_encoder(s.encoder_input_norm)
         self.interest_scores = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Tanh(), nn.Linear(4 * dim, s.num_interests))
-        self.denoiser = InterestDenoiser(dim, s.timesteps, s.use_ai2m)
+        self.denoiser = InterestDenoiser(dim, s.timesteps, s.use_ai2m, s.denoiser_skip)
 
     def encode(self, item_seq: Tensor) -> Interests:
         """The interests at every position of the histories [batch, length]."""

@@ -36,9 +36,11 @@ from recbole_diffusion.model.settings import DiffusionConfig
 class DiffDivConfig(DreamRecConfig):
     """DiffDiv's own settings, in addition to DreamRec's."""
 
-    latent_size: int
+    latent_size: int | None
+    latent_residual: bool
     divergence: str
     divergence_order: float
+    divergence_variance: float | None
     w_dagl: float
     kl_weight: float
     stop_gradient_latent: bool
@@ -48,24 +50,34 @@ class DiffDivConfig(DreamRecConfig):
         super().__post_init__()
         if self.divergence == "alpha" and self.divergence_order >= 1:
             raise UserError(f"divergence_order={self.divergence_order:g}: the alpha divergence needs a number below 1.")
+        if self.latent_residual and self.latent_size not in (None, self.embedding_size):
+            raise UserError(
+                f"latent_residual=True with latent_size={self.latent_size}: c and z are added, so latent_size must be ~ "
+                f"or embedding_size={self.embedding_size}. Set latent_residual=False for another size."
+            )
 
 
 class LatentGuidance(nn.Module):
-    """DAGL: an MLP d -> d' gives ``q(z | c) = N(mu(c), diag sigma^2(c))``, an MLP d' -> d gives ``c_hat = psi(z)``."""
+    """DAGL: an MLP d -> d' gives ``q(z | c) = N(mu(c), diag sigma^2(c))``, an MLP d' -> d gives ``c_hat = psi(z)``.
 
-    def __init__(self, dim: int, latent_dim: int) -> None:
+    With ``residual`` both maps are residual, ``mu(c) = c + MLP(c)`` and ``psi(z) = z + MLP(z)``; then ``d' = d``.
+    """
+
+    def __init__(self, dim: int, latent_dim: int, residual: bool = False) -> None:
         super().__init__()
+        self.residual = residual
         self.posterior = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 2 * latent_dim))
         self.psi = nn.Sequential(nn.Linear(latent_dim, dim), nn.GELU(), nn.Linear(dim, dim))
 
     def forward(self, c: Tensor) -> tuple[Tensor, Tensor]:
         """``mu`` and ``log sigma^2`` of q(z | c): from c [rows, dim], two tensors [rows, latent_dim]."""
         mean, log_variance = self.posterior(c).chunk(2, dim=-1)
-        return mean, log_variance
+        return c + mean if self.residual else mean, log_variance
 
     def draw(self, mean: Tensor, log_variance: Tensor, eps: Tensor) -> Tensor:
         """``c_hat = psi(mu + sigma eps)``, [rows, dim], with standard normal ``eps`` [rows, latent_dim]."""
-        return self.psi(mean + (0.5 * log_variance).exp() * eps)
+        z = mean + (0.5 * log_variance).exp() * eps
+        return z + self.psi(z) if self.residual else self.psi(z)
 
 
 class DiffDiv(DreamRec):
@@ -78,7 +90,7 @@ class DiffDiv(DreamRec):
         super().__init__(config, dataset)
         s = self.settings
         self.num_channels = s.num_channels
-        self.latent = LatentGuidance(s.embedding_size, s.latent_size)
+        self.latent = LatentGuidance(s.embedding_size, s.latent_size or s.embedding_size, s.latent_residual)
 
     def training_guidance(self, state: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         s = self.settings
@@ -87,6 +99,8 @@ class DiffDiv(DreamRec):
         if s.w_dagl == 0:
             return c_hat, {}
         c, variance = state, log_variance.exp().mean(dim=-1)  # sigma_c^2: one number per row
+        if s.divergence_variance is not None:
+            variance = torch.full_like(variance, s.divergence_variance)
         if s.stop_gradient_latent:
             # Otherwise c becomes constant, to be easy to reconstruct, and sigma_c goes to 0, to make the density large.
             c, variance = c.detach(), variance.detach()

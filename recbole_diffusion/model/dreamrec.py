@@ -37,12 +37,19 @@ from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusion
 class DreamRecConfig(EmbeddingDiffusionConfig):
     """DreamRec's own settings."""
 
+    encoder_input_norm: bool
     denoiser: str
+    denoiser_skip: bool
     guidance_strength: float
     p_uncond: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.denoiser_skip and self.prediction != "x0":
+            raise UserError(
+                f"denoiser_skip=True with prediction={self.prediction}: the guidance can be added to a prediction of x0 "
+                "only. Set denoiser_skip=False, or prediction=x0."
+            )
         if self.guidance_strength > 0 and self.p_uncond == 0:
             raise UserError(
                 f"guidance_strength={self.guidance_strength:g} needs p_uncond above 0: with p_uncond=0 the prediction "
@@ -62,8 +69,9 @@ class DreamRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         dim = s.embedding_size
-        self.encoder = self.causal_encoder()
-        self.denoiser = ClassifierFreeGuidance(MLPDenoiser(dim, dim, s.denoiser), dim, s.p_uncond)
+        self.encoder = self.causal_encoder(s.encoder_input_norm)
+        denoiser = MLPDenoiser(dim, dim, s.denoiser, s.denoiser_skip)
+        self.denoiser = ClassifierFreeGuidance(denoiser, dim, s.p_uncond)
 
     def encode(self, item_seq: Tensor) -> Tensor:
         return self.encoder(self.item_embedding(item_seq))

@@ -62,12 +62,11 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
                 f"{_MOST_SIGNAL_LEFT}: more timesteps, or a larger beta_end."
             )
 
-    def causal_encoder(self) -> CausalEncoder:
+    def causal_encoder(self, input_norm: bool = True) -> CausalEncoder:
         """A causal Transformer of the sizes in the settings, for :meth:`encode`."""
         s = self.settings
-        return CausalEncoder(
-            self.max_seq_length, s.embedding_size, s.num_layers, s.num_heads, s.dropout, init_std=s.item_init_std
-        )
+        sizes = self.max_seq_length, s.embedding_size, s.num_layers, s.num_heads
+        return CausalEncoder(*sizes, s.dropout, init_std=s.item_init_std, input_norm=input_norm)
 
     def encode(self, item_seq: Tensor) -> Any:
         """A state at every position of histories [batch, length], from the items up to it: [batch, length, ...]."""

@@ -89,14 +89,25 @@ class CausalEncoder(nn.Module):
         dim, num_layers, num_heads, dropout: of each :class:`TransformerBlock`.
         init_std: standard deviation of the position embeddings at the start. It should be that of the item embeddings:
             larger position embeddings hide the items, and those that training never reaches disturb long histories.
+        input_norm: whether a layer norm scales items and positions before the first block, as in RecBole's SASRec. The
+            blocks add vectors of norm 1 and more to their input, which hides items of standard deviation 0.02.
     """
 
     def __init__(
-        self, max_length: int, dim: int, num_layers: int, num_heads: int, dropout: float, init_std: float
+        self,
+        max_length: int,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        dropout: float,
+        init_std: float,
+        input_norm: bool = False,
     ) -> None:
         super().__init__()
         self.position_embedding = nn.Embedding(max_length, dim)
         nn.init.normal_(self.position_embedding.weight, std=init_std)
+        # 1e-12: the variance of the items is 0.0004 at the start
+        self.input_norm = nn.LayerNorm(dim, eps=1e-12) if input_norm else nn.Identity()
         self.blocks = nn.ModuleList(TransformerBlock(dim, num_heads, dropout) for _ in range(num_layers))
         self.final_norm = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
@@ -108,7 +119,7 @@ class CausalEncoder(nn.Module):
 
     def forward(self, item_embeddings: Tensor) -> Tensor:
         """States [batch, length, dim] from item embeddings of the same shape, with padding on the right."""
-        x = self.dropout(self.with_positions(item_embeddings))
+        x = self.dropout(self.input_norm(self.with_positions(item_embeddings)))
         for block in self.blocks:
             x = block(x, causal=True)
         return self.final_norm(x)

@@ -213,7 +213,7 @@ _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("DreamRec", {**_DREAMREC, **_OF_WINDOWS[0]}, {**_OF_WINDOWS[1], **_OF_EMBEDDINGS}),
     ("DiffDiv", {**_DREAMREC, "latent_size": 8, **_OF_WINDOWS[0]}, {
         **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "w_dagl": 2.0, "kl_weight": 1.0, "stop_gradient_latent": False,
-        "divergence": "alpha", "divergence_order": 0.2,
+        "divergence": "alpha", "divergence_order": 0.2, "divergence_variance": 0.5,
     }),
     ("ADIGRec", {**_DREAMREC, **_OF_WINDOWS[0]}, {
         **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "interest_weight": 0.0, "penalty_weight": 0.0, "num_negatives": 5,

@@ -95,6 +95,11 @@ def test_unknown_mlp():
         MLPDenoiser(4, 4, "mlp3")
 
 
+def test_a_skip_needs_a_condition_of_the_size_of_x_t():
+    with pytest.raises(ValueError, match=r"skip: the condition has size 3, but x_t has size 4"):
+        MLPDenoiser(4, 3, "mlp2", skip=True)
+
+
 @pytest.mark.parametrize("p_uncond", [-0.1, 1.0, 2])
 def test_p_uncond_out_of_range(p_uncond):
     with pytest.raises(ValueError, match=f"p_uncond={p_uncond}"):

@@ -312,6 +312,17 @@ def test_the_losses_of_a_straight_path_by_hand(build: Callable[..., Built], monk
         ("DiffuRec", {"train_on": "windows", "prefixes_per_user": None}, "train_on='windows': must be prefixes"),
         ("DreamRec", {"guidance_strength": 2.0, "p_uncond": 0.0}, "guidance_strength=2 needs p_uncond above 0"),
         ("DiffDiv", {"divergence": "alpha", "divergence_order": 1.5}, "divergence_order=1.5: the alpha divergence"),
+        (
+            "DiffDiv",
+            {"latent_residual": True, "latent_size": 4},
+            "latent_residual=True with latent_size=4: .* must be ~ or embedding_size=8",
+        ),
+        ("DreamRec", {"denoiser_skip": True, "prediction": "v"}, "denoiser_skip=True with prediction=v: .* of x0 only"),
+        (
+            "ADIGRec",
+            {"denoiser_skip": True, "use_dynamic_interest": False},
+            "denoiser_skip=True with use_dynamic_interest=False",
+        ),
         ("ADIGRec", {"noise_schedule": "linear_variance"}, "noise_schedule='linear_variance': must be one of linear,"),
         ("ADIGRec", {"beta_end": 0.5, "noise_schedule": "cosine"}, "beta_end"),
     ],
@@ -321,6 +332,16 @@ def test_combinations_without_a_meaning_are_refused_with_a_reason(
 ) -> None:
     with pytest.raises(UserError, match=message):
         build(model, **{**SMALL, **settings})
+
+
+@pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "ADIGRec"])
+def test_the_skip_adds_the_guidance_to_what_the_denoiser_predicts(build: Callable[..., Built], model: str) -> None:
+    plain, skipping = (build(model, denoiser_skip=skip, **SMALL).model.eval() for skip in (False, True))
+    skipping.load_state_dict(plain.state_dict())
+    x_t, t = torch.randn(5, 8), torch.arange(5)
+    guidance = torch.randn(5, 1, 16).expand(5, 4, 16) if model == "ADIGRec" else torch.randn(5, 8)
+    added = guidance[:, 0, 8:] if model == "ADIGRec" else guidance
+    torch.testing.assert_close(skipping.predict_x0(x_t, t, guidance), plain.predict_x0(x_t, t, guidance) + added)
 
 
 def test_guidance_strength_and_prediction_reach_generation(build: Callable[..., Built]) -> None:
@@ -390,17 +411,33 @@ def test_a_latent_of_known_noise_has_its_variance(build: Callable[..., Built]) -
     assert draws.std().item() == pytest.approx(0.5, abs=0.02)
 
 
+def test_residual_maps_of_the_latent_start_from_c(build: Callable[..., Built]) -> None:
+    latent = build("DiffDiv", latent_size=8, latent_residual=True, **SMALL).model.latent
+    for layer in (latent.posterior[-1], latent.psi[-1]):
+        layer.weight.data.zero_()
+        layer.bias.data.fill_(0.5)
+    c = torch.randn(5, 8)
+    mean, log_variance = latent(c)
+    assert torch.equal(mean, c + 0.5) and (log_variance == 0.5).all()
+    torch.testing.assert_close(latent.draw(mean, log_variance, torch.zeros_like(c)), c + 1.0)
+
+
+@pytest.mark.parametrize("variance", [None, 0.25])
 @pytest.mark.parametrize("divergence", ["alpha", "beta", "gamma", "none"])
-def test_latent_losses_by_their_closed_form(build: Callable[..., Built], divergence: str) -> None:
+def test_latent_losses_by_their_closed_form(
+    build: Callable[..., Built], divergence: str, variance: float | None
+) -> None:
     order = 0.5
     settings = {"divergence": divergence, "divergence_order": order, "w_dagl": 0.7, "kl_weight": 0.2, "latent_size": 8}
+    settings["divergence_variance"] = variance
     model = build("DiffDiv", **settings, **SMALL).model
     c = torch.randn(6, 8)
     torch.manual_seed(0)
     c_hat, terms = model.training_guidance(c, torch.ones(6, dtype=torch.long))
     mean, log_variance = model.latent(c)
     squared = (c - c_hat).square().mean(dim=-1)
-    expected = robust_divergence(divergence, squared, log_variance.exp().mean(dim=-1), order).mean()
+    sigma_c_squared = log_variance.exp().mean(dim=-1) if variance is None else torch.full((6,), variance)
+    expected = robust_divergence(divergence, squared, sigma_c_squared, order).mean()
     torch.testing.assert_close(terms["divergence"], 0.7 * expected)
     torch.testing.assert_close(terms["kl"], 0.7 * 0.2 * gaussian_kl(mean, log_variance).sum(dim=-1).mean())
     assert build("DiffDiv", **{**settings, "w_dagl": 0.0}, **SMALL).model.training_guidance(c, c)[1] == {}

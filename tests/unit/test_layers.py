@@ -46,6 +46,17 @@ def test_causal_encoder_states_depend_on_their_past_only(device: str) -> None:
     torch.testing.assert_close(encoder(x[:, :4]), before[:, :4])
 
 
+@pytest.mark.parametrize("input_norm", [True, False])
+def test_input_norm_makes_the_scale_of_items_and_positions_irrelevant(device: str, input_norm: bool) -> None:
+    encoder = CausalEncoder(9, 8, num_layers=1, num_heads=2, dropout=0.5, init_std=1.0, input_norm=input_norm)
+    encoder.to(device).eval()
+    x = torch.randn(2, 9, 8, device=device)
+    before = encoder(x)
+    encoder.position_embedding.weight.data.mul_(0.02)
+    after = encoder(0.02 * x)
+    assert torch.allclose(before, after, atol=1e-4) == input_norm
+
+
 def test_a_block_at_one_position_is_that_of_all_positions_there(device: str) -> None:
     block = TransformerBlock(8, num_heads=2, dropout=0.5).to(device).eval()
     x, at = torch.randn(5, 7, 8, device=device), torch.tensor([0, 6, 3, 1, 5], device=device)
