@@ -2,10 +2,11 @@
 
     python benchmarks/sweep.py PLAN.yaml OUT_DIR [--table] [--only TEXT]
 
-A plan is a YAML list of runs: ``name``, ``model``, ``dataset`` and any settings. ``${NAME}`` is replaced by an environment
-variable, for folders. Each finished run is OUT_DIR/name.json: every validation with losses and diagnostics, seconds,
-versions. The test split is not read. Several of these commands can share a plan: a run that another one holds is skipped.
-``--table`` prints the best validation NDCG@10 of each run instead. ``--only`` takes only runs whose name contains TEXT.
+A plan is a YAML list of runs: ``name``, ``model``, ``dataset`` and any settings. ``${NAME}`` is replaced by an
+environment variable, for folders. Each finished run is OUT_DIR/name.json: every validation with losses and diagnostics,
+seconds, versions. The test split is not read. Several of these commands can share a plan: a run that another one holds
+is skipped. ``--table`` prints the validation NDCG@10 of each finished run instead. ``--only`` takes only runs whose
+name contains TEXT.
 """
 
 from __future__ import annotations
@@ -50,9 +51,8 @@ def table(runs: list[dict[str, Any]], out: Path) -> None:
             history = result["history"]
             curve = " ".join(f"{entry['valid']['ndcg@10']:.4f}"[1:] for entry in history)
             seconds = sum(entry["train_seconds"] for entry in history) / len(history)
-            print(
-                f"| {run['name']} | {curve} | {result['valid']['ndcg@10']:.4f} | {result['best_epoch']} | {seconds:.1f} |"
-            )
+            best = f"{result['valid']['ndcg@10']:.4f} | {result['best_epoch']}"
+            print(f"| {run['name']} | {curve} | {best} | {seconds:.1f} |")
 
 
 def main() -> None:

@@ -52,8 +52,8 @@ class DiffDivConfig(DreamRecConfig):
             raise UserError(f"divergence_order={self.divergence_order:g}: the alpha divergence needs a number below 1.")
         if self.latent_residual and self.latent_size not in (None, self.embedding_size):
             raise UserError(
-                f"latent_residual=True with latent_size={self.latent_size}: c and z are added, so latent_size must be ~ "
-                f"or embedding_size={self.embedding_size}. Set latent_residual=False for another size."
+                f"latent_residual=True with latent_size={self.latent_size}: c and z are added, so latent_size must be "
+                f"~ or embedding_size={self.embedding_size}. Set latent_residual=False for another size."
             )
 
 

@@ -47,8 +47,8 @@ class DreamRecConfig(EmbeddingDiffusionConfig):
         super().__post_init__()
         if self.denoiser_skip and self.prediction != "x0":
             raise UserError(
-                f"denoiser_skip=True with prediction={self.prediction}: the guidance can be added to a prediction of x0 "
-                "only. Set denoiser_skip=False, or prediction=x0."
+                f"denoiser_skip=True with prediction={self.prediction}: the guidance can be added to a prediction of "
+                "x0 only. Set denoiser_skip=False, or prediction=x0."
             )
         if self.guidance_strength > 0 and self.p_uncond == 0:
             raise UserError(
