@@ -14,8 +14,10 @@ from recbole_diffusion.config.model_files import model_files
 from recbole_diffusion.config.outside import names, registered
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.arguments import error_line, make_parser, read_arguments, split_config_files
+from recbole_diffusion.files import no_space
 from recbole_diffusion.mending import CannotMend
 from recbole_diffusion.names import OURS, RecBoleMissing, recbole_folder, recbole_models
+from recbole_diffusion.stopping import Stopped, number_of
 
 
 def _model_list() -> str:
@@ -62,14 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         over = "\r" if sys.stderr.isatty() else ""  # writes over the ^C that a terminal shows
         print(f"{over}recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
-        return 130
+        return 128 + number_of(stop)
+    except OSError as error:  # of libraries that write their own files
+        if not no_space(error):
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        sys.stderr.write(error_line(f"there is no space on the disk{where}."))
+        return 2
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(number: int, _: Any) -> None:
     """SIGTERM, which a scheduler sends to end a job, ends a run in the same orderly way as Ctrl-C."""
-    raise KeyboardInterrupt
+    raise Stopped(number)
 
 
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
@@ -91,7 +99,7 @@ def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     else:
         from recbole_diffusion.quick_start import run
 
-        run(*wanted, known.examples, verbose=known.verbose)
+        run(*wanted, known.examples, verbose=known.verbose, resume=known.resume)
     return 0
 
 

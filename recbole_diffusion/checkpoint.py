@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,42 +13,78 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from recbole_diffusion import tensor_file
 from recbole_diffusion.config.roles import ABSENT, RECBOLE_SOURCES, described, differences, new_name, that_bind
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.files import whole_file
 
-FORMAT = 2  # 1 had neither users nor fields
+FORMAT = "recbole_diffusion 3"  # 2 and 1 were files of torch.save; 1 had neither users nor fields
 _KIND = "__kind__"
 
 
 def save(state: dict[str, Any], path: str | Path) -> None:
-    """Write ``state`` (see :func:`plain`) with :func:`whole_file`."""
-    with whole_file(path) as file:
-        torch.save({"format": FORMAT, **state}, file)
+    """Write ``state`` (see :func:`plain` and :func:`pack`) with :func:`recbole_diffusion.tensor_file.write`."""
+    tensor_file.write(state, path, FORMAT)
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint without running any code in it.
+def load(path: str | Path, trust: bool = False) -> dict[str, Any]:
+    """Read a checkpoint without running any code in it. Its tensors are on the CPU.
+
+    Args:
+        path: the file.
+        trust: also read RecBole's own checkpoints, which are pickles: **this runs the code in them**. They have neither
+            ``items`` nor ``users``, so nobody can check that they are of the same data.
 
     Raises:
-        UserError: there is no such file, or it is not a checkpoint of this package.
+        UserError: there is no such file, it is damaged, or it is not a checkpoint of this package.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint {str(path)!r}{', only a folder' if path.is_dir() else ''}.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{str(path)!r} is not a checkpoint: the file is empty.")
-    state: dict[str, Any]
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged or foreign file can raise anything
+        return tensor_file.read(path, FORMAT)
+    except tensor_file.Pickled as error:
+        if not trust:
+            raise tensor_file.Pickled(
+                f"{error} If you trust whoever made it, and RecBole did: --trust_checkpoint=True."
+            ) from error
+    return _load_pickle(Path(path))
+
+
+def load_data(path: str | Path) -> dict[str, Any]:
+    """The settings and numbers of a checkpoint, without its tensors. Only its header is read.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    return tensor_file.read_data(path, FORMAT)
+
+
+def _load_pickle(path: Path) -> dict[str, Any]:
+    """RecBole's own checkpoint. Opening it runs the code in it."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:  # torch.save compresses nothing
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise UserError(f"{str(path)!r} is not a checkpoint: unpacked it is larger than the file.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=False)
+        settings = state["config"] if isinstance(state["config"], dict) else state["config"].final_config_dict
+        dict(state["state_dict"])
+    except Exception as error:
         reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        raise UserError(f"{str(path)!r} is not a checkpoint of this package, or is damaged ({reason}).") from error
-    found = state.get("format") if isinstance(state, dict) else None
-    if found != FORMAT:
-        which = "" if found is None else f" (its format is {found})"
-        raise UserError(f"{str(path)!r} is not a checkpoint of this version, whose format is {FORMAT}{which}.")
-    return state
+        raise UserError(f"{str(path)!r} is not a checkpoint of RecBole, or is damaged ({reason}).") from error
+    return {**state, "config": plain({key: value for key, value in settings.items() if key != "device"})}
+
+
+@contextmanager
+def read_by_recbole(trust: bool) -> Iterator[None]:
+    """A context in which RecBole's models that start from a checkpoint read ours, which ``torch.load`` cannot.
+
+    Args:
+        trust: as for :func:`load`.
+    """
+    before = torch.load
+    torch.load = lambda path, *_, **__: load(path, trust)
+    try:
+        yield
+    finally:
+        torch.load = before
 
 
 class Vocabulary(NamedTuple):
@@ -64,9 +102,9 @@ class Vocabulary(NamedTuple):
         return cls(items, users, {field: _hash(of_field) for field, of_field in sorted(tokens.items())})
 
     @classmethod
-    def read(cls, state: Mapping[str, Any]) -> Vocabulary:
-        """The vocabulary in a checkpoint."""
-        return cls(*(state[name] for name in cls._fields))
+    def read(cls, state: Mapping[str, Any]) -> Vocabulary | None:
+        """The vocabulary in a checkpoint; None in one of RecBole, which has none."""
+        return cls(*(state[name] for name in cls._fields)) if "items" in state else None
 
 
 def _hash(tokens: list[str]) -> str:
@@ -99,12 +137,14 @@ def check(
     check_vocabulary(Vocabulary.read(state), where, vocabulary)
 
 
-def check_vocabulary(there: Vocabulary, where: str, here: Vocabulary) -> None:
-    """Refuse a checkpoint whose ids mean other items, users or values than here.
+def check_vocabulary(there: Vocabulary | None, where: str, here: Vocabulary) -> None:
+    """Refuse a checkpoint whose ids mean other items, users or values than here. None cannot be checked.
 
     Raises:
         UserError: with the first item or user that differs, or with the counts.
     """
+    if there is None:
+        return
     for kind, known, wanted in (("item", there.items, here.items), ("user", there.users, here.users)):
         if len(known) != len(wanted):  # the first is padding
             raise UserError(f"{where}: was made from {len(known) - 1} {kind}s and not {len(wanted) - 1}.")
@@ -126,18 +166,18 @@ def check_sources(config: Any, vocabulary: Vocabulary) -> None:
     """
     for key in RECBOLE_SOURCES:
         if config[key]:
-            there = Vocabulary.read(load_named(key, config[key]))
+            there = Vocabulary.read(load_named(key, config[key], config["trust_checkpoint"]))
             check_vocabulary(there, f"{key}={config[key]!r}", vocabulary)
 
 
-def load_named(key: str, path: str | Path) -> dict[str, Any]:
+def load_named(key: str, path: str | Path, trust: bool = False) -> dict[str, Any]:
     """:func:`load` the file that the setting ``key`` names.
 
     Raises:
         UserError: as :func:`load`; the error names the setting.
     """
     try:
-        return load(path)
+        return load(path, trust)
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
 
@@ -176,16 +216,18 @@ def pack(value: Any) -> Any:
     raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
 
 
-def unpack(value: Any) -> Any:
-    """The inverse of :func:`pack`."""
+def unpack(value: Any, device: torch.device | str = "cpu") -> Any:
+    """The inverse of :func:`pack`; tensors go to ``device``."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
     if not isinstance(value, dict):
         return value
     kind = value.get(_KIND)
     if kind == "array":
-        return value["values"].cpu().numpy()
+        return value["values"].numpy()
     if kind == "sparse":
-        parts = tuple(value[name].cpu().numpy() for name in ("data", "indices", "indptr"))
+        parts = tuple(value[name].numpy() for name in ("data", "indices", "indptr"))
         return scipy.sparse.csr_matrix(parts, shape=tuple(value["shape"])).asformat(value["format"])
     if kind in ("list", "tuple"):
-        return {"list": list, "tuple": tuple}[kind](unpack(item) for item in value["values"])
-    return {key: unpack(item) for key, item in value.items()}
+        return {"list": list, "tuple": tuple}[kind](unpack(item, device) for item in value["values"])
+    return {key: unpack(item, device) for key, item in value.items()}

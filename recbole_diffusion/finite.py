@@ -11,6 +11,7 @@ from recbole.trainer import Trainer
 
 from recbole_diffusion import compat
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.place import Batches
 
 compat.apply()
 
@@ -31,19 +32,28 @@ class FiniteLosses(Trainer):
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
         loss_func = loss_func or self.model.calculate_loss
-        numbers = itertools.count(1)
+        batches = self._batches(train_data)
+        numbers = itertools.count(batches.done + 1)
 
         def checked(interaction: Any) -> Any:
             losses, number = loss_func(interaction), next(numbers)
             self._check_losses(losses, f"epoch {epoch_idx + 1}, batch {number} of {len(train_data)}")
+            batches.add(losses)
             self._after_batch(epoch_idx, number, len(train_data))
             return losses
 
-        losses = super()._train_epoch(train_data, epoch_idx, checked, show_progress)
+        losses = super()._train_epoch(batches, epoch_idx, checked, show_progress)
+        if batches.is_resumed:  # RecBole has added up only the batches since then
+            sums = batches.sums() or []
+            losses = tuple(sums) if isinstance(losses, tuple) or len(sums) > 1 else sums[0]
         for name, weight in self.model.named_parameters():
             if not torch.isfinite(weight).all():  # the last step can break a weight, and no loss is computed after it
                 raise self._diverged(f"epoch {epoch_idx + 1}", f"the weight {name} is not finite after it")
         return losses
+
+    def _batches(self, train_data: Any) -> Batches:
+        """The batches of one pass over the training data."""
+        return Batches(train_data)
 
     def _after_batch(self, epoch: int, done: int, batches: int) -> None:
         """Called with each batch whose losses are finite."""

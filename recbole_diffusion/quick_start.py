@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 from recbole.data.dataset import Dataset
 from recbole.utils import init_seed
 
 from recbole_diffusion import registry
-from recbole_diffusion.checkpoint import Vocabulary, check_sources, plain
+from recbole_diffusion.checkpoint import Vocabulary, check_sources, plain, read_by_recbole
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.recbole_models import check_data
 from recbole_diffusion.config.refusals import setting_up, using
@@ -24,12 +24,14 @@ from recbole_diffusion.console import facts
 from recbole_diffusion.console.account import Account
 from recbole_diffusion.console.log import RunLog, run_log
 from recbole_diffusion.console.progress import Progress, shown_progress
+from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.items import check_named_columns
-from recbole_diffusion.data.loaders import Loaders, create_dataset, prepare_loaders
-from recbole_diffusion.evaluation.collapse import accuracy_warning, coverage_warning, margin
+from recbole_diffusion.data.loaders import Loaders, create_dataset, fetch_files, prepare_loaders
 from recbole_diffusion.evaluation.examples import example_recommendations, item_titles
 from recbole_diffusion.evaluation.reference import reference_for
+from recbole_diffusion.evaluation.signs import signs_of_collapse
 from recbole_diffusion.files import make_folder
+from recbole_diffusion.run_files import Found, continuing, find
 from recbole_diffusion.trainer import versions
 
 
@@ -42,6 +44,7 @@ def run(
     examples: int = 0,
     test_model: Callable[[Prepared], Mapping[str, float]] | None = None,
     verbose: bool = False,
+    resume: str | None = None,
 ) -> dict[str, Any]:
     """Train a model, keep the epoch that validates best, and test it.
 
@@ -54,6 +57,9 @@ def run(
         examples: how many recommendations for one user to show and log.
         test_model: computes the test metrics of the trained model; default: :func:`best_epoch_metrics`.
         verbose: whether the console shows every line of the log.
+        resume: go on from this checkpoint ``NAME-last.safetensors`` of a run with the same settings and data; ``auto``
+            takes the newest in ``checkpoint_dir``, and starts anew if there is none. The result is that of a run that
+            was never stopped.
 
     Returns:
         ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (the settings of
@@ -65,12 +71,13 @@ def run(
 
     Raises:
         UserError: a setting, model or data set does not exist, or they do not fit together.
+        Stopped: a signal has stopped training; it can go on.
     """
     wanted = request(model, dataset, load_settings(config_files, settings), preset)
     config = wanted.config()
     with run_log(config, verbose) as log:
         own = facts.settings(wanted.user, settings or {}, config_files, wanted.preset)
-        return _run(wanted, config, examples, test_model or best_epoch_metrics, log, own)
+        return _run(wanted, config, examples, test_model or best_epoch_metrics, log, own, resume)
 
 
 def _run(
@@ -80,16 +87,17 @@ def _run(
     test_model: Callable[[Prepared], Mapping[str, float]],
     log: RunLog,
     own: str,
+    resume: str | None,
 ) -> dict[str, Any]:
     """:func:`run` of a configuration, while its log is open. ``own`` says which settings the user made."""
     resolved, settings = wanted.resolved, settings_of(config)
     account = Account(log)
     origin = f"{resolved.origin} ({class_path(resolved.model_class)})"
     account.begins(wanted.model, wanted.dataset, wanted.preset, config["seed"], origin)
-    prepared = prepare(resolved, config)
+    prepared = prepare(resolved, config, resume)
     titles = item_titles(config, prepared.dataset) if examples else []
     # Only now: these pages of text would hide an error message in the log.
-    account.is_prepared(config, prepared.dataset, prepared.loaders, prepared.model, own)
+    account.is_prepared(config, prepared.dataset, prepared.loaders, prepared.model, own, prepared.trainer.resumed)
     with shown_progress(log.screen, prepared.trainer) as progress:
         trained = train(prepared, progress=progress)
     start = time.perf_counter()
@@ -99,7 +107,7 @@ def _run(
     test = {name: float(value) for name, value in (test or {}).items()}
     pop = _pop_beside(prepared, trained["valid"], test)
     account.has_results(trained["valid"], test, pop, config["mask_history"])
-    warnings = signs_of_collapse(wanted.model, prepared)
+    warnings = signs_of_collapse(wanted.model, prepared.trainer, prepared.loaders)
     if examples:
         rerank = prepared.trainer.eval_collector.rerank
         with using(prepared.model):
@@ -179,8 +187,13 @@ def best_epoch_metrics(prepared: Prepared) -> Mapping[str, float]:
     return trainer.evaluate(prepared.loaders.test, show_progress=trainer.config["show_progress"])
 
 
-def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
+def prepare(resolved: registry.Resolved, config: Config, resume: str | None = None) -> Prepared:
     """Build data set, loaders, model and trainer of a configuration. Its ``seed`` seeds everything.
+
+    Args:
+        resolved: the class of the model.
+        config: the configuration.
+        resume: the checkpoint to go on from, or ``auto``, as in :func:`run`.
 
     Raises:
         UserError: settings, model and data set do not fit together.
@@ -189,6 +202,9 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
     # RecBole checks whether the folder exists and then makes it: of two runs that start together one would fail.
     make_folder("checkpoint_dir", config["checkpoint_dir"])
     with setting_up(f"{config['model']} on {config['dataset']}", resolved.ours):
+        fetch_files(config)
+        data_sha256 = dataset_hash(config)
+        found = find(resume, config, data_sha256) if resume is not None else Found(None, "")
         dataset = create_dataset(config)
         check_named_columns(config)
         if not resolved.ours:
@@ -198,10 +214,16 @@ def prepare(resolved: registry.Resolved, config: Config) -> Prepared:
         rows, short = registry.training_rows(resolved, config), registry.takes_short_batches(resolved)
         loaders = prepare_loaders(config, dataset, rows, short)
         init_seed(config["seed"], config["reproducibility"])
-        model = resolved.model_class(config, loaders.train._dataset).to(config["device"])
-        trainer = registry.get_trainer(resolved)(config, model)
-    trainer.vocabulary = vocabulary
+        with nullcontext() if resolved.ours else read_by_recbole(config["trust_checkpoint"]):
+            model = resolved.model_class(config, loaders.train._dataset).to(config["device"])
+        with continuing(found.last):
+            trainer = registry.get_trainer(resolved)(config, model)
+    trainer.vocabulary, trainer.data_sha256 = vocabulary, data_sha256
     trainer.reference = reference_for(trainer, loaders)
+    trainer.resumed = found.text
+    if found.last is not None:
+        trainer.resume_checkpoint(found.last)
+        trainer.resumed += f": {trainer.place}"
     return Prepared(dataset, loaders, model, trainer)
 
 
@@ -243,32 +265,11 @@ def train(
         "valid": {name: float(value) for name, value in (valid or {}).items()},
         "best_epoch": trainer.saved_epoch,
         "epochs": len(trainer.train_loss_dict),
-        "train_seconds": time.perf_counter() - start,
+        "train_seconds": trainer.seconds_before + time.perf_counter() - start,
         "parameters": facts.parameters(prepared.model),
         "checkpoint": trainer.saved_model_file,
         "history": trainer.history,
     }
-
-
-def signs_of_collapse(name: str, prepared: Prepared) -> list[str]:
-    """Warnings for the trained model ``name``, as texts (:mod:`recbole_diffusion.evaluation.collapse`).
-
-    They come from the validation of the epoch that was kept. The list is empty if there are no signs of collapse, for
-    Pop, and if the run is not compared with Pop.
-    """
-    reference, found = prepared.trainer.reference, prepared.trainer.saved_validation
-    if reference is None or found is None:
-        return []
-    texts: list[str | None] = []
-    if found.accuracy is not None:
-        of_pop = reference.valid
-        model, pop = (pd.Series(v, of_pop.users) for v in (found.values, of_pop.values[found.accuracy]))
-        texts.append(accuracy_warning(name, found.accuracy, model.mean(), pop.mean(), margin(model, pop)))
-    dataset = prepared.loaders.valid.dataset
-    taken = len(dataset.inter_feat[dataset.iid_field].unique())
-    length, items = prepared.trainer.eval_collector.list_length, dataset.item_num - 1
-    texts.append(coverage_warning(name, length, found.listed, taken, items))
-    return [text for text in texts if text is not None]
 
 
 def _pop_beside(

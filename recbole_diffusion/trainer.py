@@ -8,7 +8,7 @@ import platform
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas
@@ -23,34 +23,24 @@ from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.stages import Stage, check_stages, stage_at
 from recbole_diffusion.console.log import tensorboard_named
 from recbole_diffusion.console.progress import Progress
+from recbole_diffusion.evaluation.collapse import Validation
 from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.evaluation.reference import Reference
 from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
-from recbole_diffusion.files import file_name, unique_name
 from recbole_diffusion.finite import FiniteLosses, loss_names
+from recbole_diffusion.resume import ResumableTrainer
+from recbole_diffusion.run_files import RunFiles
 
 _SKIPPED_SETTINGS = ("device",)
 _DIAGNOSED_ROWS = 512
 
 
-class Validation(NamedTuple):
-    """What one validation says about a collapse of the model.
-
-    ``accuracy`` is the name of the metric of accuracy (None if none is computed), and ``values`` its value for each
-    ranked row, [rows]. ``listed`` is how many different items the lists contain (None if there are no lists).
-    """
-
-    accuracy: str | None
-    values: np.ndarray | None
-    listed: int | None
-
-
-class SafeTrainer(Trainer):
-    """RecBole's trainer with checkpoints that load with ``weights_only=True``, and a collector that does not crash.
+class SafeTrainer(ResumableTrainer):
+    """RecBole's trainer with checkpoints without code, training that can go on, and a collector that does not crash.
 
     A checkpoint contains ``config`` (the settings), ``items`` and ``users`` (their tokens in the order of their ids),
-    ``versions``, the epoch, and the states of model and optimiser. The keys are those of RecBole where it has them, so
-    that its models that start from a checkpoint can read ours. A checkpoint loads only with the same settings and data
+    ``versions``, the epoch, and the state of the model. The keys are those of RecBole where it has them, so that its
+    models that start from a checkpoint can read ours. A checkpoint loads only with the same settings and data
     (:func:`recbole_diffusion.checkpoint.check`).
     """
 
@@ -63,8 +53,8 @@ class SafeTrainer(Trainer):
     eval_step: int
 
     def __init__(self, config: Any, model: Any) -> None:
-        name = unique_name(file_name(config["model"]), config["dataset"], config["preset"], f"seed{config['seed']}")
-        with tensorboard_named(name):
+        self.files = RunFiles.of(config)
+        with tensorboard_named(self.files.name):
             super().__init__(config, model)
         self.eval_collector = SafeCollector(config)
         self.evaluator = UserEvaluator(config)
@@ -73,7 +63,7 @@ class SafeTrainer(Trainer):
         self.evaluate_seconds = 0.0  # of the last evaluation, without reading the checkpoint
         # RecBole does this too, but too early: some of its trainers set ``epochs`` to 1 afterwards.
         self.eval_step = min(self.eval_step, self.epochs)
-        self.saved_model_file = str(Path(self.checkpoint_dir) / f"{name}.pth")
+        self.saved_model_file = str(self.files.best)
 
     def _state(self, epoch: int) -> dict[str, Any]:
         config = {k: v for k, v in self.config.final_config_dict.items() if k not in _SKIPPED_SETTINGS}
@@ -92,7 +82,6 @@ class SafeTrainer(Trainer):
             **self.vocabulary._asdict(),
             "state_dict": self.model.state_dict(),
             "other_parameter": checkpoint.pack(others),
-            "optimizer": self.optimizer.state_dict(),
         }
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
@@ -103,19 +92,9 @@ class SafeTrainer(Trainer):
             self.logger.info(f"Saved {path}")
 
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
-        self._save_checkpoint(epoch, verbose=False, saved_model_file=saved_model_file)
-        self.saved_model_file = saved_model_file
-
-    def resume_checkpoint(self, resume_file: str) -> None:
-        state = self._load(resume_file, resume=True)
-        self.saved_model_file = str(resume_file)
-        self._restore(state, resume=True)
-        self.saved_epoch = state["epoch"]
-        self.start_epoch = state["epoch"] + 1
-        self.cur_step = state["cur_step"]
-        self.best_valid_score = state["best_valid_score"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.logger.info(f"Resuming from {resume_file} at epoch {self.start_epoch}")
+        # RecBole's name is the same for every run.
+        self.saved_model_file = str(self.files.folder / f"{self.files.name}-epoch{epoch + 1}.safetensors")
+        self._save_checkpoint(epoch)
 
     def _load(self, path: str | Path, resume: bool = False) -> dict[str, Any]:
         """Read a checkpoint, which must be of the same settings and data.
@@ -123,7 +102,7 @@ class SafeTrainer(Trainer):
         Raises:
             UserError: the file is no checkpoint, or one of other settings or data.
         """
-        state = checkpoint.load(path, self.device)
+        state = checkpoint.load(path, self.config["trust_checkpoint"])
         checkpoint.check(state, str(path), self.vocabulary, self.config.final_config_dict, resume)
         return state
 
@@ -134,7 +113,7 @@ class SafeTrainer(Trainer):
             own = {name: value for name, value in self.model.state_dict().items() if name.startswith(unread)}
             weights = {name: value for name, value in weights.items() if not name.startswith(unread)} | own
         self.model.load_state_dict(weights)
-        self.model.load_other_parameter(checkpoint.unpack(state["other_parameter"]))
+        self.model.load_other_parameter(checkpoint.unpack(state["other_parameter"], self.device))
 
     def evaluate(
         self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
@@ -151,10 +130,7 @@ class SafeTrainer(Trainer):
     def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
         if self.config["precision"] == "bf16":
             loss_func = torch.autocast(self.device.type, torch.bfloat16)(loss_func or self.model.calculate_loss)
-        start = time.perf_counter()
-        losses = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
-        self._epoch_seconds = time.perf_counter() - start
-        return losses
+        return super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
 
     def _after_batch(self, epoch: int, done: int, batches: int) -> None:
         self.progress.batch(epoch, done, batches)
@@ -168,7 +144,7 @@ class SafeTrainer(Trainer):
                 "epoch."
             )
         self._validation = self._facts_of_validation(list(result))
-        epoch = len(self.train_loss_dict) - 1 + self.start_epoch
+        epoch = max(self.train_loss_dict)
         self.history.append(
             {
                 "epoch": epoch,

@@ -26,7 +26,8 @@ from recbole_diffusion.config.roles import described, differences, that_count
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.progress import duration
 from recbole_diffusion.evaluation.users import smaller_is_better
-from recbole_diffusion.files import make_folder
+from recbole_diffusion.files import make_folder, remove_partial_files
+from recbole_diffusion.stopping import Stopped
 
 _STOP_SECONDS = 30
 
@@ -80,10 +81,10 @@ def make(runs: Sequence[Run], out: Path, baseline: str, metric: str, png: bool =
                 left = _seconds_left([later for later in runs if later not in records and later not in tried], records)
                 parts += [f"about {duration(left)} left"] if left else []
                 print("; ".join([*parts, f"best so far {_best(run.dataset, records, metric)}"]), flush=True)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print()
         kept = f"{len(records)} of {len(runs)} runs are finished and kept; the same command continues"
-        raise KeyboardInterrupt(kept) from None
+        raise Stopped.like(stop, kept) from None
     if png:
         _write_report(runs, records, out, baseline, metric, png)
     _read_finished(runs, records)
@@ -139,6 +140,7 @@ def _write_report(
     """Add what other processes have finished to ``records``, and write the report of all."""
     with FileLock(_lock_file(out, "report")):
         _read_finished(runs, records)
+        remove_partial_files(out, "re")  # report.html and results.*, which only the holder of the lock writes
         if records:
             report.write(out, runs, records, baseline, metric, png)
 

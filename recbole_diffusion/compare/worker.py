@@ -26,12 +26,16 @@ from recbole_diffusion.config.roles import described, differences
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.fingerprint import describe_split
 from recbole_diffusion.evaluation.users import ranked_users
-from recbole_diffusion.files import whole_file
+from recbole_diffusion.files import remove_partial_files, whole_file
 from recbole_diffusion.quick_start import Prepared, request, run, settings_of
+from recbole_diffusion.run_files import AUTO, RunFiles
+from recbole_diffusion.stopping import Stopped
 
 
 def execute(task: Run) -> None:
     """Train and test. Then write the users' values and, last, the result: a run with a result is finished.
+
+    Training goes on from the checkpoint of an earlier worker that was stopped or killed.
 
     The ``.npz`` file holds ``users``, the sorted user token of each ranked row. Each metric that has values of single
     users is an array [generation seeds or 1, rows]; Pop's values on the same rows are ``pop_METRIC`` [1, rows].
@@ -64,8 +68,9 @@ def execute(task: Run) -> None:
         return evaluations[0].reported
 
     result = run(
-        task.model, task.dataset, settings=task.settings, preset=task.preset, test_model=test_model, verbose=True
-    )
+        task.model, task.dataset, settings=task.settings, preset=task.preset, test_model=test_model, verbose=True,
+        resume=AUTO,
+    )  # fmt: skip
     record = {
         "format": RECORD_FORMAT,
         **result,
@@ -79,6 +84,7 @@ def execute(task: Run) -> None:
         np.savez_compressed(file, allow_pickle=False, **values)
     with whole_file(task.file(".json")) as file:
         file.write(json.dumps(record, indent=1).encode())
+    RunFiles.of_best(Path(result["checkpoint"])).remove_last()  # nothing will go on from it
 
 
 def _check_planned(task: Run) -> None:
@@ -156,17 +162,25 @@ def main() -> int:
     """Make the run that standard input describes. If it fails, the last line of standard error says why."""
     # Ctrl-C reaches every process of the terminal. The parent decides, and ends this process by SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    signal.signal(signal.SIGTERM, _stop)
     try:
         task = Run(**json.load(sys.stdin))
         # If the parent is killed, this process lives on. A second worker for the same run waits and finds the result.
         with FileLock(Path("locks", f"{task.name}.worker.lock")):
             if not task.is_finished:
+                remove_partial_files(task.folder, f"seed{task.seed}.")
                 execute(task)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.number
     return 0
+
+
+def _stop(number: int, _: Any) -> None:
+    raise Stopped(number, "stopped")
 
 
 if __name__ == "__main__":

@@ -182,6 +182,13 @@ _SPEED = section(Role.SPEED, None, {
 _PLACE = section(Role.PLACE, None, {
     "data_path": path("folder that holds DATASET/DATASET.inter", main=True),
     "checkpoint_dir": path("folder of checkpoints"),
+    "checkpoint_minutes": from_zero(
+        "minutes after which the checkpoint that a stopped run goes on from is written within an epoch too; 0 is after "
+        "each step, ~ only after an epoch", optional=True,
+    ),
+    "trust_checkpoint": flag(
+        "also read RecBole's own checkpoints; they are pickles: opening one runs whatever code is in it",
+    ),
     "gpu_id": other("the number of a GPU", "GPU to use, if torch finds one", main=True),
     "use_gpu": flag("False uses the CPU"),
     "device": derived("use gpu_id, or use_gpu=False"),

@@ -23,14 +23,24 @@ class Account:
         self._logger.info(f"{model}: {origin}")
         self._screen.line(f"{model} on {dataset}, preset {preset}, seed {seed}")
 
-    def is_prepared(self, config: Any, dataset: Any, loaders: Sequence[Any], model: Any, settings: str) -> None:
-        """Data and model are prepared. ``settings``: text from :func:`facts.settings`."""
+    def is_prepared(
+        self, config: Any, dataset: Any, loaders: Sequence[Any], model: Any, settings: str, resumed: str
+    ) -> None:
+        """Data and model are prepared.
+
+        Args:
+            settings: text from :func:`facts.settings`.
+            resumed: what the run goes on from; empty if nobody asked.
+        """
         for part in (config, dataset, model):
             self._logger.info(part)
         self._screen.fact("data set", facts.data_set(dataset))
         self._screen.fact("split", facts.splits(loaders))
         self._screen.fact("model", f"{facts.parameters(model):,} parameters, on {config['device']}")
         self._screen.fact("settings", settings)
+        if resumed:
+            self._logger.info(f"resume: {resumed}")
+            self._screen.fact("resume", resumed)
 
     def has_results(self, valid: Metrics, test: Metrics, pop: Mapping[str, Metrics] | None, mask_history: bool) -> None:
         """The model is trained and tested. ``pop``: Pop's metrics, by split."""

@@ -84,6 +84,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_request(run)
     run.add_argument("--examples", type=_count, default=0, metavar="N", help="show N recommendations for one user")
+    run.add_argument(
+        "--resume",
+        type=_path,
+        metavar="FILE",
+        help="go on from FILE, the *-last.safetensors of a stopped run with the same settings; auto: from the newest",
+    )
     run.add_argument("--verbose", action="store_true", help="show every line of the log on the console too")
     _add_tune(verbs)
     _add_compare(verbs)

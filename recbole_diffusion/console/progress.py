@@ -35,7 +35,7 @@ class ShownProgress(Progress):
 
     def __init__(self, screen: Screen, trainer: Any) -> None:
         self._screen, self._trainer = screen, trainer
-        self._first, self._total = trainer.start_epoch, _epochs(trainer)
+        self._first, self._total = trainer.start_epoch, trainer.total_epochs
         self._start = time.perf_counter()
         self._facts = ""
         # If the user asked for RecBole's bars of batches, there is no bar of epochs.
@@ -69,7 +69,7 @@ class ShownProgress(Progress):
         """Show how training ended, in the place of the bar."""
         self.clear()
         trainer = self._trainer
-        epochs = self._first + len(trainer.train_loss_dict)
+        epochs = len(trainer.train_loss_dict)
         took = f"{epochs} of {self._total} epochs in {duration(time.perf_counter() - self._start)}"
         if trainer.history:
             took += f"; best {trainer.valid_metric} {trainer.best_valid_score:.4f}, epoch {trainer.saved_epoch + 1}"
@@ -115,9 +115,3 @@ def shown_progress(screen: Screen, trainer: Any) -> Iterator[Progress]:
         raise
     finally:
         progress.clear()
-
-
-def _epochs(trainer: Any) -> int:
-    """The number of epochs of the trainer. RecBole's stages before ``finetune`` have their own number."""
-    stage = getattr(trainer.model, "train_stage", "finetune")
-    return trainer.epochs if stage == "finetune" else trainer.pretrain_epochs

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 _DECIMALS = 12  # differences are rounded, so that equal means over seeds tie in spite of rounding errors
@@ -22,6 +23,18 @@ _NARROW = 0.25
 def paired_differences(model: pd.Series, baseline: pd.Series) -> pd.Series:
     """Model minus baseline for each user that is in both series, sorted by user. Rounding errors become zero."""
     return (model - baseline.reindex(model.index)).dropna().sort_index().round(_DECIMALS)
+
+
+class Validation(NamedTuple):
+    """What one validation says about a collapse of the model.
+
+    ``accuracy`` is the name of the metric of accuracy (None if none is computed), and ``values`` its value for each
+    ranked row, [rows]. ``listed`` is how many different items the lists contain (None if there are no lists).
+    """
+
+    accuracy: str | None
+    values: np.ndarray | None
+    listed: int | None
 
 
 class Margin(NamedTuple):

@@ -22,6 +22,7 @@ from recbole_diffusion.config.settings import Settings, UserError
 from recbole_diffusion.console.progress import duration
 from recbole_diffusion.finite import Diverged
 from recbole_diffusion.quick_start import Request
+from recbole_diffusion.stopping import Stopped
 from recbole_diffusion.tune.log import OutOfTime
 from recbole_diffusion.tune.results import Results
 from recbole_diffusion.tune.space import Space
@@ -85,11 +86,12 @@ class Search:
             try:
                 if not self._run(trial):
                     break
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as stop:
                 self._give_back(trial)
-                raise KeyboardInterrupt(
+                raise Stopped.like(
+                    stop,
                     f"trial {trial.number + 1} is not finished. Finished trials are in {self.folder}; the same command "
-                    "continues"
+                    "continues",
                 ) from None
             except BaseException:
                 self._give_back(trial)

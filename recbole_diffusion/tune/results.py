@@ -12,9 +12,10 @@ from filelock import BaseFileLock
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from recbole_diffusion.files import write_text
+from recbole_diffusion.files import remove_partial_files, write_text
 from recbole_diffusion.quick_start import Request
-from recbole_diffusion.tune.study import cost_of, settings_of, state_of
+from recbole_diffusion.run_files import RunFiles
+from recbole_diffusion.tune.study import cost_of, given_back, settings_of, state_of
 
 
 class Results:
@@ -43,8 +44,10 @@ class Results:
         return max(complete, key=lambda t: (sign * (t.value or 0.0), -t.number), default=None)
 
     def write(self) -> None:
-        """Write ``trials.csv`` and ``best.yaml``. Keep only the checkpoints of the best and of running trials."""
+        """Write ``trials.csv`` and ``best.yaml``. Keep only checkpoints of the best and of unfinished trials."""
         with self.lock:
+            remove_partial_files(self.folder, "trials.csv")
+            remove_partial_files(self.folder, "best.yaml")
             trials = self.study.get_trials(deepcopy=False)
             best = self.best(trials)
             write_text(self.folder / "trials.csv", self._table(trials))
@@ -52,8 +55,12 @@ class Results:
                 write_text(self.folder / "best.yaml", self._best_yaml(best, trials))
             for trial in trials:
                 name = trial.user_attrs.get("checkpoint")
-                if name is not None and trial.state.is_finished() and (best is None or trial.number != best.number):
-                    (self.folder / "saved" / name).unlink(missing_ok=True)
+                if name is None or not trial.state.is_finished() or given_back(trial):  # another trial goes on from it
+                    continue
+                file = self.folder / "saved" / name
+                RunFiles.of_best(file).remove_last()
+                if best is None or trial.number != best.number:
+                    file.unlink(missing_ok=True)
 
     def _table(self, trials: list[FrozenTrial]) -> str:
         text = io.StringIO()

@@ -127,9 +127,10 @@ def _database(url: str) -> RDBStorage:
 
 
 class SampleByNumber(BaseSampler):
-    """Optuna's TPE, seeded anew for each trial by ``seed`` and the number of the trial.
+    """Optuna's TPE, seeded anew for each trial by ``seed`` and the number of earlier trials that were not given back.
 
     A sampler that is seeded once would repeat its draws when a study is resumed, and in every process that shares it.
+    A trial that is interrupted and run again has a second number; the later trials draw as if it had not.
     """
 
     def __init__(self, seed: int) -> None:
@@ -137,7 +138,9 @@ class SampleByNumber(BaseSampler):
         self._tpe = TPESampler(seed=seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        seed = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0]
+        earlier = study.get_trials(deepcopy=False)[: trial.number]
+        place = sum(not given_back(other) for other in earlier)
+        seed = np.random.SeedSequence([self._seed, place]).generate_state(1)[0]
         self._tpe = TPESampler(seed=int(seed))
         self._tpe.before_trial(study, trial)
 

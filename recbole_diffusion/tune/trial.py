@@ -16,6 +16,7 @@ from recbole_diffusion.config.roles import PATHS
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import Prepared, Request, prepare, train
+from recbole_diffusion.run_files import AUTO
 from recbole_diffusion.tune.log import trial_log
 
 POP = "pop"  # attribute of the study: Pop's value
@@ -25,6 +26,9 @@ def train_trial(
     trial: Trial, wanted: Request, study: Study, folder: Path, metric: str, check: Callable[[str], None] | None
 ) -> float:
     """Train the setting of a trial. Returns its best validation score.
+
+    It goes on from the checkpoint of an interrupted trial of the same setting. ``seconds`` are those since then: the
+    interrupted trial has its own.
 
     Args:
         trial: receives the score of each validation, and the attributes ``checkpoint``, ``seconds`` (of training and
@@ -42,8 +46,11 @@ def train_trial(
     _absolute_paths(config)
     with contextlib.chdir(folder), trial_log(folder / "log" / f"{trial.number + 1:04}.log"):
         logging.getLogger().info(config)
-        prepared = prepare(wanted.resolved, config)
+        prepared = prepare(wanted.resolved, config, AUTO)
+        logging.getLogger().info(f"resume: {prepared.trainer.resumed}")
         trial.set_user_attr("checkpoint", Path(prepared.trainer.saved_model_file).name)
+        for entry in prepared.trainer.history:  # of the interrupted trial; pruning compares them
+            trial.report(entry["valid"][metric.lower()], entry["epoch"])
         start = time.perf_counter()
 
         def spend() -> None:
