@@ -1,9 +1,9 @@
-# make run | make test | make test-fake-device | make lint
+# make run | make test | make test-fake-device | make faults | make lint
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install run test test-fake-device lint
+.PHONY: install run test test-fake-device faults lint
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,10 @@ test: install
 # As on a machine with a GPU, which this one need not have (tests/fake_device.py).
 test-fake-device: install
 	$(BIN)/python -m pytest --fake-device -m "not slow"
+
+# Kills and signals at every moment of training; the fast tests of faults run with all others.
+faults: install
+	$(BIN)/python -m pytest -m slow tests/faults
 
 # Python 3.12 and newer cannot have all that RecBole asks for (see above): pip check would always complain there.
 lint: install

@@ -1,6 +1,6 @@
 """What ADIGRec's covariance penalty does to the attention of its interests, on ml-100k.
 
-    python benchmarks/interests.py saved/ADIGRec-*.pth
+    python benchmarks/interests.py saved/ADIGRec-*-best.safetensors
 
 For each checkpoint, with and without the penalty (``--penalty_weight=0``), over the test histories of three items or
 more: mean variance of an interest's attention over the positions, mean absolute covariance and correlation of two

@@ -42,6 +42,7 @@ class ResumableTrainer(Trainer):
     saved_validation: Validation | None
     seconds_before: float = 0.0  # of training, in the processes that this one goes on from
     _epoch_seconds: float
+    _owns_files = False  # whether the run has written them, here or before
     _asked = Asked()
     _fits: float | None = None  # when training began in this process; None outside of it
     _epoch = 0
@@ -67,6 +68,9 @@ class ResumableTrainer(Trainer):
         if not saved:
             return super().fit(train_data, valid_data, verbose, saved, **named)
         with self.files.claimed(), asked_to_stop() as self._asked:
+            if not self._owns_files and (self.files.last.exists() or self.files.best.exists()):
+                raise UserError(f"{self.files.last}: is of another run that has the same name; start again.")
+            self._owns_files = True
             self._fits = self._written = time.monotonic()
             try:
                 if self.is_finished:
@@ -221,7 +225,7 @@ class ResumableTrainer(Trainer):
         if self.data_sha256 and there != self.data_sha256:
             raise UserError(f"{path}: was made from other files of the data set {self.config['dataset']!r}.")
         training = checkpoint.unpack(state["training"])
-        self.files = RunFiles.of_last(path)
+        self.files, self._owns_files = RunFiles.of_last(path), True
         self.saved_model_file = str(self.files.best)
         if training["saved_epoch"] is not None and not self.files.best.is_file():
             raise UserError(f"{path}: its best epoch is not beside it: there is no {self.files.best}.")

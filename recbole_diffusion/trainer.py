@@ -87,6 +87,7 @@ class SafeTrainer(ResumableTrainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         checkpoint.save(self._state(epoch), path)
+        self._owns_files = True
         self.saved_epoch, self.saved_validation = epoch, self._validation
         if verbose:
             self.logger.info(f"Saved {path}")

@@ -16,9 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from recbole_diffusion import checkpoint
 from recbole_diffusion.config import reading
 from recbole_diffusion.config.model_files import model_files, model_name
+from recbole_diffusion.console.progress import Progress
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
+from recbole_diffusion.quick_start import Prepared, train
 from recbole_diffusion.testing.case import Case
 from recbole_diffusion.testing.fixtures import Built, ModelTests, training_loss
+from recbole_diffusion.testing.resuming import KillAt, Killed, without_seconds
 
 
 def _batch(built: Built) -> Interaction:
@@ -222,6 +225,25 @@ class Behaviour(ModelTests):
             torch.nn.init.normal_(parameter)
         other.trainer.eval_collector.data_collect(other.loaders.train)
         assert other.trainer.evaluate(other.loaders.test, model_file=built.trainer.saved_model_file) == result
+
+    def test_training_that_was_killed_in_an_epoch_goes_on_to_the_same_bits(
+        self, build: Callable[..., Built], case: Case
+    ) -> None:
+        # Short batches: an epoch has several of them.
+        settings = {"train_batch_size": 16, **case.small, "epochs": 6, "eval_step": 2, "checkpoint_minutes": 0}
+
+        def trained(progress: Progress | None = None, resume: str | None = None) -> Any:
+            built = build(case.model, preset=case.preset, resume=resume, **settings)
+            result = train(Prepared(None, *built[1:]), progress=progress)
+            weights = {name: value.clone() for name, value in built.model.state_dict().items()}
+            return without_seconds(result), weights, built.trainer.evaluate(built.loaders.test)
+
+        expected = trained()
+        with pytest.raises(Killed):
+            trained(KillAt(3, 2))
+        found = trained(resume="auto")
+        assert found[0] == expected[0] and found[2] == expected[2]
+        assert all(torch.equal(value, expected[1][name]) for name, value in found[1].items())
 
     def test_every_key_of_its_yaml_is_read_and_nothing_of_recboles_leaks_in(
         self, build: Callable[..., Built], case: Case, monkeypatch: pytest.MonkeyPatch

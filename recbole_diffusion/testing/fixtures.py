@@ -37,16 +37,18 @@ def write_random(folder: Path) -> Path:
 
 
 def builder(data_path: Path) -> Callable[..., Built]:
-    """``build(model, dataset='random', preset='default', **settings)``: a model with its loaders and trainer.
+    """``build(model, dataset='random', preset='default', resume=None, **settings)``: a model, its loaders and trainer.
 
     On the CPU, where the loaders' batches are; ``use_gpu=True`` is for tests that move them.
     """
 
-    def build(model: str, dataset: str = "random", preset: str = "default", **settings: Any) -> Built:
+    def build(
+        model: str, dataset: str = "random", preset: str = "default", resume: str | None = None, **settings: Any
+    ) -> Built:
         user = {"data_path": str(data_path), "MAX_ITEM_LIST_LENGTH": 10, "seed": 1, "use_gpu": False, **settings}
         resolved = registry.get_model(model)
         config = Config(resolved.model_class, dataset, user, resolved.ours, preset)
-        _, loaders, recommender, trainer = prepare(resolved, config)
+        _, loaders, recommender, trainer = prepare(resolved, config, resume)
         return Built(config, loaders, recommender, trainer)
 
     return build

@@ -42,7 +42,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Command:
         names["run"] = [f"--model={model}", *([] if "--dataset=" in "".join(arguments) else ["--dataset=shop"])]
         assert main([verb, *names[verb], "--data_path=data", "--epochs=1", *arguments]) == 2
         output = capsys.readouterr().err
-        assert "Traceback" not in output and not list(Path().glob("saved/*.pth"))
+        assert "Traceback" not in output and not list(Path().glob("saved/*.safetensors"))
         (error,) = [line for line in output.splitlines() if line.startswith("recbole-diffusion: error: ")]
         assert output.splitlines()[-1] == error and len(output.splitlines()) < 12  # and no pages of settings before it
         return error.removeprefix("recbole-diffusion: error: ")

@@ -74,7 +74,7 @@ def test_an_item_without_a_row_in_the_item_file_keeps_its_interactions(item_data
 def test_a_model_of_stages_trains_them_in_turn(item_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = ["--train_stage=pretrain", "--pretrain_epochs=1"]
     assert main(_command(item_data, "S3Rec", *first)) == 0
-    (saved,) = Path("saved").glob("S3Rec-shop-*.pth")
+    (saved,) = Path("saved").glob("S3Rec-shop-*-epoch1.safetensors")
     with caplog.at_level("INFO"):
         assert (
             main(_command(item_data, "S3Rec", "--train_stage=finetune", f"--pre_model_path={saved}", "--epochs=1")) == 0

@@ -158,8 +158,9 @@ class Planted:
         self.trained: list[Settings] = []
         self.clock = 0.0
 
-    def prepare(self, resolved: Any, config: Any) -> Any:
-        trainer = SimpleNamespace(saved_model_file=f"{len(self.trained)}.pth", reference=None)
+    def prepare(self, resolved: Any, config: Any, resume: str) -> Any:
+        file = f"{len(self.trained)}-best.safetensors"
+        trainer = SimpleNamespace(saved_model_file=file, reference=None, history=[], resumed="")
         return SimpleNamespace(config=config, trainer=trainer)
 
     def train(self, prepared: Any, after_validation: Callable[[int, float], None]) -> dict[str, Any]:
@@ -333,16 +334,16 @@ def test_what_another_process_finishes_while_the_results_are_written_is_kept(
             name = json.loads(Path("out/study.json").read_text(encoding="utf-8"))["study"]
             study = optuna.load_study(study_name=name, storage=open_storage(None, Path("out").absolute()))
             better = study.ask({"learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)})
-            better.set_user_attr("checkpoint", "better.pth")
+            better.set_user_attr("checkpoint", "better-best.safetensors")
             study.tell(better, 0.9)
         write(path, text)
 
     Path("out/saved").mkdir(parents=True)
-    Path("out/saved/better.pth").write_text("a checkpoint", encoding="utf-8")
+    Path("out/saved/better-best.safetensors").write_text("a checkpoint", encoding="utf-8")
     monkeypatch.setattr(results, "write_text", write_text)
     planted.curve = lambda _: [0.2]
     assert search(trials=1)["value"] == 0.9
-    assert Path("out/saved/better.pth").is_file()
+    assert Path("out/saved/better-best.safetensors").is_file()
 
 
 def test_a_setting_that_is_fixed_leaves_the_shipped_space(planted: Planted, search: Search) -> None:

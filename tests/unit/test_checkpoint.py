@@ -16,7 +16,7 @@ import scipy.sparse
 import torch
 from conftest import Built
 
-from recbole_diffusion import checkpoint
+from recbole_diffusion import checkpoint, tensor_file
 from recbole_diffusion.config import roles
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.model.pretrained import load_item_table
@@ -87,7 +87,7 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None:
 def test_recbole_models_are_saved_safely_too(build: Callable[..., Built]) -> None:
     built = build("Pop")
     built.trainer.fit(built.loaders.train, built.loaders.valid)
-    state = torch.load(built.trainer.saved_model_file, weights_only=True)
+    state = checkpoint.load(built.trainer.saved_model_file)
     assert state["other_parameter"]["item_cnt"].sum() == len(built.loaders.train.dataset)
     assert built.trainer.evaluate(built.loaders.test)["hit@10"] > 0
 
@@ -193,9 +193,12 @@ def test_generation_and_measuring_may_differ_where_a_model_is_only_used(build: C
     ):
         other.trainer.resume_checkpoint(path)
     same = build("DreamRec", **_DREAMREC, sampling_steps=1, epochs=3, eval_step=1)
-    same.trainer.resume_checkpoint(path)
+    with pytest.raises(UserError, match="holds only the model of the best epoch; training goes on from a file"):
+        same.trainer.resume_checkpoint(path)
+    same.trainer.resume_checkpoint(path.replace("-best.", "-last."))
+    assert same.trainer.start_epoch == 1
     same.trainer.fit(same.loaders.train, same.loaders.valid)
-    assert list(same.trainer.train_loss_dict) == [1, 2]
+    assert list(same.trainer.train_loss_dict) == [0, 1, 2]
 
 
 # The settings that a model is trained with, then those that it is used with.
@@ -262,7 +265,7 @@ def test_the_pages_lines_rank_with_a_checkpoint(
         ("DreamRec", model),
         ("ml-100k", "random"),
         ('{"seed": 1}', repr(settings)),
-        ("saved/FILE.pth", path),
+        ("saved/FILE-best.safetensors", path),
     ):
         assert old in code
         code = code.replace(old, new)
@@ -319,10 +322,11 @@ def test_values_of_other_columns_are_compared_too() -> None:
 
 def test_an_older_checkpoint_is_one_clear_error(build: Callable[..., Built]) -> None:
     path, _ = _trained(build, "Pop")
-    state = torch.load(path, weights_only=True)
-    old = {key: value for key, value in state.items() if key not in ("items", "users", "fields")}
-    torch.save({**old, "format": 1}, path)
-    with pytest.raises(UserError, match=r"is not a checkpoint of this version, whose format is 2 \(its format is 1\)"):
+    tensor_file.write(checkpoint.load(path), path, "recbole_diffusion 4")
+    with pytest.raises(UserError, match=r"is not a checkpoint of this version, .* 3' \(its format is '.* 4'\)\.$"):
+        _evaluated(build("Pop"), path)
+    torch.save({"format": 2, "state_dict": {}}, path)
+    with pytest.raises(UserError, match=r"it is a pickle, of RecBole or of an earlier version\. Opening it would run"):
         _evaluated(build("Pop"), path)
 
 
@@ -343,11 +347,11 @@ def test_what_recboles_models_start_from_is_of_the_same_items_and_users(
 def test_a_checkpoint_of_an_earlier_version_says_so(build: Callable[..., Built]) -> None:
     built = build("DreamRec", embedding_size=8)
     built.trainer._save_checkpoint(0, verbose=False)
-    state = torch.load(built.trainer.saved_model_file, weights_only=True)
+    state = checkpoint.load(built.trainer.saved_model_file)
     state["config"]["cut_points"] = state["config"].pop("prefixes_per_user")
-    torch.save(state, "renamed.pth")
-    built.trainer._load("renamed.pth", resume=True)  # a setting that is called differently now is the same
+    checkpoint.save(state, "renamed.safetensors")
+    built.trainer._load("renamed.safetensors", resume=True)  # a setting that is called differently now is the same
     del state["config"]["process"]
-    torch.save(state, "older.pth")
+    checkpoint.save(state, "older.safetensors")
     with pytest.raises(UserError, match=r"with process=\(no such setting\) and not 'gaussian'\. An earlier"):
-        built.trainer._load("older.pth")
+        built.trainer._load("older.safetensors")

@@ -64,9 +64,9 @@ def _trainer(**changes: Any) -> Any:
     """The parts of a trainer that the progress reads."""
     settings = {"show_progress": False, "loss_decimal_place": 2}
     values = {
-        "start_epoch": 0, "epochs": 10, "eval_step": 1, "stopping_step": 2, "valid_metric": "ndcg@10", "history": [],
-        "best_valid_score": 0.0, "saved_epoch": None, "saved_model_file": "saved/model.pth", "train_loss_dict": {},
-        "model": SimpleNamespace(), "config": settings,
+        "start_epoch": 0, "total_epochs": 10, "eval_step": 1, "stopping_step": 2, "valid_metric": "ndcg@10",
+        "history": [], "best_valid_score": 0.0, "saved_epoch": None, "saved_model_file": "saved/model.pth",
+        "train_loss_dict": {}, "model": SimpleNamespace(), "config": settings,
     }  # fmt: skip
     return SimpleNamespace(**{**values, **changes})
 
@@ -206,7 +206,7 @@ def test_recboles_own_bars_take_the_place_of_ours() -> None:
 
 
 def test_an_early_stop_and_a_resumed_training_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = _trainer(start_epoch=2)
+    trainer = _trainer(start_epoch=2, train_loss_dict={0: 1.0, 1: 0.5})
     with shown_progress(Screen(), trainer) as progress:
         for epoch, score in enumerate((0.03, 0.02, 0.02, 0.01), start=2):
             _validate(trainer, epoch, score)
@@ -218,9 +218,7 @@ def test_an_early_stop_and_a_resumed_training_are_told(capsys: pytest.CaptureFix
 
 
 def test_a_stage_of_its_own_length_is_counted_by_it(capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = _trainer(
-        model=SimpleNamespace(train_stage="pretrain"), pretrain_epochs=3, train_loss_dict={0: 1, 1: 1, 2: 1}
-    )
+    trainer = _trainer(total_epochs=3, train_loss_dict={0: 1, 1: 1, 2: 1})
     with shown_progress(Screen(), trainer):
         pass
     assert capsys.readouterr().out == "trained      3 of 3 epochs in 0 s\n"
