@@ -110,7 +110,7 @@ class ResumableTrainer(Trainer):
         if self.is_finished:
             return f"this run is finished, after {len(self.train_loss_dict)} epochs; nothing is left to train"
         done = self._from["place"].done if self._from is not None and self._from["place"] else 0
-        batch = f", after {done} batches of it" if done else ""
+        batch = f", after batch {done}" if done else ""
         return f"epoch {self.start_epoch + 1} of {self.total_epochs}{batch}"
 
     # ---- an epoch

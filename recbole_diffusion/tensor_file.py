@@ -87,12 +87,6 @@ def _read(path: Path, form: str, whole: bool) -> dict[str, Any]:
     if size == 0:
         raise UserError(f"{where}: the file is empty.")
     try:
-        with path.open("rb") as file:
-            if file.read(4).startswith(_PICKLES):
-                raise Pickled(
-                    f"{where} of this version: it is a pickle, of RecBole or of an earlier version. Opening it would "
-                    "run the code in it."
-                )
         if whole and size > (free := psutil.virtual_memory().available):
             raise UserError(f"{str(path)!r}: needs {size / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free.")
         # The library refuses a header whose shapes, types and places do not add up to the size of the file.
@@ -111,8 +105,18 @@ def _read(path: Path, form: str, whole: bool) -> dict[str, Any]:
     except UserError:
         raise
     except (Exception, RecursionError) as error:  # a damaged or foreign file can raise anything
+        if _first_bytes(path).startswith(_PICKLES):  # only now: a good file may begin with these bytes too
+            raise Pickled(
+                f"{where} of this version: it is a pickle, of RecBole or of an earlier version. Opening it would run "
+                "the code in it."
+            ) from error
         reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise UserError(f"{where} of this package, or is damaged ({reason}).") from error
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def _digest(form: str, data: str, tensors: Mapping[str, Tensor]) -> str:

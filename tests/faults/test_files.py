@@ -109,6 +109,17 @@ def test_a_trusted_pickle_must_still_be_a_checkpoint_and_no_bomb(tmp_path: Path)
         checkpoint.load(file, trust=True)
 
 
+def test_a_file_whose_length_looks_like_a_pickle_is_read(tmp_path: Path) -> None:
+    """The first byte of a pickle is also that of one header in 32."""
+    for length in range(256):
+        checkpoint.save({"config": {}, "text": "x" * length}, tmp_path / "a-last.safetensors")
+        if (tmp_path / "a-last.safetensors").read_bytes()[:1] == b"\x80":
+            break
+    else:
+        raise AssertionError("no header has this length")
+    assert checkpoint.load(tmp_path / "a-last.safetensors")["text"] == "x" * length
+
+
 def _with_header(header: dict[str, Any], data: bytes) -> bytes:
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
@@ -256,8 +267,7 @@ def test_a_new_run_never_takes_the_name_of_another(
 ) -> None:
     """Even if clock and random token are the same."""
     with monkeypatch.context() as patch:
-        patch.setattr(files.secrets, "token_hex", lambda _: "same")
-        patch.setattr(files.time, "strftime", lambda _: "now")
+        patch.setattr("recbole_diffusion.run_files.unique_name", lambda *_: "same")
         first, second = build("Pop"), build("Pop")
     first.trainer.fit(first.loaders.train, first.loaders.valid)
     with pytest.raises(UserError, match=r"-last\.safetensors: is of another run that has the same name; start again"):

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
+import recbole_diffusion
 from recbole_diffusion import checkpoint
 from recbole_diffusion.console.progress import Progress, ShownProgress
 from recbole_diffusion.quick_start import run
 from recbole_diffusion.testing.resuming import without_seconds
+from recbole_diffusion.trainer import SafeTrainer
+from recbole_diffusion.tune.search import tune
 
 pytestmark = pytest.mark.slow
 _PROCESSES = multiprocessing.get_context("forkserver")  # each child starts with the imports done
-_PROCESSES.set_forkserver_preload(["recbole_diffusion.quick_start", "recbole_diffusion.testing.resuming"])
+_PROCESSES.set_forkserver_preload(["recbole_diffusion.tune.search"])
 
 SMALL: dict[str, dict[str, Any]] = {
     "DreamRec": {"embedding_size": 16, "num_layers": 1, "num_heads": 2, "timestep_sampler": "loss_second_moment"},
@@ -32,6 +41,15 @@ TRAINING = {
     "train_batch_size": 16, "epochs": 6, "eval_step": 2, "seed": 1, "use_gpu": False, "MAX_ITEM_LIST_LENGTH": 10,
     "checkpoint_minutes": 0, "metric_decimal_place": 10,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _same_package() -> Iterator[None]:
+    """The server of processes imports the package that is tested, not an installed one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(recbole_diffusion.__file__).parents[1]))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 def _train(model: str, settings: dict[str, Any], folder: str, resume: str | None, kill_at: tuple[int, int]) -> None:
@@ -47,7 +65,7 @@ def _train(model: str, settings: dict[str, Any], folder: str, resume: str | None
     result = run(model, "random", settings=settings, resume=resume)
     weights = checkpoint.load(result["checkpoint"])["state_dict"]
     last = checkpoint.load(result["checkpoint"].replace("-best.", "-last."))["state_dict"]
-    torch.save({"result": without_seconds(result), "best": weights, "last": last}, "done.pt")
+    torch.save({"result": checkpoint.plain(without_seconds(result)), "best": weights, "last": last}, "done.pt")
 
 
 def _start(*arguments: Any) -> Any:
@@ -80,6 +98,86 @@ def test_six_epochs_equal_three_a_kill_in_the_fourth_and_the_rest(
     rest.join()
     assert rest.exitcode == 0
     _same(tmp_path / "killed", tmp_path / "whole")
+
+
+def _kill_at_batch(number: int) -> None:
+    """Kill this process in the step with this number, over all epochs and trainings; 0 is never."""
+    seen = itertools.count(1)
+
+    def after_batch(*_: Any) -> None:
+        if next(seen) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    SafeTrainer._after_batch = after_batch  # type: ignore[method-assign]
+
+
+def _tune(settings: dict[str, Any], folder: str, kill_at: int) -> None:
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    Path("space.yaml").write_text("learning_rate: {low: 1e-4, high: 1e-2, log: true}\ndropout: [0.1, 0.3, 0.5]\n")
+    _kill_at_batch(kill_at)
+    tune("DreamRec", "random", settings=settings, space="space.yaml", trials=5, out="out")
+
+
+def test_a_killed_study_goes_on_in_its_trial_and_draws_the_same(random_data: Path, tmp_path: Path) -> None:
+    settings = {**TRAINING, **SMALL["DreamRec"], "data_path": str(random_data), "epochs": 4, "eval_step": 1}
+    tables = {}
+    for name, kills in (("whole", []), ("killed", [14, 9, 3])):
+        folder = tmp_path / name
+        folder.mkdir()
+        for kill_at in [*kills, 0]:
+            process = _PROCESSES.Process(target=_tune, args=(settings, str(folder), kill_at))
+            process.start()
+            process.join()
+            assert process.exitcode == (-signal.SIGKILL if kill_at else 0)
+        table = pd.read_csv(folder / "out" / "trials.csv")
+        tables[name] = table[table.state != "interrupted"].drop(columns=["trial", "seconds"]).reset_index(drop=True)
+        best = [line for line in (folder / "out" / "best.yaml").read_text().splitlines() if not line.startswith("#")]
+        tables[f"{name} best"] = pd.DataFrame(best)
+        assert len(list((folder / "out" / "saved").glob("*-best.safetensors"))) == 1
+        assert not list((folder / "out" / "saved").glob("*-last.safetensors"))
+    pd.testing.assert_frame_equal(tables["killed"], tables["whole"])
+    pd.testing.assert_frame_equal(tables["killed best"], tables["whole best"])
+    interrupted = pd.read_csv(tmp_path / "killed" / "out" / "trials.csv").state.value_counts()["interrupted"]
+    logs = "".join(file.read_text() for file in (tmp_path / "killed" / "out" / "log").glob("*.log"))
+    assert interrupted == 3 and logs.count("resume: going on from") >= 2
+
+
+def test_a_killed_worker_of_a_comparison_goes_on(random_data: Path, tmp_path: Path) -> None:
+    models = ["--models=Pop,WindowSASRec", "--datasets=random", f"--data_path={random_data}", "--seeds=0", "--out=out"]
+    small = ["--WindowSASRec.hidden_size=16", "--WindowSASRec.epochs=30", "--WindowSASRec.stopping_step=100"]
+    command = [sys.executable, "-m", "recbole_diffusion", "compare", *models, *small, "--checkpoint_minutes=0"]
+    command += ["--MAX_ITEM_LIST_LENGTH=10", "--use_gpu=False", "--train_batch_size=16"]
+    here = dict(os.environ)
+    records = {}
+    for name in ("whole", "killed"):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "killed":
+            _kill_a_worker(command, folder, here)
+        assert subprocess.run(command, cwd=folder, env=here, capture_output=True).returncode == 0
+        run_folder = folder / "out" / "runs" / "random" / "WindowSASRec"
+        records[name] = without_seconds(json.loads((run_folder / "seed0.json").read_text()))
+        log = (run_folder / "seed0.log").read_text()
+        assert ("resume: going on from saved/WindowSASRec" in log) == (name == "killed")
+        assert not list((folder / "out" / "saved").glob("*-last.safetensors"))
+    assert records["killed"] == records["whole"]
+
+
+def _kill_a_worker(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Start a comparison, and kill it with its worker when the worker is in the middle of training."""
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        until = time.monotonic() + 300
+        while True:
+            assert process.poll() is None and time.monotonic() < until
+            for last in (folder / "out" / "saved").glob("WindowSASRec*-last.safetensors"):
+                if checkpoint.load_data(last)["epoch"] >= 3:
+                    return
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_fifty_kills_at_random_moments(random_data: Path, tmp_path: Path) -> None:

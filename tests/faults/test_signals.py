@@ -40,8 +40,14 @@ class _Signal(Progress):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_step_is_finished_and_the_same_command_goes_on(
-    random_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, status: int
+    random_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+    status: int,
 ) -> None:
+    caplog.set_level("INFO")
     expected = run(
         "WindowSASRec", "random",
         settings={**SETTINGS, "data_path": str(random_data), "use_gpu": False, "MAX_ITEM_LIST_LENGTH": 10},
@@ -61,10 +67,9 @@ def test_the_step_is_finished_and_the_same_command_goes_on(
         settings={**SETTINGS, "data_path": str(random_data), "use_gpu": False, "MAX_ITEM_LIST_LENGTH": 10},
     )  # fmt: skip
     assert without_seconds(result) == without_seconds(expected)
-    shown = capsys.readouterr().out
-    assert f"resume       going on from {last}: epoch 3 of 4, after 1 batches of it" in " ".join(shown.split("\n"))
+    assert f"resume: going on from {last}: epoch 3 of 4, after batch 1\n" in caplog.text
     assert main(_command(random_data, "--resume=auto")) == 0
-    assert "this run is finished, after 4 epochs; nothing is left to train" in " ".join(capsys.readouterr().out.split())
+    assert f"from {last}: this run is finished, after 4 epochs; nothing is left to train" in caplog.text
 
 
 def test_a_signal_in_validation_loses_nothing(build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> None:
