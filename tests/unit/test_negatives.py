@@ -84,20 +84,20 @@ def test_parts_have_the_loss_and_the_gradients_of_the_whole(max_cells: int) -> N
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "popularity", "in_batch"])
-def test_the_partition_function_is_estimated_without_bias(sampler: str, device: str) -> None:
+def test_the_partition_function_is_estimated_without_bias(sampler: str) -> None:
     """Over many draws, the mean of Z_hat is Z. With in_batch, the other targets are drawn as in training."""
     table, prediction, _ = _rows()
-    scores, item, repeats = (prediction[0] @ table.T).exp(), 5, 20_000
+    scores, item, repeats = (prediction[0] @ table.T).exp(), 5, 10_000
     counts = COUNTS if sampler != "in_batch" else COUNTS + torch.tensor([0, 1, 1, 1, 1, 1, 1])  # each can be a target
-    negatives = Negatives(sampler, 3, counts.to(device))
+    negatives = Negatives(sampler, 3, counts)
     torch.manual_seed(0)
     share = counts.double() / counts.sum()
     found = []
     for _ in range(repeats):
         others = torch.multinomial(share, 4, replacement=True) if sampler == "in_batch" else torch.tensor([1])
-        draws = negatives(torch.cat([torch.tensor([item]), others]).to(device))
+        draws = negatives(torch.cat([torch.tensor([item]), others]))
         kept = draws.items != item
-        found.append((scores[draws.items[kept].cpu()] * draws.log_weight[kept].exp().cpu()).sum())
+        found.append((scores[draws.items[kept]] * draws.log_weight[kept].exp()).sum())
     estimate = torch.stack(found)
     z = scores[[1, 2, 3, 4, 6]].sum()
     assert abs(estimate.mean() - z) < 4 * estimate.std() / repeats**0.5
