@@ -72,9 +72,17 @@ def test_the_step_is_finished_and_the_same_command_goes_on(
     assert f"from {last}: this run is finished, after 4 epochs; nothing is left to train" in caplog.text
 
 
-def test_a_signal_in_validation_loses_nothing(build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> None:
+DREAMREC = {
+    "epochs": 4, "eval_step": 1, "train_batch_size": 32, "embedding_size": 16, "num_layers": 1, "num_heads": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "settings"), [("WindowSASRec", SETTINGS), ("DreamRec", DREAMREC)])
+def test_a_signal_in_validation_loses_nothing(
+    build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch, model: str, settings: dict[str, Any]
+) -> None:
     def trained(resume: str | None = None) -> tuple[Built, Any]:
-        built = build("WindowSASRec", resume=resume, **SETTINGS)
+        built = build(model, resume=resume, **settings)
         return built, without_seconds(train(Prepared(None, *built[1:])))
 
     _, expected = trained()
@@ -94,8 +102,8 @@ def test_a_signal_in_validation_loses_nothing(build: Callable[..., Built], monke
         patch.setattr(Trainer, "evaluate", evaluate)
         with pytest.raises(Stopped, match="has all that was done"):
             trained()
-    built = build("WindowSASRec", resume="auto", **SETTINGS)
-    assert "epoch 2 of 4, after" in built.trainer.resumed
+    built = build(model, resume="auto", **settings)
+    assert "epoch 2 of 4, after batch" in built.trainer.resumed
     assert without_seconds(train(Prepared(None, *built[1:]))) == expected
 
 
