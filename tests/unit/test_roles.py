@@ -19,6 +19,7 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
+from recbole_diffusion import checkpoint
 from recbole_diffusion.config import reading, roles
 from recbole_diffusion.config.row import Part
 from recbole_diffusion.config.rows_run import RUN_ROWS
@@ -89,7 +90,7 @@ def test_what_changes_no_result_changes_none(random_data: Path, model: str) -> N
     changed = {
         "eval_batch_size": 7, "max_cells": 310, "data_path": "moved", "checkpoint_dir": "elsewhere",
         "show_progress": True, "state": "ERROR", "loss_decimal_place": 2, "title_field": "name",
-        "gpu_id": "", "use_gpu": False,
+        "gpu_id": "", "use_gpu": False, "checkpoint_minutes": 0, "trust_checkpoint": True,
     }  # fmt: skip
     # These cannot be set, or need wandb. A run records its device in addition to its settings.
     assert roles.NO_RESULT - changed.keys() == {"device", "local_rank", "single_spec", "log_wandb", "wandb_project"}
@@ -101,7 +102,7 @@ def test_what_changes_no_result_changes_none(random_data: Path, model: str) -> N
             del entry["train_seconds"], entry["valid_seconds"]
     for part in ("history", "test", "settings"):
         assert results[0][part] == results[1][part], part
-    weights = [torch.load(result["checkpoint"], weights_only=True)["state_dict"] for result in results]
+    weights = [checkpoint.load(result["checkpoint"])["state_dict"] for result in results]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
