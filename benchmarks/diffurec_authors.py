@@ -44,7 +44,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from recbole_diffusion import checkpoint, registry
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import prepare
-from recbole_diffusion.trainer import versions
+from recbole_diffusion.versions import versions
 
 PRECISIONS = ("fp32", "bf16")
 PEAK_SIZE = 2048

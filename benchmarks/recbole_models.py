@@ -21,7 +21,7 @@ import numpy as np
 from results_file import append_rows, read_rows
 
 from recbole_diffusion.names import recbole_models
-from recbole_diffusion.trainer import versions
+from recbole_diffusion.versions import versions
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "recbole_models.jsonl"

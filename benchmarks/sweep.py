@@ -23,7 +23,7 @@ import yaml
 
 from recbole_diffusion.files import write_text
 from recbole_diffusion.quick_start import prepare, request, train
-from recbole_diffusion.trainer import versions
+from recbole_diffusion.versions import versions
 
 
 def read_plan(path: Path, only: str) -> list[dict[str, Any]]:

@@ -26,13 +26,14 @@ def save(state: dict[str, Any], path: str | Path) -> None:
     tensor_file.write(state, path, FORMAT)
 
 
-def load(path: str | Path, trust: bool = False) -> dict[str, Any]:
+def load(path: str | Path, trust: bool | None = None) -> dict[str, Any]:
     """Read a checkpoint without running any code in it. Its tensors are on the CPU.
 
     Args:
         path: the file.
         trust: also read RecBole's own checkpoints, which are pickles: **this runs the code in them**. They have neither
-            ``items`` nor ``users``, so nobody can check that they are of the same data.
+            ``items`` nor ``users``, so nobody can check that they are of the same data. With False, the error says how
+            the user can allow it.
 
     Raises:
         UserError: there is no such file, it is damaged, or it is not a checkpoint of this package.
@@ -40,6 +41,8 @@ def load(path: str | Path, trust: bool = False) -> dict[str, Any]:
     try:
         return tensor_file.read(path, FORMAT)
     except tensor_file.Pickled as error:
+        if trust is None:
+            raise
         if not trust:
             raise tensor_file.Pickled(
                 f"{error} If you trust whoever made it, and RecBole did: --trust_checkpoint=True."
@@ -126,7 +129,10 @@ def check(
         UserError: settings, items or users differ; the error names the settings, or the first item or user.
     """
     written = {new_name(key) or key: value for key, value in state["config"].items()}
-    there, here = that_bind(written, resume), plain(that_bind(config, resume))
+    recboles = "items" not in state
+    there, here = (that_bind(settings, resume and not recboles) for settings in (written, plain(dict(config))))
+    if recboles:  # it does not have the settings of this package
+        there = {**here, **{key: value for key, value in there.items() if key in here}}
     if there.get("model") != here["model"]:
         raise UserError(f"{where}: is of {there.get('model')} and not of {here['model']}.")
     other = differences(there, here)
@@ -170,7 +176,7 @@ def check_sources(config: Any, vocabulary: Vocabulary) -> None:
             check_vocabulary(there, f"{key}={config[key]!r}", vocabulary)
 
 
-def load_named(key: str, path: str | Path, trust: bool = False) -> dict[str, Any]:
+def load_named(key: str, path: str | Path, trust: bool | None = None) -> dict[str, Any]:
     """:func:`load` the file that the setting ``key`` names.
 
     Raises:

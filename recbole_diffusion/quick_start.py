@@ -32,7 +32,7 @@ from recbole_diffusion.evaluation.reference import reference_for
 from recbole_diffusion.evaluation.signs import signs_of_collapse
 from recbole_diffusion.files import make_folder
 from recbole_diffusion.run_files import Found, continuing, find
-from recbole_diffusion.trainer import versions
+from recbole_diffusion.versions import versions
 
 
 def run(

@@ -17,11 +17,13 @@ import torch
 from recbole.trainer import Trainer
 
 from recbole_diffusion import checkpoint, compat
+from recbole_diffusion.config.roles import described, differences
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.evaluation.collapse import Validation
 from recbole_diffusion.place import Batches, Place, random_state, set_random_state
-from recbole_diffusion.run_files import LAST, RunFiles
+from recbole_diffusion.run_files import LAST, RunFiles, where
 from recbole_diffusion.stopping import Asked, Stopped, asked_to_stop
+from recbole_diffusion.versions import versions
 
 compat.apply()
 
@@ -184,6 +186,11 @@ class ResumableTrainer(Trainer):
 
     # ---- the file
 
+    @property
+    def where(self) -> dict[str, Any]:
+        """What the bits of a result depend on, in addition to settings and versions."""
+        return where(self.config, self.data_sha256)
+
     def _write_last(self, place: Place | None, train_data: Any) -> None:
         """Write ``last``: at ``place`` in the epoch ``_epoch``, or before it if ``place`` is None."""
         optimizers = {
@@ -206,7 +213,7 @@ class ResumableTrainer(Trainer):
             "epoch_seconds": 0.0 if place is None else self._spent_on_epoch(),
         }
         state = self._state(self._epoch)
-        state["training"] = {"data_sha256": self.data_sha256, **checkpoint.pack(training)}
+        state["training"] = {"where": self.where, **checkpoint.pack(training)}
         checkpoint.save(state, self.files.last)
         self._written = time.monotonic()
 
@@ -221,9 +228,11 @@ class ResumableTrainer(Trainer):
         if "training" not in state:
             self._go_on_from_recbole(state, path)
             return
-        there = state["training"].pop("data_sha256")
-        if self.data_sha256 and there != self.data_sha256:
+        there = state["training"].pop("where")
+        if self.data_sha256 and there["data_sha256"] != self.data_sha256:
             raise UserError(f"{path}: was made from other files of the data set {self.config['dataset']!r}.")
+        if other := differences({**there, "versions": state["versions"]}, {**self.where, "versions": versions()}):
+            self.logger.warning(f"{path} was made with {described(other)}: the numbers may differ by rounding.")
         training = checkpoint.unpack(state["training"])
         self.files, self._owns_files = RunFiles.of_last(path), True
         self.saved_model_file = str(self.files.best)

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from filelock import FileLock, Timeout
 
 from recbole_diffusion import checkpoint
@@ -111,7 +112,7 @@ def find(wanted: str, config: Any, data_sha256: str) -> Found:
     """Find the checkpoint that ``wanted`` means: its path, or ``auto``.
 
     ``auto`` is the newest ``last`` in ``checkpoint_dir`` of the same model, data, preset, seed and all other settings
-    that can change a result, if no other process is training it.
+    that can change a result, on the same device with the same number of threads, if no other process is training it.
 
     Raises:
         UserError: there is no file with this path.
@@ -121,8 +122,9 @@ def find(wanted: str, config: Any, data_sha256: str) -> Found:
             checkpoint.load_data(wanted)
             RunFiles.of_last(Path(wanted))
         except Pickled:
-            if not config["trust_checkpoint"]:
-                raise
+            checkpoint.load_named("resume", wanted, config["trust_checkpoint"])
+        except UserError as error:
+            raise UserError(str(error) if str(error).startswith("resume") else f"resume: {error}") from error
         return Found(Path(wanted), f"going on from {wanted}")
     folder = Path(config["checkpoint_dir"])
     begin = "-".join([file_name(config["model"]), config["dataset"], config["preset"], f"seed{config['seed']}", ""])
@@ -135,11 +137,16 @@ def find(wanted: str, config: Any, data_sha256: str) -> Found:
         except UserError as error:
             skipped = f" ({error})"
             continue
-        same = state.get("training", {}).get("data_sha256") == data_sha256
+        same = state.get("training", {}).get("where") == where(config, data_sha256)
         same = same and not differences(that_count(state["config"]), here)
         if same and not RunFiles.of_last(path).is_claimed():
             return Found(path, f"going on from {path}{skipped}")
     return Found(None, f"no checkpoint of this run in {folder}: it starts anew{skipped}")
+
+
+def where(config: Any, data_sha256: str) -> dict[str, Any]:
+    """What the bits of a result depend on, in addition to settings and versions."""
+    return {"data_sha256": data_sha256, "device": str(config["device"]), "threads": torch.get_num_threads()}
 
 
 def _changed(path: Path) -> float:

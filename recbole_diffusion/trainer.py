@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
-import platform
 import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas
-import recbole
-import scipy
 import torch
 from recbole.trainer import Trainer
 
@@ -30,6 +25,7 @@ from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
 from recbole_diffusion.finite import FiniteLosses, loss_names
 from recbole_diffusion.resume import ResumableTrainer
 from recbole_diffusion.run_files import RunFiles
+from recbole_diffusion.versions import versions
 
 _SKIPPED_SETTINGS = ("device",)
 _DIAGNOSED_ROWS = 512
@@ -252,18 +248,3 @@ def safe_trainer(trainer_class: type[Trainer]) -> type[Trainer]:
     # Both bases are already subclasses of RecBole's plain Trainer.
     bases = (SafeTrainer, FiniteLosses) if trainer_class is Trainer else (SafeTrainer, trainer_class, FiniteLosses)
     return type(trainer_class.__name__, bases, {})
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    from recbole_diffusion._version import __version__
-
-    return {
-        "recbole_diffusion": __version__,
-        "recbole": recbole.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "pandas": pandas.__version__,
-        "scipy": scipy.__version__,
-    }

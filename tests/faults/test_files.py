@@ -88,7 +88,7 @@ def test_a_pickle_is_refused_and_its_code_does_not_run(tmp_path: Path) -> None:
             file.write_bytes(pickle.dumps(content))
         else:
             torch.save(content, file)
-        assert "--trust_checkpoint=True" in _refused(file) and not Path("exploded").exists()
+        assert "it is a pickle" in _refused(file) and not Path("exploded").exists()
     save_file({"x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     assert "is not a checkpoint of this version" in _refused(tmp_path / "foreign.safetensors")
     (tmp_path / "text.pth").write_text("not a checkpoint")
@@ -247,6 +247,30 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "mine-last.safetensors").touch()
     remove_partial_files(tmp_path, "mine")
     assert sorted(path.name for path in tmp_path.iterdir()) == [left["other.json"].name, "mine-last.safetensors"]
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_recboles_own_checkpoint_needs_trust(build: Callable[..., Built], model: str) -> None:
+    built = build(model, epochs=3)
+    built.trainer.fit(built.loaders.train, built.loaders.valid)
+    config = dict(built.config.final_config_dict)
+    for key in ("mask_history", "bucket_by_length", "preset"):  # RecBole does not have them
+        config.pop(key)
+    state = {
+        "config": config, "epoch": 2, "cur_step": 0, "best_valid_score": 0.9, "state_dict": built.model.state_dict(),
+        "other_parameter": built.model.other_parameter(), "optimizer": built.trainer.optimizer.state_dict(),
+    }  # fmt: skip
+    torch.save(state, "recbole.pth")
+    with pytest.raises(UserError, match=r"^resume: 'recbole\.pth' is .* a pickle, .*: --trust_checkpoint=True\.$"):
+        build(model, resume="recbole.pth", epochs=4)
+    again = build(model, resume="recbole.pth", epochs=4, trust_checkpoint=True)
+    assert again.trainer.start_epoch == 3 and again.trainer.optimizer.state_dict()["state"]
+    assert all(torch.equal(value, built.model.state_dict()[name]) for name, value in again.model.state_dict().items())
+    again.trainer.fit(again.loaders.train, again.loaders.valid)
+    assert list(again.trainer.train_loss_dict) == [3] and again.trainer.saved_epoch == 3
+    with pytest.raises(UserError, match=r"was made with .*_size=64 and not 32"):
+        size = {"embedding_size": 32} if model == "BPR" else {"hidden_size": 32}
+        build(model, resume="recbole.pth", trust_checkpoint=True, **size)
 
 
 def test_two_processes_do_not_train_one_run(build: Callable[..., Built]) -> None:
