@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from colorlog import ColoredFormatter
 from recbole.utils.logger import log_colors_config
 
 from recbole_diffusion.console.screen import Screen, around_bars
-from recbole_diffusion.files import file_name, make_folder, unique_name
+from recbole_diffusion.files import file_name, make_folder, no_space, unique_name
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -23,6 +24,15 @@ class _Plain(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return _COLOUR.sub("", super().format(record))
+
+
+class _LogFile(logging.FileHandler):
+    """On a full disk, the log ends there: it neither ends the run nor shows a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not (isinstance(error, OSError) and no_space(error)):
+            super().handleError(record)
 
 
 class _Console(logging.StreamHandler[TextIO]):
@@ -57,7 +67,7 @@ def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
     model = file_name(config["model"])
     path = Path("log", model, f"{unique_name(model, config['dataset'])}.log")
     make_folder("the log", path.parent)
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = _LogFile(path, encoding="utf-8")
     file.setFormatter(_Plain("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
     own: list[logging.Handler] = [file]
     if not others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import pickle
 import random
@@ -23,6 +24,7 @@ from recbole_diffusion import checkpoint, files, tensor_file
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.config.reading import load_settings, parse_value
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.console import log
 from recbole_diffusion.files import DiskFull, remove_partial_files, whole_file
 from recbole_diffusion.run_files import RunFiles, find
 
@@ -237,6 +239,16 @@ def test_a_small_disk(random_data: Path, tmp_path: Path, capsys: pytest.CaptureF
             checkpoint.load(file)
     finally:
         os.system(f"umount {disk}")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_log_on_a_full_disk_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("full.log").symlink_to("/dev/full")
+    handler = log._LogFile("full.log")
+    handler.emit(logging.makeLogRecord({"msg": "x"}))
+    assert capsys.readouterr().err == ""
+    handler.emit(logging.makeLogRecord({"msg": "%d", "args": ("x",)}))
+    assert "Logging error" in capsys.readouterr().err
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
