@@ -59,7 +59,13 @@ class ResumableTrainer(Trainer):
         raise NotImplementedError
 
     def fit(
-        self, train_data: Any, valid_data: Any = None, verbose: bool = True, saved: bool = True, **named: Any
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        *more: Any,
+        **named: Any,
     ) -> Any:
         """RecBole's training, which can be stopped and go on. If it is not ``saved``, it cannot.
 
@@ -68,7 +74,7 @@ class ResumableTrainer(Trainer):
             UserError: another process trains the same run.
         """
         if not saved:
-            return super().fit(train_data, valid_data, verbose, saved, **named)
+            return super().fit(train_data, valid_data, verbose, saved, *more, **named)
         with self.files.claimed(), asked_to_stop() as self._asked:
             if not self._owns_files and (self.files.last.exists() or self.files.best.exists()):
                 raise UserError(f"{self.files.last}: is of another run that has the same name; start again.")
@@ -78,7 +84,7 @@ class ResumableTrainer(Trainer):
                 if self.is_finished:
                     self.eval_collector.data_collect(train_data)
                     return self.best_valid_score, self.best_valid_result
-                result = super().fit(train_data, valid_data, verbose, saved, **named)
+                result = super().fit(train_data, valid_data, verbose, saved, *more, **named)
                 self._epoch = self._epochs_done
                 self._write_last(None, train_data)
             except RuntimeError:
