@@ -29,7 +29,9 @@ from recbole_diffusion.tune.search import tune
 
 pytestmark = pytest.mark.slow
 _PROCESSES = multiprocessing.get_context("forkserver")  # each child starts with the imports done
-_PROCESSES.set_forkserver_preload(["recbole_diffusion.tune.search"])
+# The last two are what torch imports late.
+_IMPORTS = ["recbole_diffusion.tune.search", "recbole_diffusion.model.diffurec", "recbole.model.sequential_recommender"]
+_PROCESSES.set_forkserver_preload([*_IMPORTS, "torch._dynamo", "torch.utils.tensorboard"])
 
 SMALL: dict[str, dict[str, Any]] = {
     "DreamRec": {"embedding_size": 16, "num_layers": 1, "num_heads": 2, "timestep_sampler": "loss_second_moment"},
@@ -52,12 +54,21 @@ def _same_package() -> Iterator[None]:
         yield
 
 
-def _train(model: str, settings: dict[str, Any], folder: str, resume: str | None, kill_at: tuple[int, int]) -> None:
-    """Run in a process of its own, which ``kill_at`` (epoch from 0, batch from 1) kills."""
+def _train(
+    model: str,
+    settings: dict[str, Any],
+    folder: str,
+    resume: str | None,
+    kill_at: tuple[int, int] = (-1, -1),
+    begun: Any = None,
+) -> None:
+    """Run in its own process. ``kill_at`` (epoch from 0, batch from 1) kills it, and ``begun`` is set in training."""
     torch.set_num_threads(1)
     os.chdir(folder)
 
     def batch(self: Progress, epoch: int, done: int, batches: int) -> None:
+        if begun is not None:
+            begun.set()
         if (epoch, done) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -89,12 +100,12 @@ def test_six_epochs_equal_three_a_kill_in_the_fourth_and_the_rest(
     settings = {**TRAINING, **SMALL[model], "data_path": str(random_data)}
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    whole = _start(model, settings, str(tmp_path / "whole"), None, (-1, -1))
+    whole = _start(model, settings, str(tmp_path / "whole"), None)
     whole.join()
     killed = _start(model, settings, str(tmp_path / "killed"), None, (3, 2))
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
-    rest = _start(model, settings, str(tmp_path / "killed"), "auto", (-1, -1))
+    rest = _start(model, settings, str(tmp_path / "killed"), "auto")
     rest.join()
     assert rest.exitcode == 0
     _same(tmp_path / "killed", tmp_path / "whole")
@@ -184,14 +195,20 @@ def test_fifty_kills_at_random_moments(random_data: Path, tmp_path: Path) -> Non
     """The newest file always loads, no run trips over what was left, and the numbers are those of one run."""
     settings = {**TRAINING, **SMALL["DreamRec"], "data_path": str(random_data), "epochs": 40, "stopping_step": 100}
     (tmp_path / "whole").mkdir()
-    whole = _start("DreamRec", settings, str(tmp_path / "whole"), None, (-1, -1))
+    whole = _start("DreamRec", settings, str(tmp_path / "whole"), None)
     whole.join()
     draw, kills, loaded, attempt = random.Random(0), 0, 0, 0
     folder = tmp_path / "0"
     folder.mkdir()
     while kills < 50:
-        process = _start("DreamRec", settings, str(folder), "auto", (-1, -1))
-        process.join(draw.uniform(0.3, 3.0))
+        begun = _PROCESSES.Event()
+        process = _start("DreamRec", settings, str(folder), "auto", (-1, -1), begun)
+        if draw.random() < 0.2:  # perhaps before training
+            process.join(draw.uniform(0.0, 1.0))
+        else:
+            while process.exitcode is None and not begun.wait(0.01):
+                pass
+            process.join(draw.uniform(0.0, 0.5))
         if process.exitcode is None:
             process.kill()
             process.join()
@@ -207,7 +224,7 @@ def test_fifty_kills_at_random_moments(random_data: Path, tmp_path: Path) -> Non
             folder = tmp_path / str(attempt)
             folder.mkdir()
     print(f"{loaded} files loaded after {kills} kills; {attempt} runs came to their end between them")
-    final = _start("DreamRec", settings, str(folder), "auto", (-1, -1))
+    final = _start("DreamRec", settings, str(folder), "auto")
     final.join()
     assert final.exitcode == 0 and loaded >= 20
     _same(folder, tmp_path / "whole")
