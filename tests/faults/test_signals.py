@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Built
 
 from recbole_diffusion import checkpoint
@@ -77,7 +78,9 @@ DREAMREC = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("model", "settings"), [("WindowSASRec", SETTINGS), ("DreamRec", DREAMREC)])
+@pytest.mark.parametrize(
+    ("model", "settings"), [("WindowSASRec", SETTINGS), ("DreamRec", DREAMREC), ("SASRec", SETTINGS)]
+)
 def test_a_signal_in_validation_loses_nothing(
     build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch, model: str, settings: dict[str, Any]
 ) -> None:
@@ -105,6 +108,25 @@ def test_a_signal_in_validation_loses_nothing(
     built = build(model, resume="auto", **settings)
     assert "epoch 2 of 4, after batch" in built.trainer.resumed
     assert without_seconds(train(Prepared(None, *built[1:]))) == expected
+
+
+def test_a_schedule_of_the_learning_rate_goes_on(build: Callable[..., Built]) -> None:
+    """No trainer here has one; that of a model of another package may."""
+
+    def scheduled(resume: str | None = None) -> Built:
+        built = build("WindowSASRec", **SETTINGS)
+        built.trainer.schedule = torch.optim.lr_scheduler.StepLR(built.trainer.optimizer, 3, gamma=0.1)
+        if resume is not None:
+            built.trainer.resume_checkpoint(resume)
+        return built
+
+    first = scheduled()
+    for _ in range(4):
+        first.trainer.schedule.step()
+    first.trainer.fit(first.loaders.train, first.loaders.valid)
+    again = scheduled(first.trainer.files.last)
+    assert again.trainer.schedule.last_epoch == 4
+    assert again.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
 
 
 def test_without_a_checkpoint_of_the_same_run_it_starts_anew(build: Callable[..., Built]) -> None:
