@@ -22,13 +22,24 @@ from recbole_diffusion.model.layers import Dropout
 from recbole_diffusion.quick_start import Prepared, prepare, request
 
 _WHOLE = {"num_negatives": None, "negative_sampler": None, "catalogue_loss": "softmax", "gbce_t": None}
+# Each contains the changes of the second.
 SIDES: dict[str, dict[str, Any]] = {
     "before": {"train_batch_size": 16, **_WHOLE},
     "fused Adam, cheaper dropout and GELU": {"train_batch_size": 16, **_WHOLE},
-    "and 128 windows instead of 16": {"train_batch_size": 128, **_WHOLE},
-    "and 1,024 uniform negatives": {**_WHOLE, "train_batch_size": 128, "num_negatives": 1024},
-    "and 256 uniform negatives": {**_WHOLE, "train_batch_size": 128, "num_negatives": 256},
-    "64 windows, 256 uniform negatives": {**_WHOLE, "train_batch_size": 64, "num_negatives": 256},
+    "128 windows": {"train_batch_size": 128, **_WHOLE},
+    "128 windows, in-batch negatives": {
+        **_WHOLE,
+        "train_batch_size": 128,
+        "num_negatives": 4096,
+        "negative_sampler": "in_batch",
+    },
+    "64 windows, in-batch negatives": {
+        **_WHOLE,
+        "train_batch_size": 64,
+        "num_negatives": 4096,
+        "negative_sampler": "in_batch",
+    },
+    "128 windows, 256 uniform negatives": {**_WHOLE, "train_batch_size": 128, "num_negatives": 256},
 }
 
 
