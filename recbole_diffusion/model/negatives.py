@@ -187,11 +187,7 @@ def _vectors(item_table: Tensor, items: Tensor, negatives: Tensor) -> tuple[Tens
 
 
 def _without_own(scores: Tensor, items: Tensor, negatives: Tensor) -> Tensor:
-    """``scores`` [rows, count] with the lowest number where a row's own item is among the sorted ``negatives``.
-
-    It is changed in place. The number is finite because a row may have no other negative: then -inf would be nan in the
-    gradient.
-    """
+    """``scores`` [rows, count], changed in place: -inf where a row's own item is among the sorted ``negatives``."""
     place = torch.searchsorted(negatives, items).clamp(max=len(negatives) - 1)  # [rows]
     rows = torch.nonzero(negatives[place] == items).squeeze(-1)
-    return scores.index_put_((rows, place[rows]), scores.new_tensor(torch.finfo(scores.dtype).min))
+    return scores.index_put_((rows, place[rows]), scores.new_tensor(-torch.inf))

@@ -137,7 +137,9 @@ def comparison(folder: Path, *models: str, out: str = "out", **changes: Any) -> 
 def test_finished_runs_are_kept_and_tables_are_made(
     random_data: Path, started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    two_generations: dict[str, Any] = {"eval_seeds": [3, 4], "settings": {"DreamRec.sampling_steps": 20}}
+    # Without the skip the ranking depends on the noise.
+    settings = {"DreamRec.sampling_steps": 20, "DreamRec.denoiser_skip": False}
+    two_generations: dict[str, Any] = {"eval_seeds": [3, 4], "settings": settings}
     assert comparison(random_data, *MODELS, seeds=[0], **two_generations) == 0
     assert started == [f"{model}/0" for model in MODELS]
     first = Path("out/runs/random/DreamRec/seed0.json")
@@ -258,7 +260,12 @@ def test_steps_of_generation_are_measured_on_the_validation_split(random_data: P
     assert "figure-0-steps" in Path("out/report.html").read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"DreamRec/seed0.json: was made with curve_steps=\[1, 3, 30\] and not \[\]"):
         comparison(random_data, "DreamRec", "Pop", **wanted)
-    wanted["settings"] = {**settings, "DreamRec.prediction": "eps", "DreamRec.ce_weight": 0.0}
+    wanted["settings"] = {
+        **settings,
+        "DreamRec.prediction": "eps",
+        "DreamRec.denoiser_skip": False,
+        "DreamRec.ce_weight": 0.0,
+    }
     assert comparison(random_data, "DreamRec", "Pop", out="eps", curve_steps=[1, 3], **wanted) == 0
     record = json.loads(Path("eps/runs/random/DreamRec/seed0.json").read_text())
     assert record["curve_steps"] == [3]  # models that predict the noise cannot generate in one step

@@ -18,13 +18,13 @@ SMALL = {"hidden_size": 16, "inner_size": 32, "n_layers": 1, "epochs": 3, "eval_
 @pytest.mark.parametrize("learner", ["adam", "adamw"])
 @pytest.mark.parametrize("model", ["WindowSASRec", "DreamRec"])
 def test_fused_steps_give_nearly_the_same_weights(
-    build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch, learner: str, model: str
+    build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch, learner: str, model: str, device: str
 ) -> None:
     own = SMALL if model == "WindowSASRec" else {"embedding_size": 16, "num_layers": 1, "epochs": 3, "eval_step": 3}
     settings: dict[str, Any] = {**own, "learner": learner, "weight_decay": 0.01, "learning_rate": 0.01}
 
     def weights() -> tuple[bool, dict[str, torch.Tensor]]:
-        built = build(model, **settings)
+        built = build(model, use_gpu=device == "cuda", **settings)
         start = {name: value.clone() for name, value in built.model.state_dict().items()}
         built.trainer.fit(built.loaders.train, built.loaders.valid)
         end = built.model.state_dict()
