@@ -206,7 +206,7 @@ _OF_ALL = {
 _OF_SEQUENCES = {"bucket_by_length": False, "prefixes_per_user": 2}
 _OF_WINDOWS = ({"window_overlap": 0.7}, {"train_on": "prefixes", **_OF_SEQUENCES})
 _OF_EMBEDDINGS = {
-    "dropout": 0.7, "item_init_std": 0.5, "mse_weight": 3.0, "ce_weight": 0.5, "ce_temperature": 0.3,
+    "dropout": 0.7, "item_init_std": 0.5, "mse_weight": 3.0, "ce_weight": 0.5,
     "stop_gradient_target": False, "timestep_sampler": "loss_second_moment",
 }  # fmt: skip
 _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
