@@ -6,7 +6,8 @@
 A plan is as for ``sweep.py``: ``name``, ``model``, ``dataset`` and any settings. Each run is trained once. Its best
 epoch then ranks with each number of steps (one chain), and with each number of chains (in one, two and three steps).
 OUT_DIR/name.npz has the users' values, OUT_DIR/name.json the training. The test split is not read. ``--table`` compares
-each choice with one step and one chain of the same model: 95 % bootstrap interval and Wilcoxon's p over users.
+each choice with one step and one chain of the same model, or of the run ``--against``: 95 % bootstrap interval and
+Wilcoxon's p over users.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from results_file import append_rows
 from sweep import read_plan
 
 from recbole_diffusion import checkpoint
@@ -76,23 +78,44 @@ def measure(run: dict[str, Any], out: Path, steps: list[int], chains: list[int])
         np.savez(kept, **found)
 
 
-def table(runs: list[dict[str, Any]], out: Path) -> None:
-    print("| run | steps x chains | NDCG@10 | -log p | against 1x1 | p |\n|---|---|---|---|---|---|")
+def compare(runs: list[dict[str, Any]], out: Path, against: str | None) -> list[dict[str, Any]]:
+    """A row for each run and choice: the seeds of a run ("name-s0", "name-s1") are averaged for each user first."""
+    groups: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
-        kept = out / f"{run['name']}.npz"
-        if not kept.exists():
-            continue
-        found = dict(np.load(kept))
-        base = found["ndcg-1x1"].astype(float)
-        for key in found:
-            what, _, pair = key.partition("-")
-            if what == "ndcg":
-                difference = found[key].astype(float) - base
-                low, high = bootstrap_interval(difference)
-                print(
-                    f"| {run['name']} | {pair} | {found[key].mean():.4f} | {found['loss-' + pair].mean():.4f} | "
-                    f"{difference.mean():+.4f} ({low:+.4f}, {high:+.4f}) | {wilcoxon(difference):.3g} |"
-                )
+        if (out / f"{run['name']}.npz").exists():
+            groups.setdefault(run["name"].rpartition("-s")[0], []).append(run)
+    found = {group: _mean([out / f"{run['name']}.npz" for run in members]) for group, members in groups.items()}
+    rows = []
+    for group, members in groups.items():
+        values = found[group]
+        base = found[against or group]["ndcg-1x1"]
+        settings = {key: value for key, value in members[0].items() if key not in ("name", "seed", "data_path")}
+        row = {"run": group, "seeds": [run["seed"] for run in members], "settings": settings, "choices": []}
+        rows.append(row | ({"against": against} if against else {}))
+        for pair in (key.removeprefix("ndcg-") for key in values if key.startswith("ndcg-")):
+            difference = values[f"ndcg-{pair}"] - base
+            low, high = bootstrap_interval(difference)
+            steps, chains = map(int, pair.split("x"))
+            choice = {"steps": steps, "chains": chains, "ndcg@10": values[f"ndcg-{pair}"].mean()}
+            choice |= {"loss": values[f"loss-{pair}"].mean(), "difference": difference.mean(), "low": low, "high": high}
+            choice["p"] = wilcoxon(difference)
+            row["choices"].append({k: v if isinstance(v, int) else float(f"{v:.4g}") for k, v in choice.items()})
+    return rows
+
+
+def _mean(files: list[Path]) -> dict[str, np.ndarray]:
+    arrays = [dict(np.load(file)) for file in files]
+    return {key: np.mean([of[key] for of in arrays], axis=0, dtype=float) for key in arrays[0]}
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    head = "| run | seeds | steps x chains | NDCG@10 | -log p | difference | p |\n|---|---|---|---|---|---|---|"
+    print(f"Differences to 1x1 of {rows[0].get('against') or 'the same run'}\n\n{head}")
+    for row in rows:
+        for c in row["choices"]:
+            cells = [row["run"], str(len(row["seeds"])), f"{c['steps']}x{c['chains']}", f"{c['ndcg@10']:.4f}"]
+            interval = f"{c['difference']:+.4f} ({c['low']:+.4f}, {c['high']:+.4f})"
+            print("| " + " | ".join([*cells, f"{c['loss']:.3f}", interval, f"{c['p']:.2g}"]) + " |")
 
 
 def main() -> None:
@@ -101,16 +124,23 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument(
+        "--against", default=None, help="a run whose one step and one chain all others are compared with"
+    )
+    parser.add_argument("--jsonl", type=Path, default=None, help="append the rows of the table")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 3, 5, 10, 20])
     parser.add_argument("--chains", type=int, nargs="*", default=[8, 32])
     arguments = parser.parse_args()
     runs = read_plan(arguments.plan, arguments.only)
     if arguments.table:
-        return table(runs, arguments.out)
+        rows = compare(runs, arguments.out, arguments.against)
+        table(rows)
+        if arguments.jsonl:
+            append_rows(arguments.jsonl, *rows)
+        return
     arguments.out.mkdir(parents=True, exist_ok=True)
     for run in runs:
         measure(run, arguments.out, arguments.steps, arguments.chains)
-    return None
 
 
 if __name__ == "__main__":
