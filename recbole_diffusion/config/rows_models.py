@@ -26,8 +26,6 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
         ("state", "noise"), "for studies: what is 0 in training and generation, x_t or the noise; ~ is neither",
         optional=True,
     ),
-    "expect_x0": flag("between steps, replace x0_hat by the mean of the items under softmax(x0_hat . e)"),
-    "unit_state": flag("the state x_0 is the item divided by the standard deviation of all items"),
     "process": one_of(
         ("gaussian", "straight"),
         "gaussian: noise by noise_schedule; straight: x_t is on the line from x_0 to the noise, with noise_schedule=~ "
@@ -109,8 +107,6 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     ),
     "timestep_sampler": one_of(("uniform", "high_noise", "loss_second_moment"), "how training draws t"),
     "snr_weighting": flag("multiply the error at t by SNR(t-1) - SNR(t); only with prediction=x0"),
-    "self_rollout": from_zero("share of training states that are made from the model's own x0_hat", high=1),
-    "train_chains": whole("chains per training state, whose mean probability is trained"),
     "item_init_std": number("standard deviation of the item embeddings at the start", above=0),
     "stop_gradient_target": flag("the target x0 gets no gradient from the squared error"),
     "stop_gradient_latent": flag("c and sigma_c^2 are constants in the divergence"),

@@ -113,51 +113,20 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         x_0 = self.item_embedding(target)  # [*leading, dim]
         if self.settings.stop_gradient_target:
             x_0 = x_0.detach()
-        return Example(x_0 * self.state_scale(), guidance, target, losses, None if target.dim() == 1 else target != 0)
+        return Example(x_0, guidance, target, losses, None if target.dim() == 1 else target != 0)
 
     def denoising_losses(self, step: Step, guidance: Any, target: Tensor) -> dict[str, Tensor]:
         """``mse`` of the denoiser's output, and ``ce`` of x0_hat over the catalogue; without terms of weight 0."""
         s = self.settings
-        losses, logs = {}, []
-        for chain in range(s.train_chains):
-            if chain > 0:
-                noise = torch.randn_like(step.noise)
-                step = step._replace(noise=noise, x_t=self.seen(self.process.q_sample(step.x_0, step.t, noise)))
-            if s.self_rollout > 0:
-                step = self.own_states(step, guidance)
-            output = self.denoiser(step.x_t, step.t, guidance)
-            if s.mse_weight > 0:
-                wanted = self.process.target(step.x_0 / self.state_scale(), step.noise, step.t, s.prediction)
-                mse = s.mse_weight * squared_error(output, wanted) / s.train_chains
-                losses["mse"] = losses["mse"] + mse if chain else mse
-            if s.ce_weight > 0:
-                x_0_hat = self.process.x0_from(output, step.x_t, step.t, s.prediction)
-                logs.append(-self.cross_entropy(x_0_hat, target))
-        if logs:
-            ce = -torch.stack(logs).logsumexp(dim=0) + math.log(len(logs)) if len(logs) > 1 else -logs[0]
-            losses["ce"] = s.ce_weight * ce
+        output = self.denoiser(step.x_t, step.t, guidance)
+        losses = {}
+        if s.mse_weight > 0:
+            wanted = self.process.target(step.x_0, step.noise, step.t, s.prediction)
+            losses["mse"] = s.mse_weight * squared_error(output, wanted)
+        if s.ce_weight > 0:
+            x_0_hat = self.process.x0_from(output, step.x_t, step.t, s.prediction)
+            losses["ce"] = s.ce_weight * self.cross_entropy(x_0_hat, target)
         return losses
-
-    @torch.no_grad()
-    def own_states(self, step: Step, guidance: Any) -> Step:
-        start = torch.zeros_like(step.x_0) if self.settings.ablate == "noise" else torch.randn_like(step.x_0)
-        t = torch.full_like(step.t, self.settings.timesteps - 1)
-        x_T = self.seen(start)
-        x_0_hat = self.process.x0_from(self.denoiser(x_T, t, guidance), x_T, t, self.settings.prediction)
-        x_t = self.seen(self.process.q_sample(self.between_steps(x_0_hat), step.t, step.noise))
-        own = torch.rand(*step.t.shape, 1, device=t.device) < self.settings.self_rollout
-        return step._replace(x_t=torch.where(own, x_t, step.x_t))
-
-    def state_scale(self) -> Tensor | float:
-        return 1 / self.item_embedding.weight[1:].detach().std() if self.settings.unit_state else 1.0
-
-    def between_steps(self, x_0: Tensor) -> Tensor:
-        table = self.item_embedding.weight[1:]
-        if self.settings.expect_x0:
-            x_0 = (x_0 @ table.T / self.settings.ce_temperature).softmax(dim=-1) @ table
-        elif self.settings.rescale_x0:
-            x_0 = F.normalize(x_0, dim=-1) * table.norm(dim=-1).mean()
-        return x_0 * self.state_scale()
 
     def last_state(self, interaction: Interaction) -> Any:
         """The state after the whole history, [batch, dim]."""
@@ -200,8 +169,8 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         Cross-entropy makes x0_hat several times longer than any embedding. Without scaling, x_s would have a stronger
         signal than in training, and the error would grow at each step.
         """
-        if s >= 0:
-            x_0 = self.between_steps(x_0)
+        if self.settings.rescale_x0 and s >= 0:
+            x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()
         return self.reverse_step(process, x_t, x_0, t, s, noise)
 
     def score(self, x_0: Tensor) -> Tensor:
@@ -262,7 +231,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         ranks = {}
         for step in sorted({int(share * last) for share in _DIAGNOSED_SHARES}, reverse=True):
             t = torch.full_like(target, step)
-            x_0_hat = self.predict_x0(self.seen(self.process.q_sample(x_0 * self.state_scale(), t, eps)), t, guidance)
+            x_0_hat = self.predict_x0(self.seen(self.process.q_sample(x_0, t, eps)), t, guidance)
             rank = nearest_neighbour_rank(x_0_hat, table, target).float().mean().item()
             ranks["target_rank" if step == last else f"target_rank@{step}"] = rank
         return {**table_statistics(table[1:]), **ranks, "abar_T": float(self.process.alpha_bar(last))}

@@ -96,10 +96,6 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
     ce_temperature: float
     rescale_x0: bool
     num_chains: int
-    expect_x0: bool
-    unit_state: bool
-    self_rollout: float
-    train_chains: int
     pretrained_item_table: str | None
     stages: list | None  # type: ignore[type-arg]  # settings are declared by this text: "list"
 
