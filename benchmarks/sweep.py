@@ -23,6 +23,7 @@ import yaml
 
 from recbole_diffusion.files import write_text
 from recbole_diffusion.quick_start import prepare, request, train
+from recbole_diffusion.trainer import versions
 
 
 def read_plan(path: Path, only: str) -> list[dict[str, Any]]:
@@ -37,9 +38,13 @@ def measure(run: dict[str, Any]) -> dict[str, Any]:
     """One training, without its test."""
     settings = {key: value for key, value in run.items() if key not in ("name", "model", "dataset")}
     wanted = request(run["model"], run["dataset"], settings, preset=None)
-    result = train(prepare(wanted.resolved, wanted.config()))
-    kept = ("valid", "best_epoch", "epochs", "train_seconds", "parameters", "history", "versions", "settings")
-    return {"run": run, "threads": torch.get_num_threads(), **{name: result[name] for name in kept}}
+    result = train(
+        prepare(wanted.resolved, wanted.config()),
+        lambda epoch, score: print(f"{epoch}: {score:.4f}", end=" ", flush=True),
+    )
+    print()
+    kept = ("valid", "best_epoch", "epochs", "train_seconds", "parameters", "history")
+    return {"run": run, "threads": torch.get_num_threads(), "versions": versions()} | {k: result[k] for k in kept}
 
 
 def table(runs: list[dict[str, Any]], out: Path) -> None:

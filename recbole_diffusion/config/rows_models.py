@@ -114,8 +114,20 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     "ce_weight": from_zero("weight of the cross-entropy of x0_hat over the catalogue"),
     "interest_weight": from_zero("weight of L_G1"),
     "penalty_weight": from_zero("weight of the covariance penalty L_reg"),
+    "catalogue_loss": one_of(
+        ("softmax", "gbce"), "loss of the next item; gbce is gSASRec's, with uniform num_negatives",
+    ),
     "num_negatives": whole(
-        "negatives in L_G1 and L_ssm, shared by the batch; ~ is the whole catalogue", optional=True,
+        "negatives in the loss of the next item, at most the catalogue; shared by the batch; ~ is the whole catalogue",
+        optional=True,
+    ),
+    "negative_sampler": one_of(
+        ("uniform", "popularity", "in_batch"),
+        "how num_negatives are drawn, with log-Q correction; in_batch: among the batch's targets; ~ is uniform",
+        optional=True,
+    ),
+    "gbce_t": from_zero(
+        "t of gbce: 0 is plain binary cross-entropy, 1 is calibrated; ~ is 0.75", high=1, optional=True,
     ),
     "w_dagl": from_zero("weight of the latent loss"),
     "kl_weight": from_zero("weight of KL(q(z|c) || N(0, I)), summed over d', inside the latent loss"),

@@ -53,7 +53,8 @@ class TypedSettings:
         super().__init_subclass__(**more)
         declared = {name: _text(kind) for name, kind in inspect.get_annotations(cls).items()}
         fields = {name: kind for name, kind in declared.items() if "ClassVar" not in kind}
-        inherited = {key: row.for_model(model) for key, row in cls.rows.items()}
+        bases = [vars(base).get("rows", {}) for base in reversed(cls.__mro__[1:])]
+        inherited = {key: row.for_model(model) for rows in bases for key, row in rows.items()}
         cls.rows = {**inherited, **{name: _row(cls, name, kind, model) for name, kind in fields.items()}}
 
     @classmethod

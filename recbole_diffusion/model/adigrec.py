@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.noise import RowNoise
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
-from recbole_diffusion.model.losses import covariance_penalty, sampled_cross_entropy
+from recbole_diffusion.model.losses import covariance_penalty
 from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
 
@@ -40,7 +40,6 @@ class ADIGRecConfig(EmbeddingDiffusionConfig, model="ADIGRec"):
     """ADIGRec's own settings. It predicts x0: x_t is scaled to length 1, so x0 cannot be computed from eps or v."""
 
     num_interests: int
-    num_negatives: int | None
     interest_weight: float
     penalty_weight: float
     use_dynamic_interest: bool
@@ -55,6 +54,9 @@ class ADIGRecConfig(EmbeddingDiffusionConfig, model="ADIGRec"):
                 "denoiser_skip=True with use_dynamic_interest=False: the skip adds the dynamic interest. Set "
                 "denoiser_skip=False."
             )
+
+    def reads_catalogue_loss(self) -> bool:
+        return super().reads_catalogue_loss() or self.interest_weight > 0
 
 
 class Interests(NamedTuple):
@@ -164,13 +166,6 @@ class ADIGRec(EmbeddingDiffusionRecommender):
 
     def project(self, x_t: Tensor) -> Tensor:
         return F.normalize(x_t, dim=-1)
-
-    def cross_entropy(self, prediction: Tensor, items: Tensor) -> Tensor:
-        s = self.settings
-        if s.num_negatives is None:
-            return super().cross_entropy(prediction, items)
-        negatives = torch.randint(1, self.n_items, (s.num_negatives,), device=items.device)
-        return sampled_cross_entropy(prediction, self.item_embedding.weight, items, negatives, s.ce_temperature)
 
     @torch.no_grad()
     def diagnose(self, interaction: Interaction) -> dict[str, float]:

@@ -19,6 +19,7 @@ from recbole_diffusion.model.base import DiffusionRecommender, Example
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
 from recbole_diffusion.model.layers import CausalEncoder
 from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
+from recbole_diffusion.model.negatives import SampledLoss
 from recbole_diffusion.model.pretrained import load_item_table
 from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
@@ -56,6 +57,9 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             tokens = [str(token) for token in dataset.field2id_token[self.ITEM_ID]]
             table = load_item_table(settings.pretrained_item_table, tokens, settings.embedding_size)
             self.item_embedding.weight.data.copy_(table * (settings.item_init_std / table[1:].std()))
+        self.sampled_loss = None
+        if settings.num_negatives is not None:
+            self.sampled_loss = SampledLoss(settings, dataset, self.max_cells)
         signal_left = self.process.alpha_bar(settings.timesteps - 1)
         if signal_left > _MOST_SIGNAL_LEFT:
             self.logger.warning(
@@ -138,8 +142,13 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return interaction[self.ITEM_SEQ_LEN].clamp(min=1)
 
     def cross_entropy(self, prediction: Tensor, items: Tensor) -> Tensor:
-        """``-log softmax`` of ``prediction . e_i / temperature`` at ``items``, [*leading]; 0 where an item is 0."""
+        """``-log softmax`` of ``prediction . e_i / temperature`` at ``items``, [*leading]; 0 where an item is 0.
+
+        With ``num_negatives``, :class:`SampledLoss` instead.
+        """
         table = self.item_embedding.weight
+        if self.sampled_loss is not None:
+            return self.sampled_loss(prediction, table, items)
         return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature, self.max_cells)
 
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:

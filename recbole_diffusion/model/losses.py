@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,23 +23,29 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
 def softmax_cross_entropy(prediction: Tensor, table: Tensor, index: Tensor, max_cells: int) -> Tensor:
     """``-log softmax(prediction . table)`` of each row's ``index``, [rows].
 
-    If the scores [rows, N] are more than ``max_cells`` numbers, the rows are computed in parts. The scores of a part
-    are not kept for the gradient, but computed again.
-
     Args:
         prediction: [rows, dim].
         table: embeddings of the candidates, [N, dim].
         index: which row of ``table`` is right, [rows].
-        max_cells: most numbers in one matrix of scores.
+        max_cells: most numbers in one matrix of scores, see :func:`in_parts`.
     """
 
     def loss(prediction: Tensor, index: Tensor) -> Tensor:
         return F.cross_entropy(prediction @ table.T, index, reduction="none")
 
-    rows = rows_at_once(max_cells, len(table))
-    if len(prediction) <= rows:
-        return loss(prediction, index)
-    parts = zip(prediction.split(rows), index.split(rows), strict=True)
+    return in_parts(loss, max_cells, len(table), prediction, index)
+
+
+def in_parts(loss: Callable[..., Tensor], max_cells: int, columns: int, *of_rows: Tensor) -> Tensor:
+    """``loss(*of_rows)``, [rows], whose matrix of scores is [rows, columns].
+
+    If that is more than ``max_cells`` numbers, the rows are computed in parts. The scores of a part are not kept for
+    the gradient, but computed again. ``loss`` must draw no random numbers.
+    """
+    rows = rows_at_once(max_cells, columns)
+    if len(of_rows[0]) <= rows:
+        return loss(*of_rows)
+    parts = zip(*(values.split(rows) for values in of_rows), strict=True)
     return torch.cat([checkpoint(loss, *part, use_reentrant=False, preserve_rng_state=False) for part in parts])
 
 
@@ -61,25 +68,6 @@ def catalogue_cross_entropy(
         return loss.new_zeros(items.shape).masked_scatter(real, loss)
     # Dividing [rows, dim] numbers is cheaper than dividing the scores [rows, N].
     return softmax_cross_entropy(x_0 / temperature, item_table[1:], items - 1, max_cells)
-
-
-def sampled_cross_entropy(
-    prediction: Tensor, item_table: Tensor, items: Tensor, negatives: Tensor, temperature: float = 1.0
-) -> Tensor:
-    """``-log softmax(prediction . e_i / temperature)`` of each row's item against negatives shared by all rows.
-
-    Args:
-        prediction: [rows, dim].
-        item_table: embeddings of items 0 ... N, [N + 1, dim].
-        items: ids in 1 ... N, [rows].
-        negatives: ids in 1 ... N, [count]. A row leaves out a negative that is its own item.
-        temperature: divides the scores.
-    """
-    prediction = prediction / temperature
-    own = (prediction * item_table[items]).sum(dim=-1, keepdim=True)  # [rows, 1]
-    others = prediction @ item_table[negatives].T  # [rows, count]
-    others = others.masked_fill(negatives == items.unsqueeze(-1), -torch.inf)
-    return -F.log_softmax(torch.cat([own, others], dim=-1), dim=-1)[:, 0]
 
 
 def covariance_penalty(weights: Tensor, real: Tensor) -> Tensor:

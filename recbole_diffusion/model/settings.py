@@ -78,7 +78,36 @@ class DiffusionConfig(TypedSettings):
 
 
 @dataclass(frozen=True)
-class EmbeddingDiffusionConfig(DiffusionConfig):
+class CatalogueLossConfig(TypedSettings):
+    """The settings of a loss over the catalogue, or over sampled negatives (model/negatives.py)."""
+
+    catalogue_loss: str
+    num_negatives: int | None
+    negative_sampler: str | None
+    gbce_t: float | None
+    ce_temperature: float
+
+    def check_catalogue_loss(self) -> None:
+        """Refuse settings that the others would ignore."""
+        if self.num_negatives is None and self.negative_sampler is not None:
+            raise UserError(
+                f"negative_sampler={self.negative_sampler} with num_negatives=~: the loss is over the whole catalogue. "
+                "Set num_negatives, or negative_sampler=~."
+            )
+        if self.catalogue_loss != "gbce":
+            if self.gbce_t is not None:
+                raise UserError(f"gbce_t={self.gbce_t:g}: only catalogue_loss=gbce reads it. Set gbce_t=~.")
+        elif self.num_negatives is None:
+            raise UserError("catalogue_loss=gbce with num_negatives=~: it needs sampled negatives. Set num_negatives.")
+        elif self.negative_sampler not in (None, "uniform"):
+            raise UserError(
+                f"catalogue_loss=gbce with negative_sampler={self.negative_sampler}: its beta is for uniform "
+                "negatives. Set negative_sampler=uniform or ~."
+            )
+
+
+@dataclass(frozen=True)
+class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
     """The settings of models that diffuse the embedding of the target item. Each has a Transformer."""
 
     process: str
@@ -93,7 +122,6 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
     stop_gradient_target: bool
     mse_weight: float
     ce_weight: float
-    ce_temperature: float
     rescale_x0: bool
     num_chains: int
     pretrained_item_table: str | None
@@ -101,6 +129,12 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_catalogue_loss()
+        if self.num_negatives is not None and not self.reads_catalogue_loss():
+            raise UserError(
+                f"num_negatives={self.num_negatives}: no loss reads it with ce_weight=0. Set num_negatives=~, or "
+                "ce_weight above 0."
+            )
         if self.embedding_size % self.num_heads:
             raise UserError(f"num_heads={self.num_heads}: must divide embedding_size={self.embedding_size}.")
         if self.pretrained_item_table is None and self.training_stages()[0].freezes("item_embedding.weight"):
@@ -127,6 +161,10 @@ class EmbeddingDiffusionConfig(DiffusionConfig):
                 f"prediction={self.prediction} with process=straight: must be one of "
                 f"{', '.join(StraightPath.predictions)}; at the last step x0 cannot be computed from the noise."
             )
+
+    def reads_catalogue_loss(self) -> bool:
+        """Whether a term of the loss, or a stage of training, ranks items."""
+        return self.ce_weight > 0 or any(stage.loss is not None for stage in self.training_stages())
 
     def make_process(self) -> Process:
         return StraightPath(self.timesteps) if self.process == "straight" else super().make_process()

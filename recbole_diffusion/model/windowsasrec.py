@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from recbole.data.interaction import Interaction
+from recbole.model.layers import FeedForward
 from recbole.model.sequential_recommender import SASRec
-from torch import Tensor
+from torch import Tensor, nn
 
-from recbole_diffusion.config.typed import TypedSettings
+from recbole_diffusion.model.layers import Dropout
 from recbole_diffusion.model.losses import softmax_cross_entropy
+from recbole_diffusion.model.negatives import SampledLoss
+from recbole_diffusion.model.settings import CatalogueLossConfig
 
 
 @dataclass(frozen=True)
-class WindowSASRecConfig(TypedSettings):
-    """The settings of RecBole's SASRec."""
+class WindowSASRecConfig(CatalogueLossConfig):
+    """The settings of RecBole's SASRec, and of the loss."""
 
     n_layers: int
     n_heads: int
@@ -29,6 +33,9 @@ class WindowSASRecConfig(TypedSettings):
     initializer_range: float
     loss_type: str
 
+    def __post_init__(self) -> None:
+        self.check_catalogue_loss()
+
 
 class WindowSASRec(SASRec):
     """RecBole's SASRec with cross-entropy at every position of a window, as in its paper.
@@ -38,13 +45,18 @@ class WindowSASRec(SASRec):
     """
 
     train_on = "windows"
-    config_class: ClassVar[type[TypedSettings]] = WindowSASRecConfig
+    config_class: ClassVar[type[WindowSASRecConfig]] = WindowSASRecConfig
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        self.config_class.from_config(config)  # RecBole checks none of them
+        settings = self.config_class.from_config(config)  # RecBole checks none of them
         super().__init__(config, dataset)
+        _with_cheaper_layers(self)
         self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
         self.max_cells = config["max_cells"]
+        self.temperature = settings.ce_temperature
+        self.sampled_loss = None
+        if settings.num_negatives is not None:
+            self.sampled_loss = SampledLoss(settings, dataset, self.max_cells)
 
     def states(self, item_seq: Tensor) -> Tensor:
         """The encoder's output at every position: [batch, length] to [batch, length, hidden_size]."""
@@ -69,5 +81,17 @@ class WindowSASRec(SASRec):
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         targets = interaction[self.TARGET_SEQ]  # [batch, length]
         real = targets != 0
-        states = self.states(interaction[self.ITEM_SEQ])[real]
-        return softmax_cross_entropy(states, self.item_embedding.weight, targets[real], self.max_cells).mean()
+        states, table = self.states(interaction[self.ITEM_SEQ])[real], self.item_embedding.weight
+        if self.sampled_loss is not None:
+            return self.sampled_loss(states, table, targets[real]).mean()
+        return softmax_cross_entropy(states / self.temperature, table, targets[real], self.max_cells).mean()
+
+
+def _with_cheaper_layers(model: nn.Module) -> None:
+    """Replace RecBole's dropout by ours, and its GELU of five operations by torch's. Neither has parameters."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout):
+                setattr(module, name, Dropout(child.p))
+        if isinstance(module, FeedForward) and module.intermediate_act_fn == module.gelu:
+            module.intermediate_act_fn = F.gelu

@@ -18,11 +18,7 @@ _DIFFUREC = {
 CASES = [
     Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
     Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
-    Case(
-        "DiffDiv",
-        {**_NETWORK, "sampling_steps": 3, "latent_size": 8},
-        learning={**_LEARNING, "learning_rate": 0.003, "latent_size": 32},
-    ),
+    Case("DiffDiv", {**_NETWORK, "sampling_steps": 3}, learning={**_LEARNING, "learning_rate": 0.003}),
     Case("DiffDiv", {**_NETWORK, "sampling_steps": 3, "latent_size": 8}, preset="paper", learns=False),
     Case("ADIGRec", {**_NETWORK, "sampling_steps": 3, "num_interests": 3}, learning=_LEARNING),
     Case("ADIGRec", {**_NETWORK, "sampling_steps": 3, "num_interests": 3}, preset="paper", learns=False),

@@ -208,6 +208,7 @@ _OF_WINDOWS = ({"window_overlap": 0.7}, {"train_on": "prefixes", **_OF_SEQUENCES
 _OF_EMBEDDINGS = {
     "dropout": 0.7, "item_init_std": 0.5, "mse_weight": 3.0, "ce_weight": 0.5,
     "stop_gradient_target": False, "timestep_sampler": "loss_second_moment",
+    "catalogue_loss": "gbce", "num_negatives": 5, "gbce_t": 0.5,
 }  # fmt: skip
 _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("DreamRec", {**_DREAMREC, **_OF_WINDOWS[0]}, {**_OF_WINDOWS[1], **_OF_EMBEDDINGS}),
@@ -216,7 +217,8 @@ _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         "divergence": "alpha", "divergence_order": 0.2, "divergence_variance": 0.5,
     }),
     ("ADIGRec", {**_DREAMREC, **_OF_WINDOWS[0]}, {
-        **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "interest_weight": 0.0, "penalty_weight": 0.0, "num_negatives": 5,
+        **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "interest_weight": 0.0, "penalty_weight": 0.0, "catalogue_loss": "softmax",
+        "gbce_t": None, "negative_sampler": "in_batch",
     }),
     ("DiffuRec", {**_DREAMREC, "prefixes_per_user": 3}, {
         **_OF_SEQUENCES, **_OF_EMBEDDINGS, "stop_gradient_target": True, "embedding_dropout": 0.9,
@@ -225,6 +227,9 @@ _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         "train_on": "prefixes", **_OF_SEQUENCES, "dropout": 0.1, "snr_weighting": False, "timestep_sampler": "uniform",
     }),
     ("SASRec", {"hidden_size": 16}, {**_OF_SEQUENCES, "hidden_dropout_prob": 0.9, "attn_dropout_prob": 0.1}),
+    ("WindowSASRec", {"hidden_size": 16, "window_overlap": 0.0}, {
+        "hidden_dropout_prob": 0.9, "num_negatives": 5, "negative_sampler": "popularity",
+    }),
     ("BPR", {}, {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 3}}),
 ]  # fmt: skip
 

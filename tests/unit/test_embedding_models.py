@@ -69,7 +69,15 @@ def _targets(built: Built, batch: Interaction) -> torch.Tensor:
 def test_a_perfect_denoiser_has_no_squared_error(
     build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch, prediction: str
 ) -> None:
-    built = build("DreamRec", prediction=prediction, sampling_steps=2, ce_weight=0.0, item_init_std=1.0, **SMALL)
+    built = build(
+        "DreamRec",
+        prediction=prediction,
+        denoiser_skip=False,
+        sampling_steps=2,
+        ce_weight=0.0,
+        item_init_std=1.0,
+        **SMALL,
+    )
     batch = next(iter(built.loaders.train))
     items = _targets(built, batch)
     noise = torch.randn(len(items), 8)
@@ -218,6 +226,8 @@ def test_every_model_generates_by_every_sampler(build: Callable[..., Built], mod
             build(model, prediction=prediction, **SMALL)
         return
     loss = {"ce_weight": 0.0, "mse_weight": 1.0} if prediction == "eps" else {}
+    if model in ("DreamRec", "DiffDiv"):
+        loss |= {"denoiser_skip": prediction == "x0"}
     loss |= {"uncertainty": 0.5} if model == "DiffuRec" else {}  # so that x_t matters
     scores = []
     for settings in SAMPLERS:
@@ -248,7 +258,7 @@ STRAIGHT = {"process": "straight", "noise_schedule": None, "sampler": "euler", "
 def test_every_model_trains_and_generates_along_a_straight_path(
     build: Callable[..., Built], model: str, prediction: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    extra = {"uncertainty": 0.5} if model == "DiffuRec" else {}
+    extra = {"uncertainty": 0.5} if model == "DiffuRec" else {"denoiser_skip": prediction == "x0"}
     built = build(model, prediction=prediction, sampling_steps=4, epochs=1, **STRAIGHT, **extra, **SMALL)
     asked: list[int] = []
     built.model.denoiser.register_forward_pre_hook(lambda _, inputs: asked.append(int(inputs[1].unique()[0])))
@@ -266,7 +276,7 @@ def test_every_model_trains_and_generates_along_a_straight_path(
 
 
 def test_the_losses_of_a_straight_path_by_hand(build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> None:
-    built = build("DreamRec", prediction="v", mse_weight=0.3, ce_weight=2.0, **STRAIGHT, **SMALL)
+    built = build("DreamRec", prediction="v", denoiser_skip=False, mse_weight=0.3, ce_weight=2.0, **STRAIGHT, **SMALL)
     batch = next(iter(built.loaders.train))
     items = _targets(built, batch)
     noise, output = torch.randn(len(items), 8), torch.randn(len(items), 8)
@@ -354,7 +364,7 @@ def test_the_skip_adds_the_guidance_to_what_the_denoiser_predicts(build: Callabl
 def test_guidance_strength_and_prediction_reach_generation(build: Callable[..., Built]) -> None:
     scores = {}
     for name, extra in (("plain", {}), ("guided", {"guidance_strength": 2.0}), ("v", {"prediction": "v"})):
-        built = build("DreamRec", sampling_steps=3, **extra, **SMALL)
+        built = build("DreamRec", sampling_steps=3, denoiser_skip=False, **extra, **SMALL)
         built.model.eval()
         scores[name] = built.model.full_sort_predict(built.loaders.valid.dataset[[0, 1]])[:, 1:]
     assert not torch.allclose(scores["plain"], scores["guided"])
@@ -391,7 +401,7 @@ def test_score_is_the_largest_inner_product_over_channels(build: Callable[..., B
 
 
 def test_channels_belong_to_their_user_and_differ(build: Callable[..., Built]) -> None:
-    built = build("DiffDiv", num_channels=4, latent_size=8, **SMALL)
+    built = build("DiffDiv", num_channels=4, latent_residual=False, **SMALL)
     model = built.model.eval()
     state = torch.stack([torch.zeros(8), torch.full((8,), 5.0)])
     mean, _ = model.latent(state)
@@ -411,7 +421,7 @@ def test_channels_belong_to_their_user_and_differ(build: Callable[..., Built]) -
 
 
 def test_a_latent_of_known_noise_has_its_variance(build: Callable[..., Built]) -> None:
-    latent = build("DiffDiv", latent_size=8, **SMALL).model.latent
+    latent = build("DiffDiv", latent_residual=False, **SMALL).model.latent
     latent.psi = torch.nn.Identity()
     mean, log_variance = torch.full((20000, 1), 2.0), torch.full((20000, 1), 0.25).log()
     draws = latent.draw(mean, log_variance, torch.randn(mean.shape, generator=torch.Generator().manual_seed(0)))
@@ -453,7 +463,7 @@ def test_latent_losses_by_their_closed_form(
 
 @pytest.mark.parametrize("stop", [True, False])
 def test_stop_gradient_latent_keeps_the_divergence_off_the_encoder(build: Callable[..., Built], stop: bool) -> None:
-    model = build("DiffDiv", stop_gradient_latent=stop, divergence="none", latent_size=8, **SMALL).model
+    model = build("DiffDiv", stop_gradient_latent=stop, divergence="none", latent_residual=False, **SMALL).model
     model.latent.psi = torch.nn.Sequential(torch.nn.Linear(8, 8))
     for parameter in model.latent.posterior.parameters():
         parameter.data.zero_()  # c_hat does not depend on c: only the target side of the divergence does
@@ -525,7 +535,7 @@ def test_adigrecs_interests_are_those_of_each_prefix_by_itself(build: Callable[.
 
 
 def test_ai2m_by_its_formula(build: Callable[..., Built]) -> None:
-    denoiser = build("ADIGRec", num_interests=3, **SMALL).model.denoiser
+    denoiser = build("ADIGRec", num_interests=3, denoiser_skip=False, **SMALL).model.denoiser
     x_t, t, g = torch.randn(2, 8), torch.tensor([3, 700]), torch.randn(2, 3, 16)
     for b in range(2):
         t_e = denoiser.t_embedding.weight[t[b]]
@@ -568,7 +578,7 @@ def test_adigrecs_own_losses_by_hand(build: Callable[..., Built]) -> None:
 
 @pytest.mark.parametrize("switch", ["use_ai2m", "use_dynamic_interest"])
 def test_adigrecs_ablations_change_what_they_name(build: Callable[..., Built], switch: str) -> None:
-    model = build("ADIGRec", num_interests=3, **{switch: False}, **SMALL).model
+    model = build("ADIGRec", num_interests=3, denoiser_skip=False, **{switch: False}, **SMALL).model
     x_t, t, g = torch.randn(2, 8), torch.tensor([3, 700]), torch.randn(2, 3, 16)
     if switch == "use_ai2m":
         values = g @ model.denoiser.value.weight.T

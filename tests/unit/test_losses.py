@@ -15,7 +15,6 @@ from recbole_diffusion.model.losses import (
     covariance_penalty,
     gaussian_kl,
     robust_divergence,
-    sampled_cross_entropy,
     softmax_cross_entropy,
 )
 
@@ -143,18 +142,6 @@ def test_nearest_neighbour_rank_by_hand() -> None:
     table = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [5.0, 0.0]])  # the padding row would be nearest
     x_0 = torch.tensor([[0.1, 0.0], [0.1, 0.0], [4.0, 0.0]])
     assert nearest_neighbour_rank(x_0, table, torch.tensor([1, 3, 2])).tolist() == [1, 3, 2]
-
-
-def test_sampled_cross_entropy_leaves_a_rows_own_item_out_of_its_negatives() -> None:
-    table, x_0 = torch.randn(7, 4), torch.randn(2, 4)
-    items, negatives = torch.tensor([2, 5]), torch.tensor([2, 3, 6])
-    scores = x_0 @ table.T / 0.5
-    first = -scores[0, 2] + torch.logsumexp(scores[0, [2, 3, 6]], dim=0)
-    second = -scores[1, 5] + torch.logsumexp(scores[1, [5, 2, 3, 6]], dim=0)
-    got = sampled_cross_entropy(x_0, table, items, negatives, temperature=0.5)
-    torch.testing.assert_close(got, torch.stack([first, second]))
-    every = sampled_cross_entropy(x_0, table, items, torch.arange(1, 7), temperature=0.5)
-    torch.testing.assert_close(every, catalogue_cross_entropy(x_0, table, items, temperature=0.5, max_cells=100))
 
 
 def test_covariance_penalty_by_hand_and_blind_to_padding() -> None:
