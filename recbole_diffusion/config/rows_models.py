@@ -22,6 +22,10 @@ _OF_VARIANCES = "of linear_variance; ~ with any other schedule"
 
 _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "timesteps": whole("T, the steps of noise", main=True),
+    "ablate": one_of(
+        ("state", "noise"), "for studies: what is 0 in training and generation, x_t or the noise; ~ is neither",
+        optional=True,
+    ),
     "process": one_of(
         ("gaussian", "straight"),
         "gaussian: noise by noise_schedule; straight: x_t is on the line from x_0 to the noise, with noise_schedule=~ "
@@ -44,6 +48,7 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
         ("x0", "eps", "v"), "what the denoiser predicts", of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps")},
     ),
     "p_uncond": share("share of training rows without guidance"),
+    "ce_temperature": number("divides the scores in the cross-entropy, and those of several chains", above=0),
     "embedding_size": whole("d, the size of an item's embedding"),
     "num_layers": whole("Transformer blocks"),
     "num_heads": whole("attention heads"),
@@ -84,7 +89,11 @@ _GENERATION = section(Role.GENERATION, None, {
     "eta": from_zero("noise of ddim: 0 is none, 1 is as in ddpm; must be 0 with other samplers", high=1),
     "variance": one_of(("small", "large", "none"), "variance of the noise of ddpm (ddim has eta)"),
     "guidance_strength": from_zero("w of classifier-free guidance"),
-    "num_channels": whole("L, chains per history; an item's score is the largest of the chains"),
+    "num_channels": whole("L, channels per history; an item's score is the largest of the channels"),
+    "num_chains": whole(
+        "chains per history (DiffDiv: in each channel); with several, an item's score is the logarithm of its mean "
+        "probability"
+    ),
     "start_steps": whole("T', steps of noise added to the history before generation, at most T", low=0),
     "rescale_x0": flag("between steps, scale x0_hat to the mean norm of the items"),
     "eval_seed": whole("seed of the noise at generation", low=0, high=2**63 - 1, fixed=True, main=True),
@@ -103,7 +112,6 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     "stop_gradient_latent": flag("c and sigma_c^2 are constants in the divergence"),
     "mse_weight": from_zero("weight of the squared error of the prediction"),
     "ce_weight": from_zero("weight of the cross-entropy of x0_hat over the catalogue"),
-    "ce_temperature": number("divides the scores in the cross-entropy", above=0),
     "interest_weight": from_zero("weight of L_G1"),
     "penalty_weight": from_zero("weight of the covariance penalty L_reg"),
     "catalogue_loss": one_of(

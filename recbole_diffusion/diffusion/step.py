@@ -30,6 +30,7 @@ def draw_step(
     x_0: Tensor,
     real: Tensor | None = None,
     project: Callable[[Tensor], Tensor] | None = None,
+    noiseless: bool = False,
 ) -> Step:
     """Adds noise to ``x_0`` [*leading, dim]. First t is drawn, then the noise, from torch's global generator.
 
@@ -37,10 +38,13 @@ def draw_step(
         timesteps: draws a timestep and a weight for every state.
         real: which states are not padding, bool [*leading], at least one of them; None: all.
         project: applied to ``x_t`` before the denoiser sees it.
+        noiseless: the noise is drawn, so that later draws stay the same, but it is 0.
     """
     t, weight = timesteps.draw(*x_0.shape[:-1])
     if real is not None:
         weight = weight * real / real.to(weight.dtype).mean()
     noise = torch.randn_like(x_0)
+    if noiseless:
+        noise = torch.zeros_like(noise)
     x_t = process.q_sample(x_0, t, noise)
     return Step(x_0, x_t if project is None else project(x_t), t, noise, weight)

@@ -77,13 +77,18 @@ class DiffusionRecommender(SequentialRecommender):
         """Applied to x_t before the denoiser sees it, in training and at every step of generation."""
         return x_t
 
+    def seen(self, x_t: Tensor) -> Tensor:
+        """What the denoiser sees of ``x_t``: :meth:`project`, or 0 with ``ablate=state``."""
+        return torch.zeros_like(x_t) if self.settings.ablate == "state" else self.project(x_t)
+
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The loss terms, scalars. ``loss_names`` has their names; training minimises their sum.
 
         A denoising loss is the mean over all states that are not padding, each times the weight of its timestep.
         """
         x_0, guidance, target, losses, real = self.training_example(interaction)
-        step = draw_step(self.process, self.timestep_sampler, x_0, real, self.project)
+        noiseless = self.settings.ablate == "noise"
+        step = draw_step(self.process, self.timestep_sampler, x_0, real, self.seen, noiseless)
         denoising = self.denoising_losses(step, self.drop_guidance(guidance), target)
         twice = losses.keys() & denoising.keys()
         assert not twice, f"two losses are called {', '.join(twice)}"
@@ -97,6 +102,12 @@ class DiffusionRecommender(SequentialRecommender):
         """Noise for generation. It depends only on ``eval_seed`` and each row's history, not on the batch."""
         keys = history_keys(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], self.settings.eval_seed)
         return RowNoise(keys)
+
+    def chain_noise(self, noise: RowNoise, purpose: int, size: int, t: int = 0) -> Tensor:
+        """Noise of the chain at its start and in its steps, [rows, size]; 0 with ``ablate=noise``."""
+        if self.settings.ablate == "noise":
+            return torch.zeros(len(noise.keys), size, device=noise.keys.device)
+        return noise.normal(purpose, size, t=t)
 
     def validation(self) -> AbstractContextManager[None]:
         """A context for the validations of training: it generates in ``valid_sampling_steps`` steps, if that is set."""

@@ -109,7 +109,7 @@ class DiffDiv(DreamRec):
         return c_hat, {"divergence": s.w_dagl * divergence.mean(), "kl": s.w_dagl * s.kl_weight * kl.mean()}
 
     def generation_guidance(self, state: Tensor, noise: RowNoise) -> Tensor:
-        mean, log_variance = (x.repeat_interleave(self.num_channels, dim=0) for x in self.latent(state))
+        mean, log_variance = self.latent(state)
         return self.latent.draw(mean, log_variance, noise.normal(GUIDANCE, mean.shape[-1]))
 
     @torch.no_grad()

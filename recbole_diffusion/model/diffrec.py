@@ -72,6 +72,11 @@ class DiffRecConfig(DiffusionConfig, model="DiffRec"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.ablate == "state":
+            raise UserError(
+                "ablate=state: DiffRec reads the history from x_t alone, so without it nothing is left to learn from. "
+                "Set ablate=noise or ~."
+            )
         if self.snr_weighting and self.prediction != "x0":
             raise UserError(
                 f"snr_weighting=True with prediction={self.prediction}: SNR(t-1) - SNR(t) weighs an error on x0. Set "
@@ -185,10 +190,10 @@ class DiffRec(DiffusionRecommender):
         noise, size = self.evaluation_noise(interaction), self.n_items - 1
         x_T = self.vectors(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         if self.settings.start_steps > 0:
-            x_T = self.process.q_sample(x_T, self.settings.start_steps - 1, noise.normal(START, size))
+            x_T = self.process.q_sample(x_T, self.settings.start_steps - 1, self.chain_noise(noise, START, size))
         x_0 = sample(
             self.predict_x0, self.process, x_T, self.reverse_timesteps, self.reverse_step,
-            lambda x_t, t: noise.normal(STEP, size, t=t),
+            lambda x_t, t: self.chain_noise(noise, STEP, size, t),
         )  # fmt: skip
         return x_0.unsqueeze(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -47,6 +48,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = self.settings
+        self.num_chains = settings.num_chains
         self.stages = settings.training_stages()
         self.TARGET_SEQ = config["TARGET_LIST_FIELD"]
         self.item_embedding = nn.Embedding(self.n_items, settings.embedding_size, padding_idx=0)
@@ -85,7 +87,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return state, {}
 
     def generation_guidance(self, state: Any, noise: RowNoise) -> Any:
-        """The guidance of each row and channel, [batch * channels, ...]; the channels of a row are neighbours."""
+        """The guidance of each chain, [chains, ...], from its state. The chains of a row are neighbours."""
         return state
 
     def training_pairs(self, interaction: Interaction) -> tuple[Any, Tensor]:
@@ -160,14 +162,15 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
     @torch.no_grad()
     def generate(self, interaction: Interaction) -> Tensor:
-        noise, dim = self.evaluation_noise(interaction).channels(self.num_channels), self.settings.embedding_size
-        guidance = self.generation_guidance(self.last_state(interaction), noise)
+        chains, dim = self.num_channels * self.num_chains, self.settings.embedding_size
+        noise = self.evaluation_noise(interaction).channels(chains)
+        guidance = self.generation_guidance(_repeat(self.last_state(interaction), chains), noise)
         x_0 = sample(
             lambda x_t, t: self.predict_x0(x_t, t, guidance),
-            self.process, noise.normal(START, dim), self.reverse_timesteps, self.step_from,
-            lambda x_t, t: noise.normal(STEP, dim, t=t), self.project,
+            self.process, self.chain_noise(noise, START, dim), self.reverse_timesteps, self.step_from,
+            lambda x_t, t: self.chain_noise(noise, STEP, dim, t), self.seen,
         )  # fmt: skip
-        return x_0.view(-1, self.num_channels, dim)
+        return x_0.view(-1, chains, dim)
 
     def step_from(self, process: Process, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
         """One reverse step. With ``rescale_x0``, x0_hat is first scaled to the items' mean norm, but not in the last.
@@ -180,15 +183,45 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return self.reverse_step(process, x_t, x_0, t, s, noise)
 
     def score(self, x_0: Tensor) -> Tensor:
-        """The largest ``x0_hat . e_i`` over the channels, [batch, N + 1]."""
-        first, *others = x_0.unbind(dim=1)
-        scores = first @ self.item_embedding.weight.T
+        """Scores of items 0 ... N, [batch, N + 1]: the largest over the channels.
+
+        A channel's score is ``x0_hat . e_i``, or with several chains ``log mean_chains softmax(x0_hat . e)_i``.
+        """
+        first, *others = x_0.split(self.num_chains, dim=1)
+        scores = self._channel_scores(first)
         for channel in others:  # one after the other: all at once would need [batch, channels, N + 1]
-            scores = torch.maximum(scores, channel @ self.item_embedding.weight.T)
+            scores = torch.maximum(scores, self._channel_scores(channel))
         return scores
 
+    def _channel_scores(self, x_0: Tensor) -> Tensor:
+        """Scores from the chains of one channel [batch, chains, dim]: [batch, N + 1]."""
+        first, *others = x_0.unbind(dim=1)
+        if not others:
+            return first @ self.item_embedding.weight.T
+        scores = self._log_probabilities(first)
+        for chain in others:
+            scores = torch.logaddexp(scores, self._log_probabilities(chain))
+        return scores - math.log(1 + len(others))
+
+    def _log_probabilities(self, x_0: Tensor) -> Tensor:
+        """``log softmax(x0_hat . e / temperature)`` of x0_hat [batch, dim] over the items 1 ... N, [batch, N + 1]."""
+        logits = x_0 @ self.item_embedding.weight.T / self.settings.ce_temperature
+        logits[:, 0] = -torch.inf
+        return logits.log_softmax(dim=-1)
+
     def score_items(self, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
-        return torch.einsum("rcd,rd->rc", x_0[rows], self.item_embedding(items)).amax(dim=1)
+        scores = torch.einsum("rcd,rd->rc", x_0[rows], self.item_embedding(items))  # [pairs, all chains]
+        if self.num_chains > 1:
+            temperature = self.settings.ce_temperature
+            logs = scores / temperature - self._log_normalisers(x_0 / temperature)[rows]
+            scores = logs.unflatten(1, (-1, self.num_chains)).logsumexp(dim=-1) - math.log(self.num_chains)
+        return scores.amax(dim=1)
+
+    def _log_normalisers(self, x_0: Tensor) -> Tensor:
+        """``logsumexp`` of the logits of items 1 ... N, [batch, all chains], from x0_hat [batch, all chains, dim]."""
+        table = self.item_embedding.weight[1:]
+        parts = x_0.flatten(0, 1).split(rows_at_once(self.max_cells, self.n_items))
+        return torch.cat([(part @ table.T).logsumexp(dim=-1) for part in parts]).view(x_0.shape[:2])
 
     @torch.no_grad()
     def diagnose(self, interaction: Interaction) -> dict[str, float]:
@@ -200,14 +233,14 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         # Fewer rows, because each needs its distances to the whole catalogue.
         interaction = interaction[: rows_at_once(self.max_cells, self.n_items * self.num_channels)]
         noise = self.evaluation_noise(interaction).channels(self.num_channels)
-        guidance = self.generation_guidance(self.last_state(interaction), noise)
+        guidance = self.generation_guidance(_repeat(self.last_state(interaction), self.num_channels), noise)
         target = interaction[self.ITEM_ID].repeat_interleave(self.num_channels)
         x_0, table, last = self.item_embedding(target), self.item_embedding.weight, self.settings.timesteps - 1
-        eps = noise.normal(START, x_0.shape[-1])
+        eps = self.chain_noise(noise, START, x_0.shape[-1])
         ranks = {}
         for step in sorted({int(share * last) for share in _DIAGNOSED_SHARES}, reverse=True):
             t = torch.full_like(target, step)
-            x_0_hat = self.predict_x0(self.project(self.process.q_sample(x_0, t, eps)), t, guidance)
+            x_0_hat = self.predict_x0(self.seen(self.process.q_sample(x_0, t, eps)), t, guidance)
             rank = nearest_neighbour_rank(x_0_hat, table, target).float().mean().item()
             ranks["target_rank" if step == last else f"target_rank@{step}"] = rank
         return {**table_statistics(table[1:]), **ranks, "abar_T": float(self.process.alpha_bar(last))}
@@ -218,3 +251,12 @@ def _at(states: Any, rows: Tensor, columns: Tensor) -> Any:
     if isinstance(states, Tensor):
         return states[rows, columns]
     return type(states)(*(part[rows, columns] for part in states))
+
+
+def _repeat(states: Any, times: int) -> Any:
+    """Each row of a tensor [batch, ...], or of each tensor in a named tuple, ``times`` times: [batch * times, ...]."""
+    if times == 1:
+        return states
+    if isinstance(states, Tensor):
+        return states.repeat_interleave(times, dim=0)
+    return type(states)(*(part if part is None else part.repeat_interleave(times, dim=0) for part in states))

@@ -33,6 +33,7 @@ class DiffusionConfig(TypedSettings):
     eta: float
     variance: str
     eval_seed: int
+    ablate: str | None
 
     def __post_init__(self) -> None:
         """Refuse combinations that make no sense."""
@@ -51,6 +52,12 @@ class DiffusionConfig(TypedSettings):
                 f"sampler={self.sampler} with process={process}: must be one of {', '.join(SAMPLERS[process])}. "
                 "sampler=euler, process=straight and noise_schedule=~ go together."
             )
+        if self.ablate == "state" and self.prediction != "x0":
+            raise UserError(
+                f"ablate=state with prediction={self.prediction}: x0 is computed from x_t then. Set prediction=x0."
+            )
+        if self.ablate == "noise" and self.prediction == "eps":
+            raise UserError("ablate=noise with prediction=eps: there is no noise to predict. Set prediction=x0.")
         if self.eta > 0 and self.sampler != "ddim":
             raise UserError(f"eta={self.eta:g}: only sampler=ddim reads it, not sampler={self.sampler}. Set eta=0.")
 
@@ -116,6 +123,7 @@ class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
     mse_weight: float
     ce_weight: float
     rescale_x0: bool
+    num_chains: int
     pretrained_item_table: str | None
     stages: list | None  # type: ignore[type-arg]  # settings are declared by this text: "list"
 

@@ -209,7 +209,7 @@ _OF_ALL = {
 _OF_SEQUENCES = {"bucket_by_length": False, "prefixes_per_user": 2}
 _OF_WINDOWS = ({"window_overlap": 0.7}, {"train_on": "prefixes", **_OF_SEQUENCES})
 _OF_EMBEDDINGS = {
-    "dropout": 0.7, "item_init_std": 0.5, "mse_weight": 3.0, "ce_weight": 0.5, "ce_temperature": 0.3,
+    "dropout": 0.7, "item_init_std": 0.5, "mse_weight": 3.0, "ce_weight": 0.5,
     "stop_gradient_target": False, "timestep_sampler": "loss_second_moment",
     "catalogue_loss": "gbce", "num_negatives": 5, "gbce_t": 0.5,
 }  # fmt: skip
@@ -231,7 +231,7 @@ _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     }),
     ("SASRec", {"hidden_size": 16}, {**_OF_SEQUENCES, "hidden_dropout_prob": 0.9, "attn_dropout_prob": 0.1}),
     ("WindowSASRec", {"hidden_size": 16, "window_overlap": 0.0}, {
-        "hidden_dropout_prob": 0.9, "num_negatives": 5, "negative_sampler": "popularity", "ce_temperature": 0.5,
+        "hidden_dropout_prob": 0.9, "num_negatives": 5, "negative_sampler": "popularity",
     }),
     ("BPR", {}, {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 3}}),
 ]  # fmt: skip

@@ -197,6 +197,7 @@ def test_start_steps_noise_the_history_by_as_many_steps(build: Callable[..., Bui
         ({"beta_end": 0.1}, r"noise_schedule='linear_variance' with beta_end"),
         ({"noise_scale": 90.0}, r"noise_scale=90.0.*must lie inside \(0, 1\)"),
         ({"train_on": "windows"}, r"train_on='windows': must be one of users, prefixes"),
+        ({"ablate": "state"}, "ablate=state: DiffRec reads the history from x_t alone"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(

@@ -333,6 +333,13 @@ def test_the_losses_of_a_straight_path_by_hand(build: Callable[..., Built], monk
             {"denoiser_skip": True, "use_dynamic_interest": False},
             "denoiser_skip=True with use_dynamic_interest=False",
         ),
+        ("DreamRec", {"ablate": "state", "prediction": "v"}, "ablate=state with prediction=v: .* Set prediction=x0"),
+        (
+            "DreamRec",
+            {"ablate": "noise", "prediction": "eps", "ce_weight": 0.0, "sampling_steps": 2},
+            "ablate=noise with prediction=eps: there is no noise",
+        ),
+        ("DreamRec", {"ablate": "guidance"}, "ablate='guidance': must be one of state, noise or ~"),
         ("ADIGRec", {"noise_schedule": "linear_variance"}, "noise_schedule='linear_variance': must be one of linear,"),
         ("ADIGRec", {"beta_end": 0.5, "noise_schedule": "cosine"}, "beta_end"),
     ],
@@ -402,10 +409,11 @@ def test_channels_belong_to_their_user_and_differ(build: Callable[..., Built]) -
     with torch.no_grad():  # no noise: each channel's guidance is psi of its own user's mean
         model.latent.posterior[-1].bias[8:] = -60.0
         model.latent.posterior[-1].weight[8:] = 0.0
-        quiet = model.generation_guidance(state, noise).view(2, 4, 8)
+        each = state.repeat_interleave(4, dim=0)
+        quiet = model.generation_guidance(each, noise).view(2, 4, 8)
         torch.testing.assert_close(quiet, model.latent.psi(mean).unsqueeze(1).expand(2, 4, 8))
         model.latent.posterior[-1].bias[8:] = 0.0
-        loud = model.generation_guidance(state, noise).view(2, 4, 8)
+        loud = model.generation_guidance(each, noise).view(2, 4, 8)
     assert min((loud[b, i] - loud[b, j]).norm() for b in range(2) for i in range(4) for j in range(i)) > 0.01
     x_0 = model.generate(built.loaders.valid.dataset[[0, 1, 2]])
     assert x_0.shape == (3, 4, 8)
@@ -604,7 +612,7 @@ def test_a_gaussian_process_has_no_euler_steps() -> None:
 
     known = {**dict.fromkeys(("beta_start", "beta_end", "valid_sampling_steps")), "timesteps": 5, "eta": 0.0}
     known |= {"noise_schedule": "linear", "prediction": "x0", "timestep_sampler": "uniform", "sampling_steps": 1}
-    known |= {"variance": "small", "eval_seed": 0, "sampler": "ddim"}
+    known |= {"variance": "small", "eval_seed": 0, "sampler": "ddim", "ablate": None}
     assert Plain.from_config(known).sampler == "ddim"
     with pytest.raises(UserError, match="sampler=euler with process=gaussian: must be one of ddpm, ddim"):
         Plain.from_config({**known, "sampler": "euler"})
