@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from results_file import append_rows
-from sweep import read_plan
+from sweep import prepare_run, read_plan, record
 
 from recbole_diffusion import checkpoint
 from recbole_diffusion.compare.statistics import bootstrap_interval, wilcoxon
 from recbole_diffusion.files import write_text
-from recbole_diffusion.quick_start import prepare, request, train
-
-KEPT = ("valid", "best_epoch", "epochs", "train_seconds", "parameters", "history")
+from recbole_diffusion.quick_start import train
 
 
 @torch.no_grad()
@@ -50,15 +48,12 @@ def rank(model: Any, loader: Any) -> dict[str, np.ndarray]:
 def measure(run: dict[str, Any], out: Path, steps: list[int], chains: list[int]) -> None:
     """Train, unless the checkpoint is there, and rank with what OUT_DIR/name.npz does not have."""
     name = run["name"]
-    settings = {key: value for key, value in run.items() if key not in ("name", "model", "dataset")}
-    settings["checkpoint_dir"] = str(out / "saved" / name)
-    wanted = request(run["model"], run["dataset"], settings, preset=None)
-    prepared = prepare(wanted.resolved, wanted.config())
+    saved = out / "saved" / name
+    prepared = prepare_run(run, checkpoint_dir=str(saved))
     done = out / f"{name}.json"
     if not done.exists():
-        result = train(prepared)
-        write_text(done, json.dumps({"run": run, **{key: result[key] for key in KEPT}}))
-    (file,) = (out / "saved" / name).glob("*.pth")
+        write_text(done, json.dumps(record(run, train(prepared))))
+    (file,) = saved.glob("*-best.safetensors")
     model = prepared.model
     state = checkpoint.load(file)
     model.load_state_dict(state["state_dict"])

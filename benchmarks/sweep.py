@@ -12,7 +12,6 @@ name contains TEXT.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -20,10 +19,13 @@ from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from recbole_diffusion.files import write_text
-from recbole_diffusion.quick_start import prepare, request, train
+from recbole_diffusion.quick_start import Prepared, prepare, request, train
 from recbole_diffusion.versions import versions
+
+KEPT = ("valid", "best_epoch", "epochs", "train_seconds", "parameters", "history")
 
 
 def read_plan(path: Path, only: str) -> list[dict[str, Any]]:
@@ -34,17 +36,27 @@ def read_plan(path: Path, only: str) -> list[dict[str, Any]]:
     return [run for run in runs if only in run["name"]]
 
 
+def prepare_run(run: dict[str, Any], **more: Any) -> Prepared:
+    """Data, model and trainer of a run of a plan, with ``more`` settings."""
+    settings = {key: value for key, value in run.items() if key not in ("name", "model", "dataset")}
+    wanted = request(run["model"], run["dataset"], settings | more, preset=None)
+    return prepare(wanted.resolved, wanted.config())
+
+
+def record(run: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a training. The folder of the data is a place of this machine and does not belong to it."""
+    described = {key: value for key, value in run.items() if key != "data_path"}
+    return {"run": described, "threads": torch.get_num_threads(), "versions": versions()} | {k: result[k] for k in KEPT}
+
+
 def measure(run: dict[str, Any]) -> dict[str, Any]:
     """One training, without its test."""
-    settings = {key: value for key, value in run.items() if key not in ("name", "model", "dataset")}
-    wanted = request(run["model"], run["dataset"], settings, preset=None)
     result = train(
-        prepare(wanted.resolved, wanted.config()),
+        prepare_run(run),
         lambda epoch, score: print(f"{epoch}: {score:.4f}", end=" ", flush=True),
     )
     print()
-    kept = ("valid", "best_epoch", "epochs", "train_seconds", "parameters", "history")
-    return {"run": run, "threads": torch.get_num_threads(), "versions": versions()} | {k: result[k] for k in kept}
+    return record(run, result)
 
 
 def table(runs: list[dict[str, Any]], out: Path) -> None:
@@ -73,14 +85,13 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for run in runs:
         path = arguments.out / f"{run['name']}.json"
-        with open(path.with_suffix(".lock"), "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            if not path.exists():
-                print(f"=== {run['name']}", flush=True)
-                write_text(path, json.dumps(measure(run)))
+        try:
+            with FileLock(path.with_suffix(".lock"), blocking=False):
+                if not path.exists():
+                    print(f"=== {run['name']}", flush=True)
+                    write_text(path, json.dumps(measure(run)))
+        except Timeout:
+            continue
     return None
 
 
