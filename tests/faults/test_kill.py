@@ -236,9 +236,11 @@ def test_a_kill_during_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     checkpoint.save({"number": 0, "tensor": torch.zeros(1_000_000)}, path)
     draw = random.Random(1)
     for _ in range(15):
-        process = _PROCESSES.Process(target=_write_forever, args=(str(path),))
+        begun = _PROCESSES.Event()
+        process = _PROCESSES.Process(target=_write_forever, args=(str(path), begun))
         process.start()
-        time.sleep(draw.uniform(0.1, 0.5))
+        assert begun.wait(60)
+        time.sleep(draw.uniform(0.0, 0.3))
         process.kill()
         process.join()
         state = checkpoint.load(path)
@@ -246,8 +248,10 @@ def test_a_kill_during_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert checkpoint.load(path)["number"] > 0
 
 
-def _write_forever(path: str) -> None:
+def _write_forever(path: str, begun: Any) -> None:
+    """Write one number after the other, and set ``begun`` after the first."""
     number = checkpoint.load(path)["number"]
     while True:
         number += 1
         checkpoint.save({"number": number, "tensor": torch.full((1_000_000,), float(number))}, path)
+        begun.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,14 @@ def test_an_error_for_the_user_passes() -> None:
 
 
 def test_the_logs_file_has_the_traceback_and_the_terminal_has_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
 ) -> None:
     handlers = [logging.FileHandler(tmp_path / "run.log"), logging.StreamHandler()]
     for handler in handlers:
+        request.addfinalizer(partial(logging.getLogger().removeHandler, handler))
         handler.setLevel(logging.INFO)
         logging.getLogger().addHandler(handler)
     with pytest.raises(UserError), using(model_of("recbole")):
