@@ -1,9 +1,9 @@
-# make run | make test | make test-fake-device | make faults | make lint
+# make run | make test | make slow | make test-fake-device | make faults | make lint
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install run test test-fake-device faults lint
+.PHONY: install run test slow test-fake-device faults lint
 
 install: $(VENV)/.installed
 
@@ -22,11 +22,15 @@ run: install
 test: install
 	$(BIN)/python -m pytest
 
+# Do the models learn, are two runs the same, whole commands.
+slow: install
+	$(BIN)/python -m pytest -m slow --ignore=tests/faults
+
 # As on a machine with a GPU, which this one need not have (tests/fake_device.py).
 test-fake-device: install
-	$(BIN)/python -m pytest --fake-device -m "not slow"
+	$(BIN)/python -m pytest --fake-device
 
-# Kills and signals at every moment of training; the fast tests of faults run with all others.
+# Kills and signals at every moment of training; the fast tests of faults run with `make test`.
 faults: install
 	$(BIN)/python -m pytest -m slow tests/faults
 

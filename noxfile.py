@@ -13,4 +13,4 @@ def tests(session: nox.Session) -> None:
         session.run("python", "-m", "pip", "check")
     else:
         session.install("--no-deps", "recbole==1.2.1")
-    session.run("python", "-m", "pytest", *(session.posargs or ["-m", "not slow"]))
+    session.run("python", "-m", "pytest", *session.posargs)
