@@ -16,7 +16,7 @@ from recbole_diffusion.config.settings import UserError, check_name, did_you_mea
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.evaluation import metrics
 from recbole_diffusion.names import OURS, PACKAGE, RECBOLE_PREFIX, recbole_models
-from recbole_diffusion.trainer import DiffusionTrainer, safe_trainer
+from recbole_diffusion.training.trainer import DiffusionTrainer, safe_trainer
 
 metrics.register()
 
