@@ -11,6 +11,7 @@ from recbole.utils import EvaluatorType
 
 from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import UserError, check_name
+from recbole_diffusion.config.splitting import own_split
 
 _SPLITTING = ("split", "order", "group_by")
 _FILTERS = (
@@ -38,7 +39,8 @@ def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
     if isinstance(args, dict):  # RecBole refuses everything else
         _check_modes(args.get("mode", "full"), settings["metrics"])
         if settings.get("benchmark_filename") is None:
-            _check_split(args, sequential)
+            if own_split(settings) is None:
+                _check_split(args, sequential)
             split = args.get("split") or {}
             if "TS" in split and settings["TIME_FIELD"] in (settings.get("numerical_features") or []):
                 raise UserError(f"eval_args split={split}: with TS, numerical_features cannot contain TIME_FIELD.")

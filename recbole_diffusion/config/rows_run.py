@@ -35,6 +35,26 @@ _PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
         "a mapping of split, group_by, order and mode", "how the data is split, and which items are ranked",
         keys=("split", "group_by", "order", "mode"), compared=True, stamp="evaluation",
     ),
+    "split": one_of(
+        ("leave_one_out", "global_time", "user"),
+        "leave_one_out: the last two events of each user; global_time: all events from split_at on; user: the last "
+        "event of other users; ~ is as eval_args says",
+        optional=True, compared=True, main=True,
+    ),
+    "split_at": other(
+        "a list of two numbers, the first smaller, or ~",
+        "times in the file's unit when validation and test begin (split: global_time); ~ takes the times at 80 % and "
+        "90 % of the events", compared=True, stamp="split_at",
+    ),
+    "split_targets": one_of(
+        ("first", "each"),
+        "which of a user's later events are targets (split: global_time); ~ is first", optional=True, compared=True,
+        stamp="split_targets",
+    ),
+    "split_seed": whole(
+        "seed of the draw of users, 80 % for training and 10 % each for validation and test (split: user)", low=0,
+        high=_SEEDS, compared=True, stamp="split_seed",
+    ),
     "mask_history": flag(
         "items of the user's history are never recommended", compared=True, stamp="mask_history", main=True,
     ),

@@ -35,6 +35,7 @@ from recbole_diffusion.config.settings import (
     check_name,
     did_you_mean,
 )
+from recbole_diffusion.config.splitting import choose_split
 from recbole_diffusion.config.table import TABLE
 from recbole_diffusion.names import OURS
 
@@ -244,6 +245,8 @@ class Config(RecBoleConfig):
         given = self.external_config_dict.get("eval_args")
         if isinstance(given, dict):
             self.final_config_dict["eval_args"] = {**self.internal_config_dict["eval_args"], **given}
+        sequential = self.final_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        choose_split(self.final_config_dict, self.external_config_dict, sequential)
         topk, metrics = self.final_config_dict["topk"], self.final_config_dict["metrics"]
         cuts = topk if isinstance(topk, list) else [topk]
         if not cuts or any(type(k) is not int or k < 1 for k in cuts):
@@ -257,7 +260,7 @@ class Config(RecBoleConfig):
         self._check_clipping(self.final_config_dict["clip_grad_norm"])
         self.final_config_dict["state"] = str(self.final_config_dict["state"]).upper()
         self.final_config_dict["valid_metric"] = str(self.final_config_dict["valid_metric"])
-        check_protocol(self.final_config_dict, self.final_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL)
+        check_protocol(self.final_config_dict, sequential)
         if self.final_config_dict.get("benchmark_filename") is not None:
             check_pre_split(self.external_config_dict, self.internal_config_dict)
         super()._set_default_parameters()

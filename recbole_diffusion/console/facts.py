@@ -29,7 +29,9 @@ def days(first: float, last: float) -> str | None:
 def splits(loaders: Sequence[Any]) -> str:
     """How many interactions are for training, validation and test."""
     train, valid, test = (len(loader._dataset) for loader in loaders)
-    return f"{train:,} interactions for training, {valid:,} for validation, {test:,} for test"
+    note = getattr(loaders[0]._dataset, "split_note", "")
+    counts = f"{train:,} interactions for training, {valid:,} for validation, {test:,} for test"
+    return f"{counts}; {note}" if note else counts
 
 
 def parameters(model: Any) -> int:

@@ -15,7 +15,9 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import UserError, did_you_mean
+from recbole_diffusion.config.splitting import own_split
 from recbole_diffusion.data.atomic import AtomicFile, rows_and_lines
+from recbole_diffusion.data.splitting import split_rows
 
 # Settings that name the identifiers of a row, by the suffix of the file. A row without one of them is useless.
 _IDENTIFIERS = {
@@ -46,6 +48,7 @@ class AtomicDataset(Dataset):
     inter_feat: Any
     interactions: int  # number in the whole data set, before the split
     times: tuple[float, float] | None = None  # the first and the last, if there are times
+    split_note: str = ""  # what a reader should know of the split, if it is ours
     _cut_lists: Sequence[str] = ()  # columns with the histories of pre-split files
 
     def _get_field_from_config(self) -> None:
@@ -258,6 +261,17 @@ class AtomicDataset(Dataset):
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         batch = super().__getitem__(index, join)
         return Interaction({field: as_in_batches(values) for field, values in batch.interaction.items()})
+
+    def build(self) -> list[Dataset]:
+        """Training, validation and test; ``split_note`` says what a reader should know of them."""
+        kind = own_split(self.config)
+        if kind is None:
+            return super().build()
+        self._change_feat_format()
+        *parts, self.split_note = split_rows(self, kind)
+        self.logger.info(f"split={kind}: {self.split_note}")
+        self._drop_unused_col()
+        return [self.copy(self.inter_feat[rows]) for rows in parts]
 
     @property
     def counts(self) -> str:

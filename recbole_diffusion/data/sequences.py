@@ -10,6 +10,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_diffusion.data.dataset import AtomicDataset, as_in_batches
+from recbole_diffusion.data.times import file_times
 from recbole_diffusion.names import AGE_LIST
 
 # Column of ``inter_feat``: the event that is a row's target. Batches do not have it.
@@ -96,7 +97,7 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
             inside: which positions are not padding, [batch, width].
         """
         assert self.events is not None
-        times = self.events[self.time_field][rows].double()
+        times = file_times(self, self.events[self.time_field][rows])
         last = times.masked_fill(~inside, -torch.inf).amax(dim=1, keepdim=True)
         return torch.where(inside, last - times, 0.0).float()
 
