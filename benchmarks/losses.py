@@ -23,7 +23,7 @@ from recbole_diffusion.quick_start import prepare, request, train
 
 KEY = ("model", "dataset", "settings", "loss", "negatives", "seed")
 LOSSES: dict[str, dict[str, Any]] = {
-    "full": {"num_negatives": None},
+    "full": {"num_negatives": None, "negative_sampler": None},
     "uniform": {"negative_sampler": "uniform"},
     "popularity": {"negative_sampler": "popularity"},
     "in_batch": {"negative_sampler": "in_batch"},

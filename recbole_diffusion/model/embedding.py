@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_diffusion.config.settings import rows_at_once
+from recbole_diffusion.config.settings import UserError, rows_at_once
 from recbole_diffusion.diffusion.noise import START, STEP, RowNoise
 from recbole_diffusion.diffusion.process import Process
 from recbole_diffusion.diffusion.samplers import Noise, sample
@@ -58,8 +58,13 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             table = load_item_table(settings.pretrained_item_table, tokens, settings.embedding_size)
             self.item_embedding.weight.data.copy_(table * (settings.item_init_std / table[1:].std()))
         self.sampled_loss = None
-        if settings.num_negatives is not None:
+        if settings.num_negatives is not None and settings.reads_catalogue_loss():
             self.sampled_loss = SampledLoss(settings, dataset, self.max_cells)
+        elif config.external_config_dict.get("num_negatives") is not None:
+            raise UserError(
+                f"num_negatives={settings.num_negatives}: no loss reads it with ce_weight=0. Set num_negatives=~, or "
+                "ce_weight above 0."
+            )
         signal_left = self.process.alpha_bar(settings.timesteps - 1)
         if signal_left > _MOST_SIGNAL_LEFT:
             self.logger.warning(

@@ -130,11 +130,6 @@ class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_catalogue_loss()
-        if self.num_negatives is not None and not self.reads_catalogue_loss():
-            raise UserError(
-                f"num_negatives={self.num_negatives}: no loss reads it with ce_weight=0. Set num_negatives=~, or "
-                "ce_weight above 0."
-            )
         if self.embedding_size % self.num_heads:
             raise UserError(f"num_heads={self.num_heads}: must divide embedding_size={self.embedding_size}.")
         if self.pretrained_item_table is None and self.training_stages()[0].freezes("item_embedding.weight"):

@@ -211,7 +211,7 @@ _OF_WINDOWS = ({"window_overlap": 0.7}, {"train_on": "prefixes", **_OF_SEQUENCES
 _OF_EMBEDDINGS = {
     "dropout": 0.7, "item_init_std": 0.5, "mse_weight": 3.0, "ce_weight": 0.5,
     "stop_gradient_target": False, "timestep_sampler": "loss_second_moment",
-    "catalogue_loss": "gbce", "num_negatives": 5, "gbce_t": 0.5,
+    "catalogue_loss": "gbce", "num_negatives": 5, "negative_sampler": "uniform", "gbce_t": 0.5,
 }  # fmt: skip
 _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("DreamRec", {**_DREAMREC, **_OF_WINDOWS[0]}, {**_OF_WINDOWS[1], **_OF_EMBEDDINGS}),

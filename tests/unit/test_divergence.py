@@ -49,7 +49,7 @@ def test_the_term_that_is_not_finite_is_named_and_the_last_checkpoint_stays(
     _losses(built, change)
     path = built.trainer.saved_model_file
     message = (
-        f"epoch 2, batch 2 of {batches}: the term '{term}' of the training loss is {value}; learning_rate=0.001 may be "
+        f"epoch 2, batch 2 of {batches}: the term '{term}' of the training loss is {value}; learning_rate=0.002 may be "
         f"too large. The best epoch before, 1, is in {path}."
     )
     with pytest.raises(Diverged, match=f"^{re.escape(message)}$"):

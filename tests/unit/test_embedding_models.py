@@ -18,6 +18,7 @@ from recbole_diffusion.model.losses import gaussian_kl, robust_divergence
 from recbole_diffusion.model.settings import DiffusionConfig
 
 SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
+WHOLE = {"num_negatives": None, "negative_sampler": None}  # the softmax is over the whole catalogue
 
 
 class Oracle(torch.nn.Module):
@@ -92,7 +93,7 @@ def test_a_perfect_denoiser_has_no_squared_error(
 
 
 def test_losses_are_weighted_and_told_to_the_timestep_sampler(build: Callable[..., Built]) -> None:
-    built = build("DreamRec", mse_weight=0.3, ce_weight=2.0, ce_temperature=0.5, **SMALL)
+    built = build("DreamRec", mse_weight=0.3, ce_weight=2.0, ce_temperature=0.5, **WHOLE, **SMALL)
     batch = next(iter(built.loaders.train))
     items = _targets(built, batch)
     x_0_hat = torch.randn(len(items), 8)
@@ -276,7 +277,8 @@ def test_every_model_trains_and_generates_along_a_straight_path(
 
 
 def test_the_losses_of_a_straight_path_by_hand(build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch) -> None:
-    built = build("DreamRec", prediction="v", denoiser_skip=False, mse_weight=0.3, ce_weight=2.0, **STRAIGHT, **SMALL)
+    settings = {"prediction": "v", "denoiser_skip": False, "mse_weight": 0.3, "ce_weight": 2.0, **WHOLE}
+    built = build("DreamRec", **settings, **STRAIGHT, **SMALL)
     batch = next(iter(built.loaders.train))
     items = _targets(built, batch)
     noise, output = torch.randn(len(items), 8), torch.randn(len(items), 8)
@@ -559,7 +561,7 @@ def test_adigrec_sees_x_t_on_the_unit_sphere_in_training_and_at_every_step(build
 
 
 def test_adigrecs_own_losses_by_hand(build: Callable[..., Built]) -> None:
-    settings = {"num_interests": 3, "interest_weight": 0.5, "penalty_weight": 2.0, **SMALL}
+    settings = {"num_interests": 3, "interest_weight": 0.5, "penalty_weight": 2.0, **WHOLE, **SMALL}
     model = build("ADIGRec", **settings).model.eval()
     batch = build("ADIGRec", **settings).loaders.valid.dataset[[0, 1, 2, 3]]
     state, target = model.last_state(batch), batch["item_id"]

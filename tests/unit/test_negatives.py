@@ -26,11 +26,12 @@ SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 WINDOW = {"hidden_size": 16, "inner_size": 32, "n_layers": 1, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
 COUNTS = torch.tensor([0, 5, 1, 0, 20, 3, 1])  # of items 0 ... 6
 LOSSES: list[dict[str, Any]] = [
-    {"num_negatives": 5},
+    {"num_negatives": 5, "negative_sampler": "uniform"},
     {"num_negatives": 5, "negative_sampler": "popularity"},
     {"num_negatives": 64, "negative_sampler": "in_batch"},
-    {"num_negatives": 5, "catalogue_loss": "gbce"},
+    {"num_negatives": 5, "negative_sampler": None, "catalogue_loss": "gbce"},
 ]
+WHOLE = {"num_negatives": None, "negative_sampler": None}
 NAMES = ["uniform", "popularity", "in_batch", "gbce"]
 
 
@@ -175,7 +176,7 @@ def test_every_model_learns_from_every_loss(
 def test_the_whole_catalogue_draws_nothing_and_a_temperature_of_1_changes_nothing(
     build: Callable[..., Built], model: str
 ) -> None:
-    built = build(model, **(WINDOW if model == "WindowSASRec" else SMALL))
+    built = build(model, **WHOLE, **(WINDOW if model == "WindowSASRec" else SMALL))
     assert built.model.sampled_loss is None
     if model == "WindowSASRec":
         torch.manual_seed(3)
@@ -196,17 +197,17 @@ def test_the_temperature_divides_the_scores_of_windowsasrec(build: Callable[...,
 
 def test_next_item_loss_has_the_negatives_too(build: Callable[..., Built]) -> None:
     settings = {"stages": [{"epochs": 1, "loss": "next_item"}, {}], "epochs": 2, **SMALL}
-    built = build("DreamRec", num_negatives=30, **settings)
-    whole = build("DreamRec", **settings)
-    few = build("DreamRec", num_negatives=3, **settings)
+    built = build("DreamRec", num_negatives=30, negative_sampler="uniform", **settings)
+    whole = build("DreamRec", **WHOLE, **settings)
+    few = build("DreamRec", num_negatives=3, negative_sampler="uniform", **settings)
     batch = next(iter(built.loaders.train))
     losses = [x.model.next_item_loss(batch)[0].item() for x in (built, whole, few)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[2] != pytest.approx(losses[1], rel=1e-5)
 
 
 _REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"negative_sampler": "uniform"}, "negative_sampler=uniform with num_negatives=~"),
-    ({"catalogue_loss": "gbce"}, "catalogue_loss=gbce with num_negatives=~"),
+    ({"num_negatives": None, "negative_sampler": "uniform"}, "negative_sampler=uniform with num_negatives=~"),
+    ({"catalogue_loss": "gbce", **WHOLE}, "catalogue_loss=gbce with num_negatives=~"),
     ({"gbce_t": 0.5, "num_negatives": 5}, "gbce_t=0.5: only catalogue_loss=gbce"),
     ({"catalogue_loss": "gbce", "num_negatives": 5, "negative_sampler": "in_batch"}, "negative_sampler=in_batch"),
     ({"num_negatives": 0}, "num_negatives=0: must be a whole number >= 1 or ~"),
