@@ -43,9 +43,10 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "first_beta": number(
         "first beta of linear_variance; ~ takes it from noise_min", above=0, below=1, optional=True,
     ),
-    # ADIGRec scales x_t to length 1, so x0 cannot be computed from eps or v.
+    # ADIGRec scales x_t to length 1, so x0 cannot be computed from eps or v. PreferDiff compares x0_hat to items.
     "prediction": one_of(
-        ("x0", "eps", "v"), "what the denoiser predicts", of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps")},
+        ("x0", "eps", "v"), "what the denoiser predicts",
+        of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps"), "PreferDiff": ("x0",)},
     ),
     "p_uncond": share("share of training rows without guidance"),
     "ce_temperature": number("divides the scores in the cross-entropy, and those of several chains", above=0),
@@ -110,10 +111,16 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     "item_init_std": number("standard deviation of the item embeddings at the start", above=0),
     "stop_gradient_target": flag("the target x0 gets no gradient from the squared error"),
     "stop_gradient_latent": flag("c and sigma_c^2 are constants in the divergence"),
-    "mse_weight": from_zero("weight of the squared error of the prediction"),
+    "mse_weight": from_zero("weight of the squared error of the prediction (PreferDiff: lambda, of its cosine error)"),
     "ce_weight": from_zero("weight of the cross-entropy of x0_hat over the catalogue"),
     "interest_weight": from_zero("weight of L_G1"),
     "penalty_weight": from_zero("weight of the covariance penalty L_reg"),
+    "preference_weight": from_zero("weight of the preference of the target over the other targets' mean, 1 - lambda"),
+    "preference_scale": number("gamma, the scale of the difference of two errors in the preference", above=0),
+    "preference_of": one_of(
+        ("row", "batch"), "row: each target has a preference; batch: the means of both errors have one, as in the "
+        "authors' code",
+    ),
     "catalogue_loss": one_of(
         ("softmax", "gbce"), "loss of the next item; gbce is gSASRec's, with uniform num_negatives",
     ),

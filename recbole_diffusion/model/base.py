@@ -63,7 +63,7 @@ class DiffusionRecommender(SequentialRecommender):
 
         Args:
             step: from :func:`recbole_diffusion.diffusion.step.draw_step`. To add noise to something else at the same
-                timestep (a negative item, in PreferDiff), call ``self.process.q_sample(x, step.t, noise)``.
+                timestep (a negative item, in PreferDiff), call :meth:`noised`.
             guidance: from :class:`Example`, after :meth:`drop_guidance`.
             target: from :class:`Example`.
         """
@@ -80,6 +80,13 @@ class DiffusionRecommender(SequentialRecommender):
     def seen(self, x_t: Tensor) -> Tensor:
         """What the denoiser sees of ``x_t``: :meth:`project`, or 0 with ``ablate=state``."""
         return torch.zeros_like(x_t) if self.settings.ablate == "state" else self.project(x_t)
+
+    def noised(self, x_0: Tensor, t: Tensor) -> Tensor:
+        """``x_0`` [*leading, dim] with new noise of the steps ``t`` [*leading], as the denoiser sees it."""
+        noise = torch.randn_like(x_0)
+        if self.settings.ablate == "noise":  # drawn all the same, so that later draws stay as they are
+            noise = torch.zeros_like(noise)
+        return self.seen(self.process.q_sample(x_0, t, noise))
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The loss terms, scalars. ``loss_names`` has their names; training minimises their sum.

@@ -24,6 +24,8 @@ CASES = [
     Case("ADIGRec", {**_NETWORK, "sampling_steps": 3, "num_interests": 3}, preset="paper", learns=False),
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, learning=_DIFFUREC),
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learning=_DIFFUREC),
+    Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
+    Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
     # DiffRec completes a set of items, which tests/unit/test_diffrec.py tests. On the Markov chain, users have seen
     # every item: a masked ranking contains only the target.
     Case("DiffRec", {"hidden_size": 16}, learning={"hidden_size": 256, "dropout": 0.2}, learns_order=False),

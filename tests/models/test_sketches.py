@@ -1,8 +1,6 @@
 """Sketches of models that the package does not have: they show that its base has what a new model needs.
 
-PreferDiff (Liu et al., ICLR 2025, arXiv 2410.13117) compares two denoising errors at the same timestep. ADRec (KDD
-2025, arXiv 2505.19544) adds noise to a whole sequence, and each position has its own timestep. Details such as initial
-values and sizes are left out.
+ADRec (KDD 2025, arXiv 2505.19544) adds noise to a whole sequence, and each position has its own timestep.
 """
 
 from __future__ import annotations
@@ -22,35 +20,11 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
-from recbole_diffusion.diffusion.step import Step
 from recbole_diffusion.model.dreamrec import DreamRec
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import TransformerBlock
 from recbole_diffusion.testing.markov import markov_sequences, write_atomic
 from recbole_diffusion.training.trainer import DiffusionTrainer
-
-# --- PreferDiff
-
-
-def cosine_error(prediction: Tensor, x_0: Tensor) -> Tensor:
-    """``(1 - cos)^2``, [*leading]."""
-    return (1 - F.cosine_similarity(prediction, x_0, dim=-1)).square()
-
-
-class PreferDiff(DreamRec):
-    """Prefers the target to the mean of the other targets in the batch, by their denoising errors at the same t."""
-
-    preference_weight, sharpness = 0.6, 5.0  # 1 - lambda, gamma
-
-    def denoising_losses(self, step: Step, guidance: Tensor, target: Tensor) -> dict[str, Tensor]:
-        negative = (step.x_0.sum(dim=0) - step.x_0) / (len(step.x_0) - 1)
-        x_t = self.process.q_sample(negative, step.t, torch.randn_like(negative))
-        error = cosine_error(self.denoiser(step.x_t, step.t, guidance), step.x_0)
-        negative_error = cosine_error(self.denoiser(x_t, step.t, guidance), negative)
-        preference = -F.logsigmoid(self.sharpness * (negative_error - error))
-        w = self.preference_weight
-        return {"error": (1 - w) * error, "preference": w * preference}
-
 
 # --- ADRec
 
@@ -119,7 +93,6 @@ ITEMS, ACCURACY = 12, 0.8
 CHANCE = sum(1 / math.log2(rank + 1) for rank in range(1, 6)) / ITEMS  # NDCG@5
 SMALL = {"embedding_size": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 SKETCHES: dict[type[EmbeddingDiffusionRecommender], dict[str, Any]] = {
-    PreferDiff: {"item_init_std": 1.0, "embedding_size": 32, "guidance_strength": 1.0, "sampling_steps": 5},
     ADRec: {
         "timesteps": 32, "noise_schedule": "truncated_linear", "timestep_sampler": "uniform", "sampling_steps": 2,
         "sampler": "ddpm", "stop_gradient_target": False,
@@ -164,7 +137,7 @@ def _learn(built: Built) -> tuple[dict[int, float], float]:
 
 @pytest.mark.parametrize("model_class", SKETCHES)
 def test_a_paper_is_less_than_60_lines(model_class: type) -> None:
-    parts = {PreferDiff: (cosine_error, PreferDiff), ADRec: (Known, SequenceDenoiser, ADRec)}[model_class]
+    parts = {ADRec: (Known, SequenceDenoiser, ADRec)}[model_class]
     assert sum(len(inspect.getsource(part).splitlines()) for part in parts) < 60
 
 
@@ -211,43 +184,6 @@ class Fixed(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         return self.answer
-
-
-def test_preferdiffs_loss_by_its_formula(sketch: Callable[..., Built]) -> None:
-    built = sketch(PreferDiff, stop_gradient_target=False, p_uncond=0.5)
-    model = built.model
-    batch = next(iter(built.loaders.train))
-    recorded = model.denoiser.denoiser = Recorded(model.denoiser.denoiser)
-    terms = dict(zip(("error", "preference"), model.calculate_loss(batch), strict=True))
-    assert model.loss_names == tuple(terms)
-    (x_t, t, cond, positive), (other_x_t, other_t, other_cond, negative) = recorded.calls
-    assert other_t is t and other_cond is cond  # one timestep, and the same rows without a condition
-    dropped = (cond == model.denoiser.null).all(dim=-1)
-    assert dropped.any() and not dropped.all()
-    targets = batch[model.TARGET_SEQ]
-    x_0 = model.item_embedding(targets[targets != 0])
-    rows = len(x_0)
-    errors, preferences, centroids = [], [], []
-    for row in range(rows):
-        others = torch.stack([x_0[other] for other in range(rows) if other != row]).mean(dim=0)
-        centroids.append(others)
-
-        def error(a: Tensor, b: Tensor) -> Tensor:
-            return (1 - a @ b / (a.norm() * b.norm())) ** 2
-
-        good, bad = error(positive[row], x_0[row]), error(negative[row], others)
-        errors.append(0.4 * good)
-        preferences.append(0.6 * torch.log(1 + torch.exp(-5.0 * (bad - good))))
-    torch.testing.assert_close(terms["error"], torch.stack(errors).mean())
-    torch.testing.assert_close(terms["preference"], torch.stack(preferences).mean())
-    # The noise of the two is independent, and each has the size that its step says.
-    noises = [
-        (noised - model.process.q_sample(data, t, torch.zeros_like(data))).detach()
-        / model.process.beta_between(t, -1).sqrt().unsqueeze(-1)
-        for noised, data in ((x_t, x_0), (other_x_t, torch.stack(centroids)))
-    ]
-    assert all(noise.std().item() == pytest.approx(1, abs=0.05) for noise in noises)
-    assert abs((noises[0] * noises[1]).mean().item()) < 0.05
 
 
 def test_adrecs_losses_by_their_formula(sketch: Callable[..., Built]) -> None:
