@@ -46,7 +46,7 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     # ADIGRec scales x_t to length 1, so x0 cannot be computed from eps or v. PreferDiff compares x0_hat to items.
     "prediction": one_of(
         ("x0", "eps", "v"), "what the denoiser predicts",
-        of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps"), "PreferDiff": ("x0",)},
+        of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps"), "FMRec": ("x0",), "PreferDiff": ("x0",)},
     ),
     "p_uncond": share("share of training rows without guidance"),
     "ce_temperature": number("divides the scores in the cross-entropy, and those of several chains", above=0),
@@ -63,6 +63,10 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "use_ai2m": flag("x_t attends to the interests; False: all interests have the same weight"),
     "latent_size": whole("d', the size of z; ~ is embedding_size", optional=True),
     "latent_residual": flag("mu = c + MLP(c) and psi(z) = z + MLP(z), instead of the MLPs alone; needs d' = d"),
+    "prior": one_of(
+        ("noise", "history"), "where a path begins: standard normal noise, or a part of a random item of the history",
+    ),
+    "prior_keep": share("share of the item's coordinates that prior=history keeps; the others are 0"),
     "uncertainty": from_zero("delta: lambda_i is drawn from N(delta, delta)"),
     "use_position": flag("add learned position embeddings; the authors have none"),
     "time_aware": flag("newer items have more weight (T-DiffRec); False: each item has weight 1"),
@@ -82,7 +86,7 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
 
 _GENERATION = section(Role.GENERATION, None, {
     "sampler": one_of(
-        ("ddpm", "ddim", "euler"), "rule for the steps of generation",
+        ("ddpm", "ddim", "euler", "euler_start"), "rule for the steps of generation",
         of={"DiffRec": ("ddpm", "ddim")}, main=True,
     ),
     "sampling_steps": whole("steps of generation, at most T", main=True),
@@ -104,15 +108,20 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     "train_on": one_of(
         ("windows", "prefixes"),
         "what a training row is: a window with a target at each position, a prefix with one target, or a user",
-        of={"DiffuRec": ("prefixes",), "DiffRec": ("users", "prefixes")},
+        of={"DiffuRec": ("prefixes",), "FMRec": ("prefixes",), "DiffRec": ("users", "prefixes")},
     ),
-    "timestep_sampler": one_of(("uniform", "high_noise", "loss_second_moment"), "how training draws t"),
+    "timestep_sampler": one_of(("uniform", "high_noise", "mode", "loss_second_moment"), "how training draws t"),
     "snr_weighting": flag("multiply the error at t by SNR(t-1) - SNR(t); only with prediction=x0"),
     "item_init_std": number("standard deviation of the item embeddings at the start", above=0),
     "stop_gradient_target": flag("the target x0 gets no gradient from the squared error"),
     "stop_gradient_latent": flag("c and sigma_c^2 are constants in the divergence"),
     "mse_weight": from_zero("weight of the squared error of the prediction (PreferDiff: lambda, of its cosine error)"),
     "ce_weight": from_zero("weight of the cross-entropy of x0_hat over the catalogue"),
+    "reconstruction_weight": from_zero("beta, weight of the squared error of a decoder of the history"),
+    "tied_decoder": flag(
+        "the decoder ends in the item table; False: in weights of its own, items * 2,048, as the authors have it"
+    ),
+    "one_step_weight": from_zero("weight of the squared difference of x0_hat along the path and at its beginning"),
     "interest_weight": from_zero("weight of L_G1"),
     "penalty_weight": from_zero("weight of the covariance penalty L_reg"),
     "preference_weight": from_zero("weight of the preference of the target over the other targets' mean, 1 - lambda"),

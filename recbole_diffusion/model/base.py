@@ -69,6 +69,10 @@ class DiffusionRecommender(SequentialRecommender):
         """
         raise NotImplementedError
 
+    def training_noise(self, x_0: Tensor, guidance: Any) -> Tensor | None:
+        """What is at the noisy end of a training step, shaped like ``x_0``. None: standard normal noise."""
+        return None
+
     def drop_guidance(self, guidance: Any) -> Any:
         """Drops the guidance of some states, for classifier-free guidance. Called once for each training step."""
         return guidance
@@ -94,8 +98,8 @@ class DiffusionRecommender(SequentialRecommender):
         A denoising loss is the mean over all states that are not padding, each times the weight of its timestep.
         """
         x_0, guidance, target, losses, real = self.training_example(interaction)
-        noiseless = self.settings.ablate == "noise"
-        step = draw_step(self.process, self.timestep_sampler, x_0, real, self.seen, noiseless)
+        noiseless, noise = self.settings.ablate == "noise", self.training_noise(x_0, guidance)
+        step = draw_step(self.process, self.timestep_sampler, x_0, real, self.seen, noiseless, noise)
         denoising = self.denoising_losses(step, self.drop_guidance(guidance), target)
         twice = losses.keys() & denoising.keys()
         assert not twice, f"two losses are called {', '.join(twice)}"

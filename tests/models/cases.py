@@ -26,6 +26,9 @@ CASES = [
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learning=_DIFFUREC),
     Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
     Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
+    Case("FMRec", {**_NETWORK, "sampling_steps": 3}, learning=_DIFFUREC),
+    Case("FMRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
+    Case("FMRec", {**_NETWORK, "prior": "history", "one_step_weight": 0.1}, learning=_DIFFUREC),
     # DiffRec completes a set of items, which tests/unit/test_diffrec.py tests. On the Markov chain, users have seen
     # every item: a masked ranking contains only the target.
     Case("DiffRec", {"hidden_size": 16}, learning={"hidden_size": 256, "dropout": 0.2}, learns_order=False),

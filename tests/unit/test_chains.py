@@ -12,12 +12,12 @@ from conftest import Built
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 
 SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0, "item_init_std": 1.0}
-MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec", "PreferDiff")
+MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec", "PreferDiff", "FMRec")
 ROWS = [0, 1, 2, 3]
 
 
 def _built(build: Callable[..., Built], model: str, **settings: Any) -> Built:
-    fixed: dict[str, Any] = {"uncertainty": 0.5} if model == "DiffuRec" else {}
+    fixed: dict[str, Any] = {"uncertainty": 0.5} if model in ("DiffuRec", "FMRec") else {}
     built = build(model, **{**SMALL, **fixed, **settings})
     built.model.eval()
     return built
