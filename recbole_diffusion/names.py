@@ -16,6 +16,7 @@ OURS = MappingProxyType(
         "DiffDiv": "recbole_diffusion.model.diffdiv",
         "ADIGRec": "recbole_diffusion.model.adigrec",
         "DiffuRec": "recbole_diffusion.model.diffurec",
+        "ADRec": "recbole_diffusion.model.adrec",
         "FMRec": "recbole_diffusion.model.fmrec",
         "PreferDiff": "recbole_diffusion.model.preferdiff",
         "WindowSASRec": "recbole_diffusion.model.windowsasrec",

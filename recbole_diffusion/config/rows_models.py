@@ -63,6 +63,7 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "use_ai2m": flag("x_t attends to the interests; False: all interests have the same weight"),
     "latent_size": whole("d', the size of z; ~ is embedding_size", optional=True),
     "latent_residual": flag("mu = c + MLP(c) and psi(z) = z + MLP(z), instead of the MLPs alone; needs d' = d"),
+    "token_weight": from_zero("delta, weight of the noised item in what the denoiser reads"),
     "prior": one_of(
         ("noise", "history"), "where a path begins: standard normal noise, or a part of a random item of the history",
     ),
@@ -108,7 +109,7 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     "train_on": one_of(
         ("windows", "prefixes"),
         "what a training row is: a window with a target at each position, a prefix with one target, or a user",
-        of={"DiffuRec": ("prefixes",), "FMRec": ("prefixes",), "DiffRec": ("users", "prefixes")},
+        of={"ADRec": ("windows",), "DiffuRec": ("prefixes",), "FMRec": ("prefixes",), "DiffRec": ("users", "prefixes")},
     ),
     "timestep_sampler": one_of(("uniform", "high_noise", "mode", "loss_second_moment"), "how training draws t"),
     "snr_weighting": flag("multiply the error at t by SNR(t-1) - SNR(t); only with prediction=x0"),

@@ -183,8 +183,9 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
     ) -> Tensor:
         """One reverse step of chains that began at ``start``.
 
-        With ``rescale_x0``, x0_hat is first scaled to the items' mean norm, but not in the last step. Cross-entropy makes x0_hat several times longer than any embedding. Without scaling, x_s would have a stronger
-        signal than in training, and the error would grow at each step.
+        With ``rescale_x0``, x0_hat is first scaled to the items' mean norm, but not in the last step. Cross-entropy
+        makes x0_hat several times longer than any embedding. Without scaling, x_s would have a stronger signal than in
+        training, and the error would grow at each step.
         """
         if self.settings.rescale_x0 and s >= 0:
             x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()

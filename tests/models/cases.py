@@ -26,6 +26,8 @@ CASES = [
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learning=_DIFFUREC),
     Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
     Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
+    Case("ADRec", {**_NETWORK, "sampling_steps": 3}, learning={**_LEARNING, "embedding_dropout": 0.0}),
+    Case("ADRec", {**_NETWORK, "sampling_steps": 3, "stages": None}, preset="paper", learns=False),
     Case("FMRec", {**_NETWORK, "sampling_steps": 3}, learning=_DIFFUREC),
     Case("FMRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
     Case("FMRec", {**_NETWORK, "prior": "history", "one_step_weight": 0.1}, learning=_DIFFUREC),

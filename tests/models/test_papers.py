@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import Built
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.noise import RowNoise
+from recbole_diffusion.testing.markov import markov_sequences, write_atomic
 
 SMALL = {"embedding_size": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
+ITEMS, ACCURACY = 12, 0.8
+CHANCE = sum(1 / math.log2(rank + 1) for rank in range(1, 6)) / ITEMS  # NDCG@5
 
 
 class Recorded(nn.Module):
@@ -28,6 +35,37 @@ class Recorded(nn.Module):
         output = self.denoiser(x_t, t, cond)
         self.calls.append((x_t, t, cond, output))
         return output
+
+
+PADDED = {"bucket_by_length": False, "train_batch_size": 64}  # a batch of different lengths
+CHAIN = {
+    "dataset": "chain", "MAX_ITEM_LIST_LENGTH": 20, "topk": [5], "valid_metric": "NDCG@5", "metrics": ["NDCG"],
+    "epochs": 8, "eval_step": 8, "learning_rate": 0.01, "train_batch_size": 8,
+}  # fmt: skip
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a run on a Markov chain."""
+    folder = write_atomic(tmp_path / "data", "chain", markov_sequences(100, 18, ITEMS, ACCURACY))
+    return {"data_path": str(folder), **CHAIN}
+
+
+class Fixed(nn.Module):
+    """A denoiser that always answers the same."""
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        return self.answer
+
+
+def _learn(built: Built) -> tuple[dict[int, float], float]:
+    """The training loss of each epoch, and NDCG@5 on the test split."""
+    built.trainer.fit(built.loaders.train, built.loaders.valid)
+    return built.trainer.train_loss_dict, built.trainer.evaluate(built.loaders.test)["ndcg@5"]
 
 
 def _losses(model: Any, batch: Any) -> dict[str, Tensor]:
@@ -183,3 +221,121 @@ def test_fmrec_generates_the_mean_of_its_predictions(build: Callable[..., Built]
     lengths = [6 / 20, 7 / 20, 6 / 20, 1 / 20]
     answers = [x_t.sin() + t.unsqueeze(-1) / 7 for x_t, t in seen]
     torch.testing.assert_close(x_0, sum(a * length for a, length in zip(answers, lengths, strict=True)))
+
+
+# --- DreamRec
+
+
+@pytest.mark.parametrize("prediction", ["x0", "v"])
+def test_dreamrec_learns_a_markov_chain_along_a_straight_path(
+    build: Callable[..., Built], chain: dict[str, Any], prediction: str
+) -> None:
+    path = {"process": "straight", "noise_schedule": None, "sampler": "euler", "sampling_steps": 4, "timesteps": 50}
+    skip = prediction == "x0"
+    losses, ndcg = _learn(build("DreamRec", **SMALL, prediction=prediction, denoiser_skip=skip, **path, **chain))
+    assert losses[7] < 0.8 * losses[0]
+    assert ndcg > 2 * CHANCE
+
+
+# --- ADRec
+
+
+ADREC = {**SMALL, "embedding_dropout": 0.0, "num_negatives": None, "negative_sampler": None, "token_weight": 0.1,
+         "sampler": "ddpm", "sampling_steps": 2, "stop_gradient_target": False}  # fmt: skip
+
+
+def test_adrecs_losses_by_their_formula(build: Callable[..., Built]) -> None:
+    built = build("ADRec", **ADREC, mse_weight=0.5, ce_weight=0.5, **PADDED)
+    model = built.model
+    batch = next(iter(built.loaders.train))
+    recorded = model.denoiser = Recorded(model.denoiser)
+    terms = dict(zip(("mse", "ce"), model.calculate_loss(batch), strict=True))
+    assert model.loss_names == tuple(terms)
+    ((x_t, t, _, output),) = recorded.calls
+    targets, table = batch[model.TARGET_SEQ], model.item_embedding.weight
+    real = [(row, place) for row, place in torch.nonzero(targets).tolist()]
+    assert len(real) < targets.numel()  # there is padding
+    assert t.shape == targets.shape and len(t[0].unique()) > 1  # every token has a step of its own
+    squared, cross = [], []
+    for row, place in real:
+        item = int(targets[row, place])
+        squared.append(((output[row, place] - table[item]) ** 2).sum() / 16)
+        logits = table[1:] @ output[row, place]
+        cross.append(torch.logsumexp(logits, dim=0) - logits[item - 1])
+    torch.testing.assert_close(terms["mse"], 0.5 * torch.stack(squared).mean())
+    torch.testing.assert_close(terms["ce"], 0.5 * torch.stack(cross).mean())
+    noise = x_t - model.process.alpha_bar(t).sqrt().unsqueeze(-1) * table[targets]
+    noise = (noise / model.process.beta_between(t, -1).sqrt().unsqueeze(-1)).detach()[targets != 0]
+    assert noise.std().item() == pytest.approx(1, abs=0.03) and abs(noise.mean().item()) < 0.03
+
+
+def test_a_stage_of_plain_cross_entropy_is_a_mean_over_what_is_no_padding(build: Callable[..., Built]) -> None:
+    model = (built := build("ADRec", **ADREC, **PADDED)).model
+    batch = next(iter(built.loaders.train))
+    targets = batch[model.TARGET_SEQ]
+    (loss,) = model.next_item_loss(batch)
+    real = targets != 0
+    logits = model.encode(batch[model.ITEM_SEQ])[real] @ model.item_embedding.weight[1:].T
+    torch.testing.assert_close(loss, F.cross_entropy(logits, targets[real] - 1))
+
+
+def test_padding_of_a_sequence_is_neither_learned_nor_told_to_the_timestep_sampler(
+    build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build("ADRec", **ADREC, timestep_sampler="loss_second_moment", **PADDED)
+    model = built.model
+    batch = next(iter(built.loaders.train))
+    told: list[tuple[Tensor, Tensor]] = []
+    monkeypatch.setattr(model.timestep_sampler, "update", lambda t, losses: told.append((t, losses)))
+    real = batch[model.TARGET_SEQ] != 0
+    assert not real.all()
+    losses = []
+    for content in (0.0, 9.0):  # of the answers at padding positions
+        answer = torch.randn(*real.shape, 16, generator=torch.Generator().manual_seed(0))
+        answer[~real] = content
+        model.denoiser = Fixed(answer)
+        torch.manual_seed(1)
+        losses.append(torch.stack(model.calculate_loss(batch)))
+    torch.testing.assert_close(*losses)
+    (t, first), (_, second) = told
+    assert t.shape == first.shape == (int(real.sum()),)
+    torch.testing.assert_close(first, second)
+
+
+def test_generation_noises_the_next_item_alone_and_knows_the_others(build: Callable[..., Built]) -> None:
+    built = build("ADRec", **ADREC)
+    model = built.model.eval()
+    batch = built.loaders.valid.dataset[:]
+    recorded = model.denoiser = Recorded(model.denoiser)
+    model.full_sort_predict(batch)
+    length = batch[model.ITEM_SEQ_LEN].tolist()
+    assert len(set(length)) > 1
+    for (x_t, t, _, _), step in zip(recorded.calls, [31, 0], strict=True):
+        for row, n in enumerate(length):
+            known = model.item_embedding(batch[model.ITEM_SEQ][row, 1:n])
+            assert torch.equal(x_t[row, : n - 1], known)
+            assert t[row, :n].tolist() == [0] * (n - 1) + [step]
+    # A row's ranking is the same alone and under any padding.
+    shortest = length.index(min(length))
+    alone = Interaction({key: batch[key][shortest : shortest + 1] for key in batch})
+    alone[model.ITEM_SEQ] = alone[model.ITEM_SEQ][:, : length[shortest]]
+    torch.testing.assert_close(model.full_sort_predict(alone)[0], model.full_sort_predict(batch)[shortest])
+
+
+def test_adrecs_three_stages_are_three_lines_of_settings(build: Callable[..., Built], chain: dict[str, Any]) -> None:
+    stages = [{"epochs": 2, "loss": "next_item"}, {"epochs": 3, "freeze": ["item_embedding"]}, {}]
+    built = build(
+        "ADRec", **ADREC, **{**chain, "stages": stages, "eval_step": 1, "weight_decay": 0.01, "learning_rate": 0.02}
+    )
+    tables: list[Tensor] = []
+    plain = built.trainer._valid_epoch
+
+    def validated(*arguments: Any, **named: Any) -> Any:
+        tables.append(built.model.item_embedding.weight.detach().clone())
+        return plain(*arguments, **named)
+
+    built.trainer._valid_epoch = validated
+    _, ndcg = _learn(built)
+    assert [torch.equal(a, b) for a, b in itertools.pairwise(tables)] == [False, True, True, True, False, False, False]
+    assert [list(entry["losses"]) for entry in built.trainer.history] == [["next_item"]] * 2 + [["mse", "ce"]] * 6
+    assert ndcg > 2 * CHANCE

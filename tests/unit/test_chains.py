@@ -12,7 +12,7 @@ from conftest import Built
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 
 SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0, "item_init_std": 1.0}
-MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec", "PreferDiff", "FMRec")
+MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec", "PreferDiff", "FMRec", "ADRec")
 ROWS = [0, 1, 2, 3]
 
 

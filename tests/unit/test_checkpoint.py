@@ -226,6 +226,9 @@ _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("DiffuRec", {**_DREAMREC, "prefixes_per_user": 3}, {
         **_OF_SEQUENCES, **_OF_EMBEDDINGS, "stop_gradient_target": True, "embedding_dropout": 0.9,
     }),
+    ("ADRec", {**_DREAMREC, **_OF_WINDOWS[0], "num_negatives": None, "negative_sampler": None}, {
+        "window_overlap": 0.7, **_OF_EMBEDDINGS, "embedding_dropout": 0.9,
+    }),
     ("FMRec", {**_DREAMREC, "prefixes_per_user": 3}, {
         **_OF_SEQUENCES, **_OF_EMBEDDINGS, "stop_gradient_target": True, "embedding_dropout": 0.9,
         "reconstruction_weight": 0.0, "tied_decoder": False, "one_step_weight": 0.3,
