@@ -18,6 +18,7 @@ OURS = MappingProxyType(
         "DiffuRec": "recbole_diffusion.model.diffurec",
         "ADRec": "recbole_diffusion.model.adrec",
         "FMRec": "recbole_diffusion.model.fmrec",
+        "PreferGrow": "recbole_diffusion.model.prefergrow",
         "PreferDiff": "recbole_diffusion.model.preferdiff",
         "WindowSASRec": "recbole_diffusion.model.windowsasrec",
     }

@@ -29,7 +29,8 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "process": one_of(
         ("gaussian", "straight"),
         "gaussian: noise by noise_schedule; straight: x_t is on the line from x_0 to the noise, with noise_schedule=~ "
-        "and sampler=euler",
+        "and sampler=euler or euler_start; replacement: an item is kept or replaced by another, with sampler=bayes",
+        of={"PreferGrow": ("replacement",)},
     ),
     "noise_schedule": one_of(
         _SCHEDULES, "how the noise grows over the steps", optional=True, required_by=("DiffRec",),
@@ -46,7 +47,8 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     # ADIGRec scales x_t to length 1, so x0 cannot be computed from eps or v. PreferDiff compares x0_hat to items.
     "prediction": one_of(
         ("x0", "eps", "v"), "what the denoiser predicts",
-        of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps"), "FMRec": ("x0",), "PreferDiff": ("x0",)},
+        of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps"), "FMRec": ("x0",), "PreferDiff": ("x0",),
+            "PreferGrow": ("x0", "ratio")},
     ),
     "p_uncond": share("share of training rows without guidance"),
     "ce_temperature": number("divides the scores in the cross-entropy, and those of several chains", above=0),
@@ -63,6 +65,7 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "use_ai2m": flag("x_t attends to the interests; False: all interests have the same weight"),
     "latent_size": whole("d', the size of z; ~ is embedding_size", optional=True),
     "latent_residual": flag("mu = c + MLP(c) and psi(z) = z + MLP(z), instead of the MLPs alone; needs d' = d"),
+    "item_share": from_zero("gamma, share of replacements that are items; the others are a state without item", high=1),
     "token_weight": from_zero("delta, weight of the noised item in what the denoiser reads"),
     "prior": one_of(
         ("noise", "history"), "where a path begins: standard normal noise, or a part of a random item of the history",
@@ -88,7 +91,7 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
 _GENERATION = section(Role.GENERATION, None, {
     "sampler": one_of(
         ("ddpm", "ddim", "euler", "euler_start"), "rule for the steps of generation",
-        of={"DiffRec": ("ddpm", "ddim")}, main=True,
+        of={"DiffRec": ("ddpm", "ddim"), "PreferGrow": ("bayes",)}, main=True,
     ),
     "sampling_steps": whole("steps of generation, at most T", main=True),
     "valid_sampling_steps": whole("sampling_steps in the validations of training; ~ is the same", optional=True),

@@ -15,10 +15,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from recbole_diffusion.diffusion.discrete import ReplacementDiffusion, draw_states
 from recbole_diffusion.diffusion.process import GaussianDiffusion, Process, StraightPath
 
 # The samplers of each process.
-SAMPLERS = {"gaussian": ("ddpm", "ddim"), "straight": ("euler", "euler_start")}
+SAMPLERS = {"gaussian": ("ddpm", "ddim"), "straight": ("euler", "euler_start"), "replacement": ("bayes",)}
 READ_START = ("euler_start",)  # their rules also take ``start``, the state that the chain began with
 VARIANCES = ("small", "large", "none")
 
@@ -94,6 +95,20 @@ def euler_start_step(
     return x_t + (process.noise_share(t) - process.noise_share(s)) * (x_0 - start)
 
 
+def bayes_step(
+    process: ReplacementDiffusion, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, law: Tensor, prediction: str
+) -> Tensor:
+    """A draw from ``p(x_s | x_t)`` of a discrete process, shaped like ``x_t`` [rows, 1].
+
+    Args:
+        x_0: probabilities of x_0, or ratios of x_t, [rows, n]; ``prediction`` says which.
+        noise: draws uniform numbers, shaped like ``x_t``.
+        law: of the replacements, [n].
+    """
+    step = process.step_from_x0 if prediction == "x0" else process.step_from_ratios
+    return draw_states(step(x_0, x_t.squeeze(-1), t, s, law), noise().squeeze(-1)).unsqueeze(-1)
+
+
 def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> StepRule:
     """The step rule of a sampler. ``ddim`` reads ``eta``, ``ddpm`` reads ``variance``; both are always checked.
 
@@ -111,6 +126,7 @@ def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> StepRu
         "ddim": partial(ddim_step, eta=eta),
         "euler": euler_step,
         "euler_start": euler_start_step,
+        "bayes": bayes_step,
     }
     return rules[sampler]
 

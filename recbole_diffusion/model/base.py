@@ -69,9 +69,10 @@ class DiffusionRecommender(SequentialRecommender):
         """
         raise NotImplementedError
 
-    def training_noise(self, x_0: Tensor, guidance: Any) -> Tensor | None:
-        """What is at the noisy end of a training step, shaped like ``x_0``. None: standard normal noise."""
-        return None
+    def training_step(self, x_0: Tensor, guidance: Any, real: Tensor | None, noise: Tensor | None = None) -> Step:
+        """Draws timesteps and noises ``x_0`` [*leading, dim], by standard normal noise or by ``noise`` of its shape."""
+        noiseless = self.settings.ablate == "noise"
+        return draw_step(self.process, self.timestep_sampler, x_0, real, self.seen, noiseless, noise)
 
     def drop_guidance(self, guidance: Any) -> Any:
         """Drops the guidance of some states, for classifier-free guidance. Called once for each training step."""
@@ -98,8 +99,7 @@ class DiffusionRecommender(SequentialRecommender):
         A denoising loss is the mean over all states that are not padding, each times the weight of its timestep.
         """
         x_0, guidance, target, losses, real = self.training_example(interaction)
-        noiseless, noise = self.settings.ablate == "noise", self.training_noise(x_0, guidance)
-        step = draw_step(self.process, self.timestep_sampler, x_0, real, self.seen, noiseless, noise)
+        step = self.training_step(x_0, guidance, real)
         denoising = self.denoising_losses(step, self.drop_guidance(guidance), target)
         twice = losses.keys() & denoising.keys()
         assert not twice, f"two losses are called {', '.join(twice)}"

@@ -52,6 +52,7 @@ class History(NamedTuple):
     items: Tensor  # [batch, length, dim]
     length: Tensor  # [batch]
     noise: RowNoise | None
+    item_seq: Tensor  # ids of the items, [batch, length]
 
 
 class Approximator(nn.Module):
@@ -82,7 +83,7 @@ class Approximator(nn.Module):
 
     def with_middle(self, x_t: Tensor, t: Tensor, history: History) -> tuple[Tensor, Tensor]:
         """x0_hat, and the state of the last real position after half of the blocks (rounded up), each [batch, dim]."""
-        items, length, noise = history.items, history.length, history.noise
+        items, length, noise, _ = history
         eps = torch.randn_like(items) if noise is None else noise.normal(GUIDANCE, *items.shape[1:], t=t)
         lambda_ = self.uncertainty * (1 + eps)  # N(delta, delta), [batch, length, dim]
         z = items + lambda_ * (x_t + self.tau(t * self.step_scale)).unsqueeze(1)
@@ -121,7 +122,8 @@ class DiffuRec(EmbeddingDiffusionRecommender):
         return self.embedding_norm(items)
 
     def last_state(self, interaction: Interaction) -> History:
-        return History(self.encode(interaction[self.ITEM_SEQ]), self.history_length(interaction), None)
+        item_seq = interaction[self.ITEM_SEQ]
+        return History(self.encode(item_seq), self.history_length(interaction), None, item_seq)
 
     def training_pairs(self, interaction: Interaction) -> tuple[History, Tensor]:
         return self.last_state(interaction), interaction[self.ITEM_ID]

@@ -176,7 +176,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             self.process, start, self.reverse_timesteps, partial(self.step_from, start=start),
             lambda x_t, t: self.chain_noise(noise, STEP, dim, t), self.seen,
         )  # fmt: skip
-        return x_0.view(-1, chains, dim)
+        return x_0.unflatten(0, (-1, chains))
 
     def step_from(
         self, process: Process, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, start: Tensor
@@ -207,15 +207,19 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         """Scores from the chains of one channel [batch, chains, dim]: [batch, N + 1]."""
         first, *others = x_0.unbind(dim=1)
         if not others:
-            return first @ self.item_embedding.weight.T
+            return self.item_scores(first)
         scores = self._log_probabilities(first)
         for chain in others:
             scores = torch.logaddexp(scores, self._log_probabilities(chain))
         return scores - math.log(1 + len(others))
 
+    def item_scores(self, x_0: Tensor) -> Tensor:
+        """``x0_hat . e_i`` of items 0 ... N, [rows, N + 1], from x0_hat [rows, dim]."""
+        return x_0 @ self.item_embedding.weight.T
+
     def _log_probabilities(self, x_0: Tensor) -> Tensor:
         """``log softmax(x0_hat . e / temperature)`` of x0_hat [batch, dim] over the items 1 ... N, [batch, N + 1]."""
-        logits = x_0 @ self.item_embedding.weight.T / self.settings.ce_temperature
+        logits = self.item_scores(x_0) / self.settings.ce_temperature
         logits[:, 0] = -torch.inf
         return logits.log_softmax(dim=-1)
 

@@ -32,19 +32,17 @@ Differences from the authors' code:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.diffusion.noise import START, RowNoise
 from recbole_diffusion.diffusion.step import Step
-from recbole_diffusion.model.diffurec import DiffuRec, DiffuRecConfig
+from recbole_diffusion.model.diffurec import Approximator, DiffuRec, DiffuRecConfig, History
 from recbole_diffusion.model.losses import squared_error
 from recbole_diffusion.model.settings import DiffusionConfig
 
@@ -65,15 +63,6 @@ class FMRecConfig(DiffuRecConfig, model="FMRec"):
         super().__post_init__()
         if self.prior == "history" and self.prior_keep == 0:
             raise UserError("prior_keep=0 with prior=history: every path would begin at 0. Set prior_keep above 0.")
-
-
-class FlowHistory(NamedTuple):
-    """The guidance: as :class:`recbole_diffusion.model.diffurec.History`, with the items of the history."""
-
-    items: Tensor  # [batch, length, dim]
-    length: Tensor  # [batch]
-    noise: RowNoise | None
-    item_seq: Tensor  # [batch, length]
 
 
 class HistoryDecoder(nn.Module):
@@ -115,6 +104,7 @@ class FMRec(DiffuRec):
 
     config_class: ClassVar[type[DiffusionConfig]] = FMRecConfig
     settings: FMRecConfig
+    denoiser: Approximator
     read_in_training: ClassVar[tuple[str, ...]] = (*DiffuRec.read_in_training, "decoder")
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -127,10 +117,7 @@ class FMRec(DiffuRec):
                 self.decoder_table = nn.Parameter(torch.empty(self.n_items, _OWN_WIDTH))
                 nn.init.xavier_normal_(self.decoder_table)
 
-    def last_state(self, interaction: Interaction) -> FlowHistory:
-        return FlowHistory(*super().last_state(interaction), interaction[self.ITEM_SEQ])
-
-    def denoising_losses(self, step: Step, guidance: FlowHistory, target: Tensor) -> dict[str, Tensor]:
+    def denoising_losses(self, step: Step, guidance: History, target: Tensor) -> dict[str, Tensor]:
         s = self.settings
         x_0_hat, middle = self.denoiser.with_middle(step.x_t, step.t, guidance)
         losses = {}
@@ -148,26 +135,25 @@ class FMRec(DiffuRec):
             losses["one_step"] = s.one_step_weight * squared_error(x_0_hat, at_start)
         return losses
 
-    def training_noise(self, x_0: Tensor, guidance: FlowHistory) -> Tensor | None:
-        if self.settings.prior == "noise":
-            return None
-        return self.from_history(guidance, torch.rand(len(x_0), x_0.shape[-1] + 1, device=x_0.device))
+    def training_step(self, x_0: Tensor, guidance: History, real: Tensor | None, noise: Tensor | None = None) -> Step:
+        if self.settings.prior == "history":
+            noise = self.from_history(guidance, torch.rand(len(x_0), x_0.shape[-1] + 1, device=x_0.device))
+        return super().training_step(x_0, guidance, real, noise)
 
-    def chain_start(self, noise: RowNoise, guidance: FlowHistory) -> Tensor:
+    def chain_start(self, noise: RowNoise, guidance: History) -> Tensor:
         start = super().chain_start(noise, guidance)
         if self.settings.prior == "noise" or self.settings.ablate == "noise":
             return start
-        normal = noise.normal(START, self.settings.embedding_size + 1)
-        return self.from_history(guidance, 0.5 * (1 + torch.erf(normal / math.sqrt(2))))
+        return self.from_history(guidance, noise.uniform(START, self.settings.embedding_size + 1))
 
-    def from_history(self, guidance: FlowHistory, uniform: Tensor) -> Tensor:
+    def from_history(self, guidance: History, uniform: Tensor) -> Tensor:
         """A random item of each history with some coordinates kept, [rows, dim].
 
         Args:
             uniform: uniform numbers in [0, 1], [rows, dim + 1]. The first ``dim`` choose the coordinates, the last one
                 the item.
         """
-        *_, length, _, item_seq = guidance
+        length, item_seq = guidance.length, guidance.item_seq
         choice = (uniform[:, -1] * length).long().clamp(max=length - 1)
         item = item_seq.gather(1, choice.unsqueeze(-1)).squeeze(-1)
         return self.item_embedding(item).detach() * (uniform[:, :-1] < self.settings.prior_keep)

@@ -46,6 +46,9 @@ class PreferDiffConfig(DreamRecConfig, model="PreferDiff"):
     preference_scale: float
     preference_of: str
 
+    def has_loss(self) -> bool:
+        return super().has_loss() or self.preference_weight > 0
+
 
 class PreferDiff(DreamRec):
     """Generates the embedding of the next item; training prefers it to the mean of the others."""

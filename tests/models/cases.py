@@ -24,6 +24,8 @@ CASES = [
     Case("ADIGRec", {**_NETWORK, "sampling_steps": 3, "num_interests": 3}, preset="paper", learns=False),
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, learning=_DIFFUREC),
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learning=_DIFFUREC),
+    Case("PreferGrow", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
+    Case("PreferGrow", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
     Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
     Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
     Case("ADRec", {**_NETWORK, "sampling_steps": 3}, learning={**_LEARNING, "embedding_dropout": 0.0}),

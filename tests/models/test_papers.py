@@ -15,6 +15,8 @@ from conftest import Built
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.diffusion.discrete import score_entropy
 from recbole_diffusion.diffusion.noise import RowNoise
 from recbole_diffusion.testing.markov import markov_sequences, write_atomic
 
@@ -186,7 +188,7 @@ def test_a_path_from_the_history_begins_at_a_part_of_one_of_its_items(build: Cal
     history = _histories(*[[3, 5, 7]] * 2000)
     guidance, table = model.last_state(history), model.item_embedding.weight.detach()
     torch.manual_seed(0)
-    trained = model.training_noise(torch.zeros(2000, 16), guidance)
+    trained = model.training_step(torch.zeros(2000, 16), guidance, None).noise
     generated = model.chain_start(RowNoise(torch.arange(2000)), guidance)
     for start in (trained, generated):
         kept = start != 0
@@ -339,3 +341,102 @@ def test_adrecs_three_stages_are_three_lines_of_settings(build: Callable[..., Bu
     assert [torch.equal(a, b) for a, b in itertools.pairwise(tables)] == [False, True, True, True, False, False, False]
     assert [list(entry["losses"]) for entry in built.trainer.history] == [["next_item"]] * 2 + [["mse", "ce"]] * 6
     assert ndcg > 2 * CHANCE
+
+
+# --- PreferGrow
+
+
+GROW = {**SMALL, "num_negatives": None, "negative_sampler": None}
+RATIO = {**GROW, "prediction": "ratio", "ce_weight": 0.0, "denoiser_skip": False}
+
+
+@pytest.mark.parametrize("share", [1.0, 0.4, 0.0])
+def test_prefergrow_replaces_by_its_law_and_counts_the_entropy_of_ratios(
+    build: Callable[..., Built], share: float
+) -> None:
+    built = build("PreferGrow", item_share=share, **RATIO)
+    model, batch = built.model, next(iter(built.loaders.train))
+    expected = [share / 30] * 30 + ([1 - share] if share < 1 else [])
+    torch.testing.assert_close(model.law, torch.tensor(expected))
+    steps: list[Any] = []
+    plain = model.denoising_losses
+    model.denoising_losses = lambda step, *others: steps.append((step, *others)) or plain(step, *others)
+    terms = _losses(model, batch)
+    (step, guidance, target) = steps[0]
+    assert torch.equal(step.x_0.squeeze(-1), target - 1)
+    kept = step.x_t == step.x_0
+    assert kept.any() and not kept.all()
+    assert ((step.x_t == 30) == ~kept).all() or share > 0
+    output = model.denoiser(model.embedded(step.x_t), step.t, guidance)
+    sigma = model.process.sigma(step.t)
+    found = score_entropy(output @ model.states().T, target - 1, step.x_t.squeeze(-1), sigma, model.law)
+    expected_loss = (sigma * math.log(1e4) * found).mean()
+    torch.testing.assert_close(terms["ratio"], expected_loss, rtol=1e-4, atol=1e-4)
+
+
+def test_an_items_probability_is_the_products_and_its_chain_ends_at_scores(build: Callable[..., Built]) -> None:
+    built = build("PreferGrow", sampling_steps=3, item_share=0.5, **GROW)
+    model, batch = built.model.eval(), built.loaders.valid.dataset[[0, 1, 2]]
+    seen: list[Tensor] = []
+    plain = model.predict_x0
+    model.predict_x0 = lambda x_t, t, guidance: seen.append(x_t) or plain(x_t, t, guidance)
+    x_0 = model.generate(batch)
+    assert [x_t.shape for x_t in seen] == [(3, 1)] * 3 and x_0.shape == (3, 1, 16)
+    torch.testing.assert_close(model.score(x_0), x_0[:, 0] @ model.item_embedding.weight.T)
+    p = model.probabilities(x_0[:, 0], seen[-1])
+    assert (p[:, 30] == 0).all()  # the target is an item
+    torch.testing.assert_close(p[:, :30], (x_0[:, 0] @ model.item_embedding.weight[1:].T).softmax(dim=-1))
+
+
+def test_ratios_rank_by_the_last_analytic_step(build: Callable[..., Built]) -> None:
+    built = build("PreferGrow", sampling_steps=4, item_share=0.5, item_init_std=1.0, **RATIO)
+    model, batch = built.model.eval(), built.loaders.valid.dataset[[0, 1, 2]]
+    x_0 = model.generate(batch)
+    output, state, table = x_0[:, 0, :16], x_0[:, 0, 16].long(), model.states()
+    delta, e = model.process.sigma(0).double(), model.law.double()
+    for row, scores in enumerate(model.score(x_0)):
+        ratios = (table.double() @ output[row].double()).exp()
+        ratios[state[row]] = 1.0
+        q = (delta.exp() * ratios + (1 - delta.exp()) * e * ratios.sum()).clamp(min=0)
+        q *= (1 - (-delta).exp()) * e[state[row]] + (-delta).exp() * (torch.arange(31) == state[row])
+        torch.testing.assert_close(scores[1:].exp().double(), (q / q.sum())[:30], rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("prediction", ["x0", "ratio"])
+def test_several_chains_of_prefergrow_are_averaged_and_predict_agrees(
+    build: Callable[..., Built], prediction: str
+) -> None:
+    settings = GROW if prediction == "x0" else RATIO
+    built = build("PreferGrow", sampling_steps=3, num_chains=3, item_init_std=1.0, max_cells=130, **settings)
+    model, batch = built.model.eval(), built.loaders.valid.dataset[[0, 1, 2, 3]]
+    scores = model.full_sort_predict(batch)[:, 1:]
+    torch.testing.assert_close(scores.exp().sum(dim=1), torch.ones(4))
+    own = scores.gather(1, batch["item_id"].unsqueeze(1) - 1).squeeze(1)
+    torch.testing.assert_close(model.predict(batch), own, rtol=1e-4, atol=1e-5)
+
+
+def test_without_the_state_prefergrow_sees_zeros(build: Callable[..., Built]) -> None:
+    built = build("PreferGrow", ablate="state", sampling_steps=3, **GROW)
+    model, seen = built.model, []
+    model.denoiser.denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.calculate_loss(next(iter(built.loaders.train)))
+    model.eval().generate(built.loaders.valid.dataset[[0, 1, 2]])
+    assert len(seen) == 4 and all((vector == 0).all() for vector in seen)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ablate": "noise"}, "ablate=noise with process=replacement: .* no noise"),
+        ({"mse_weight": 1.0}, "mse_weight=1.0 with process=replacement: must be 0.0"),
+        ({"rescale_x0": True}, "rescale_x0=True with process=replacement: must be False"),
+        ({"noise_schedule": "cosine"}, "noise_schedule=cosine with process=replacement: must be ~"),
+        ({"prediction": "ratio", "denoiser_skip": False}, "ce_weight=1 with prediction=ratio"),
+        ({**RATIO, "ablate": "state"}, "ablate=state with prediction=ratio"),
+    ],
+)
+def test_what_a_discrete_process_cannot_do_is_refused(
+    build: Callable[..., Built], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build("PreferGrow", **{**GROW, **settings})

@@ -233,6 +233,9 @@ _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         **_OF_SEQUENCES, **_OF_EMBEDDINGS, "stop_gradient_target": True, "embedding_dropout": 0.9,
         "reconstruction_weight": 0.0, "tied_decoder": False, "one_step_weight": 0.3,
     }),
+    ("PreferGrow", {**_DREAMREC, **_OF_WINDOWS[0], "num_negatives": None, "negative_sampler": None}, {
+        **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "mse_weight": 0.0,
+    }),
     ("PreferDiff", {**_DREAMREC, **_OF_WINDOWS[0], "num_negatives": None, "negative_sampler": None}, {
         **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "preference_weight": 0.5, "preference_scale": 2.0, "preference_of": "batch",
     }),
