@@ -9,12 +9,12 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from recbole_diffusion.compat.mending import CannotMend
 from recbole_diffusion.config.help import main_settings, model_settings
 from recbole_diffusion.config.model_files import model_files
 from recbole_diffusion.config.outside import names, registered
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.arguments import error_line, make_parser, read_arguments, split_config_files
+from recbole_diffusion.mending import CannotMend
 from recbole_diffusion.names import OURS, RecBoleMissing, recbole_folder, recbole_models
 from recbole_diffusion.storage.files import no_space
 from recbole_diffusion.training.stopping import Stopped, number_of

@@ -212,7 +212,7 @@ def prepare(resolved: registry.Resolved, config: Config, resume: str | None = No
         vocabulary = Vocabulary.of(dataset)
         check_sources(config, vocabulary)
         rows, short = registry.training_rows(resolved, config), registry.takes_short_batches(resolved)
-        loaders = prepare_loaders(config, dataset, rows, short)
+        loaders = prepare_loaders(config, dataset, rows, short, registry.reads_ages(resolved))
         init_seed(config["seed"], config["reproducibility"])
         with nullcontext() if resolved.ours else read_by_recbole(config["trust_checkpoint"]):
             model = resolved.model_class(config, loaders.train._dataset).to(config["device"])

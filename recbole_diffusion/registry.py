@@ -129,6 +129,11 @@ def training_rows(resolved: Resolved, config: Config) -> str:
     return getattr(resolved.model_class, "train_on", config["train_on"] or "prefixes")
 
 
+def reads_ages(resolved: Resolved) -> bool:
+    """Whether batches of the model have :data:`recbole_diffusion.names.AGE_LIST`."""
+    return getattr(resolved.model_class, "reads_ages", False)
+
+
 def takes_short_batches(resolved: Resolved) -> bool:
     """Whether a batch may be as short as its longest history. If not, the model needs the full L."""
     return resolved.ours or resolved.model_class.__name__ in SHORT_BATCHES

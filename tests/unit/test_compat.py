@@ -25,10 +25,9 @@ from recbole.model.general_recommender.pop import Pop
 from recbole.trainer import trainer as recbole_trainer
 from scipy.sparse import dok_matrix
 
-from recbole_diffusion import compat
-from recbole_diffusion.compat import mending
-from recbole_diffusion.compat.mending import any_file_has, replace_in_source
+from recbole_diffusion import compat, mending
 from recbole_diffusion.data.dataset import AtomicDataset
+from recbole_diffusion.mending import any_file_has, replace_in_source
 
 compat.apply()
 
@@ -260,7 +259,7 @@ import sys, torch
 import recbole.model.sequential_recommender
 print(torch.is_anomaly_enabled())
 from recbole_diffusion import compat
-from recbole_diffusion.compat import mending
+from recbole_diffusion import mending
 for before in (False, True):
     for name in [name for name in sys.modules if name.startswith("recbole.model.sequential_recommender")]:
         del sys.modules[name]

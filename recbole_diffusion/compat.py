@@ -36,7 +36,7 @@ from recbole.model.general_recommender.pop import Pop
 from recbole.trainer import trainer as recbole_trainer
 from scipy.sparse import dok_matrix
 
-from recbole_diffusion.compat.mending import CannotMend, any_file_has, replace_in_source
+from recbole_diffusion.mending import CannotMend, any_file_has, replace_in_source
 
 _NUMPY_ALIASES = {
     "bool": np.bool_,
