@@ -146,6 +146,17 @@ def test_a_preference_is_low_where_the_target_is_met_and_its_rival_is_not(build:
     assert terms["preference"].item() == pytest.approx(torch.log1p(torch.exp(torch.tensor(-2.0))).item(), rel=1e-4)
 
 
+def test_without_noise_the_rival_has_none_either(build: Callable[..., Built]) -> None:
+    built = build("PreferDiff", ablate="noise", **SMALL)
+    model, batch = built.model, next(iter(built.loaders.train))
+    recorded = model.denoiser.denoiser = Recorded(model.denoiser.denoiser)
+    model.calculate_loss(batch)
+    targets = batch[model.TARGET_SEQ]
+    x_0 = model.item_embedding(targets[targets != 0])
+    for (x_t, t, *_), data in zip(recorded.calls, (x_0, (x_0.sum(dim=0) - x_0) / (len(x_0) - 1)), strict=True):
+        torch.testing.assert_close(x_t, model.process.alpha_bar(t).sqrt().unsqueeze(-1) * data)
+
+
 # --- FMRec
 
 
