@@ -20,7 +20,6 @@ from recbole_diffusion.diffusion.process import GaussianDiffusion, Process, Stra
 
 # The samplers of each process.
 SAMPLERS = {"gaussian": ("ddpm", "ddim"), "straight": ("euler", "euler_start"), "replacement": ("bayes",)}
-READ_START = ("euler_start",)  # their rules also take ``start``, the state that the chain began with
 VARIANCES = ("small", "large", "none")
 
 Noise = Callable[[], Tensor]
@@ -91,6 +90,9 @@ def euler_start_step(
 
     :func:`euler_step` takes the velocity from x_t, this rule from the chain's start. So the end of a chain from pure
     noise is the mean of all x_0, weighted by the lengths of the steps.
+
+    Args:
+        start: the state that the chain began with.
     """
     return x_t + (process.noise_share(t) - process.noise_share(s)) * (x_0 - start)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recbole_diffusion.config.settings import rows_at_once
 from recbole_diffusion.diffusion.noise import START, STEP, RowNoise
 from recbole_diffusion.diffusion.process import Process
-from recbole_diffusion.diffusion.samplers import READ_START, Noise, sample
+from recbole_diffusion.diffusion.samplers import Noise, euler_start_step, sample
 from recbole_diffusion.diffusion.step import Step
 from recbole_diffusion.model.base import DiffusionRecommender, Example
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
@@ -189,8 +189,9 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         """
         if self.settings.rescale_x0 and s >= 0:
             x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()
-        read = {"start": start} if self.settings.sampler in READ_START else {}
-        return self.reverse_step(process, x_t, x_0, t, s, noise, **read)
+        if self.reverse_step is euler_start_step:
+            return euler_start_step(process, x_t, x_0, t, s, noise, start)
+        return self.reverse_step(process, x_t, x_0, t, s, noise)
 
     def score(self, x_0: Tensor) -> Tensor:
         """Scores of items 0 ... N, [batch, N + 1]: the largest over the channels.

@@ -25,7 +25,8 @@ They train this in a second stage with a frozen item table, which ``stages`` can
 Differences from the authors' code:
 
 - those of DiffuRec (padding is masked as attention keys, dropout, initial weights, early stopping);
-- t has T values (theirs is continuous, down to a thousandth of signal);
+- t has T values (theirs is continuous, down to a thousandth of signal), and of N steps the last one is short (theirs
+  are equal);
 - of the decoder's zeros, one is drawn uniformly for each position of a history (theirs: as many as there are ones);
 - the learning rate stays as it is (theirs is divided by 10 every 100 epochs).
 """
