@@ -168,7 +168,7 @@ def _histories(*rows: list[int], width: int = 6) -> Interaction:
 def test_the_decoder_of_fmrec_is_held_to_the_history_and_to_items_outside_it(
     build: Callable[..., Built], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = build("FMRec", reconstruction_weight=0.5, **SMALL).model
+    model = build("FMRec", reconstruction_weight=0.5, item_init_std=1.0, **SMALL).model
     history = _histories([3, 5, 3, 7], [9])
     drawn = torch.tensor([[3, 20, 21, 21, 8, 8], [11, 9, 2, 2, 2, 2]])  # 3 is in the first history
     monkeypatch.setattr(torch, "randint_like", lambda *given: drawn)
