@@ -29,7 +29,8 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "process": one_of(
         ("gaussian", "straight"),
         "gaussian: noise by noise_schedule; straight: x_t is on the line from x_0 to the noise, with noise_schedule=~ "
-        "and sampler=euler",
+        "and sampler=euler or euler_start; replacement: an item is kept or replaced by another, with sampler=bayes",
+        of={"PreferGrow": ("replacement",)},
     ),
     "noise_schedule": one_of(
         _SCHEDULES, "how the noise grows over the steps", optional=True, required_by=("DiffRec",),
@@ -43,9 +44,11 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "first_beta": number(
         "first beta of linear_variance; ~ takes it from noise_min", above=0, below=1, optional=True,
     ),
-    # ADIGRec scales x_t to length 1, so x0 cannot be computed from eps or v.
+    # ADIGRec scales x_t to length 1, so x0 cannot be computed from eps or v. PreferDiff compares x0_hat to items.
     "prediction": one_of(
-        ("x0", "eps", "v"), "what the denoiser predicts", of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps")},
+        ("x0", "eps", "v"), "what the denoiser predicts",
+        of={"ADIGRec": ("x0",), "DiffRec": ("x0", "eps"), "FMRec": ("x0",), "PreferDiff": ("x0",),
+            "PreferGrow": ("x0", "ratio")},
     ),
     "p_uncond": share("share of training rows without guidance"),
     "ce_temperature": number("divides the scores in the cross-entropy, and those of several chains", above=0),
@@ -62,6 +65,12 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "use_ai2m": flag("x_t attends to the interests; False: all interests have the same weight"),
     "latent_size": whole("d', the size of z; ~ is embedding_size", optional=True),
     "latent_residual": flag("mu = c + MLP(c) and psi(z) = z + MLP(z), instead of the MLPs alone; needs d' = d"),
+    "item_share": from_zero("gamma, share of replacements that are items; the others are a state without item", high=1),
+    "token_weight": from_zero("delta, weight of the noised item in what the denoiser reads"),
+    "prior": one_of(
+        ("noise", "history"), "where a path begins: standard normal noise, or a part of a random item of the history",
+    ),
+    "prior_keep": share("share of the item's coordinates that prior=history keeps; the others are 0"),
     "filter_weight": from_zero("alpha, the weight of the frequency filter beside attention", high=1),
     "low_frequencies": whole("c: the low part of the filter has c // 2 + 1 frequencies"),
     "time_bias": flag("add a learned number for the time between two events to their attention"),
@@ -84,8 +93,8 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
 
 _GENERATION = section(Role.GENERATION, None, {
     "sampler": one_of(
-        ("ddpm", "ddim", "euler"), "rule for the steps of generation",
-        of={"DiffRec": ("ddpm", "ddim")}, main=True,
+        ("ddpm", "ddim", "euler", "euler_start"), "rule for the steps of generation",
+        of={"DiffRec": ("ddpm", "ddim"), "PreferGrow": ("bayes",)}, main=True,
     ),
     "sampling_steps": whole("steps of generation, at most T", main=True),
     "valid_sampling_steps": whole("sampling_steps in the validations of training; ~ is the same", optional=True),
@@ -106,17 +115,28 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     "train_on": one_of(
         ("windows", "prefixes"),
         "what a training row is: a window with a target at each position, a prefix with one target, or a user",
-        of={"DiffuRec": ("prefixes",), "DiffRec": ("users", "prefixes")},
+        of={"ADRec": ("windows",), "DiffuRec": ("prefixes",), "FMRec": ("prefixes",), "DiffRec": ("users", "prefixes")},
     ),
-    "timestep_sampler": one_of(("uniform", "high_noise", "loss_second_moment"), "how training draws t"),
+    "timestep_sampler": one_of(("uniform", "high_noise", "mode", "loss_second_moment"), "how training draws t"),
     "snr_weighting": flag("multiply the error at t by SNR(t-1) - SNR(t); only with prediction=x0"),
     "item_init_std": number("standard deviation of the item embeddings at the start", above=0),
     "stop_gradient_target": flag("the target x0 gets no gradient from the squared error"),
     "stop_gradient_latent": flag("c and sigma_c^2 are constants in the divergence"),
-    "mse_weight": from_zero("weight of the squared error of the prediction"),
+    "mse_weight": from_zero("weight of the squared error of the prediction (PreferDiff: lambda, of its cosine error)"),
     "ce_weight": from_zero("weight of the cross-entropy of x0_hat over the catalogue"),
+    "reconstruction_weight": from_zero("beta, weight of the squared error of a decoder of the history"),
+    "tied_decoder": flag(
+        "the decoder ends in the item table; False: in weights of its own, items * 2,048, as the authors have it"
+    ),
+    "one_step_weight": from_zero("weight of the squared difference of x0_hat along the path and at its beginning"),
     "interest_weight": from_zero("weight of L_G1"),
     "penalty_weight": from_zero("weight of the covariance penalty L_reg"),
+    "preference_weight": from_zero("weight of the preference of the target over the other targets' mean, 1 - lambda"),
+    "preference_scale": number("gamma, the scale of the difference of two errors in the preference", above=0),
+    "preference_of": one_of(
+        ("row", "batch"), "row: each target has a preference; batch: the means of both errors have one, as in the "
+        "authors' code",
+    ),
     "catalogue_loss": one_of(
         ("softmax", "gbce"), "loss of the next item; gbce is gSASRec's, with uniform num_negatives",
     ),

@@ -78,6 +78,10 @@ class RowNoise:
             _box_muller(mix(own + place).view(-1, *leading, half), out)
         return noise[..., :last]
 
+    def uniform(self, purpose: int, *size: int, t: Tensor | int = 0) -> Tensor:
+        """Uniform numbers in [0, 1] of ``size`` for each row, float32 [rows, *size]; arguments as in :meth:`normal`."""
+        return 0.5 * (1 + torch.erf(self.normal(purpose, *size, t=t) / math.sqrt(2)))
+
 
 def _box_muller(bits: Tensor, out: Tensor) -> None:
     """Fill ``out`` [..., 2n] with standard normal numbers: two from each of ``bits`` [..., n]."""

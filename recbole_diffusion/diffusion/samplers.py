@@ -11,19 +11,19 @@ A step rule takes ``(process, x_t, x_0, t, s, noise)``:
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from recbole_diffusion.diffusion.discrete import ReplacementDiffusion, draw_states
 from recbole_diffusion.diffusion.process import GaussianDiffusion, Process, StraightPath
 
 # The samplers of each process.
-SAMPLERS = {"gaussian": ("ddpm", "ddim"), "straight": ("euler",)}
+SAMPLERS = {"gaussian": ("ddpm", "ddim"), "straight": ("euler", "euler_start"), "replacement": ("bayes",)}
 VARIANCES = ("small", "large", "none")
 
 Noise = Callable[[], Tensor]
-StepRule = Callable[[Any, Tensor, Tensor, int, int, Noise], Tensor]
+StepRule = Callable[..., Tensor]
 
 
 def select_timesteps(timesteps: int, sampling_steps: int) -> list[int]:
@@ -83,6 +83,34 @@ def euler_step(process: StraightPath, x_t: Tensor, x_0: Tensor, t: int, s: int, 
     return x_0 + share_s / share_t * (x_t - x_0)
 
 
+def euler_start_step(
+    process: StraightPath, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, start: Tensor
+) -> Tensor:
+    """An Euler step along ``start - x_0`` (FMRec, arXiv 2505.16298), shaped like ``x_t``; it draws no noise.
+
+    :func:`euler_step` takes the velocity from x_t, this rule from the chain's start. So the end of a chain from pure
+    noise is the mean of all x_0, weighted by the lengths of the steps.
+
+    Args:
+        start: the state that the chain began with.
+    """
+    return x_t + (process.noise_share(t) - process.noise_share(s)) * (x_0 - start)
+
+
+def bayes_step(
+    process: ReplacementDiffusion, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, law: Tensor, prediction: str
+) -> Tensor:
+    """A draw from ``p(x_s | x_t)`` of a discrete process, shaped like ``x_t`` [rows, 1].
+
+    Args:
+        x_0: probabilities of x_0, or ratios of x_t, [rows, n]; ``prediction`` says which.
+        noise: draws uniform numbers, shaped like ``x_t``.
+        law: of the replacements, [n].
+    """
+    step = process.step_from_x0 if prediction == "x0" else process.step_from_ratios
+    return draw_states(step(x_0, x_t.squeeze(-1), t, s, law), noise().squeeze(-1)).unsqueeze(-1)
+
+
 def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> StepRule:
     """The step rule of a sampler. ``ddim`` reads ``eta``, ``ddpm`` reads ``variance``; both are always checked.
 
@@ -99,6 +127,8 @@ def make_step(sampler: str, eta: float = 0.0, variance: str = "small") -> StepRu
         "ddpm": partial(ancestral_step, variance=variance),
         "ddim": partial(ddim_step, eta=eta),
         "euler": euler_step,
+        "euler_start": euler_start_step,
+        "bayes": bayes_step,
     }
     return rules[sampler]
 

@@ -31,6 +31,7 @@ def draw_step(
     real: Tensor | None = None,
     project: Callable[[Tensor], Tensor] | None = None,
     noiseless: bool = False,
+    noise: Tensor | None = None,
 ) -> Step:
     """Adds noise to ``x_0`` [*leading, dim]. First t is drawn, then the noise, from torch's global generator.
 
@@ -39,11 +40,13 @@ def draw_step(
         real: which states are not padding, bool [*leading], at least one of them; None: all.
         project: applied to ``x_t`` before the denoiser sees it.
         noiseless: the noise is drawn, so that later draws stay the same, but it is 0.
+        noise: to use instead of standard normal noise, shaped like ``x_0``.
     """
     t, weight = timesteps.draw(*x_0.shape[:-1])
     if real is not None:
         weight = weight * real / real.to(weight.dtype).mean()
-    noise = torch.randn_like(x_0)
+    if noise is None:
+        noise = torch.randn_like(x_0)
     if noiseless:
         noise = torch.zeros_like(noise)
     x_t = process.q_sample(x_0, t, noise)

@@ -53,6 +53,18 @@ class HighNoiseTimesteps(TimestepSampler):
         return t.clamp(min=0), self._anchor.new_ones(shape)  # T u^3 can round up to T
 
 
+class ModeTimesteps(TimestepSampler):
+    """``t = floor(T (2u - sin^2(pi u/2)))``, u uniform on [0, 1): most draws are in the middle of the path.
+
+    It is the mode sampling of Esser et al. (arXiv 2403.03206) with s = 1, as in FMRec. The weight is 1.
+    """
+
+    def draw(self, *shape: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        u = torch.rand(shape, generator=generator, device=self._draw_device(generator)).to(self._anchor.device)
+        t = (self.timesteps * (2 * u - (math.pi / 2 * u).sin().square())).long()
+        return t.clamp(0, self.timesteps - 1), self._anchor.new_ones(shape)
+
+
 class LossSecondMomentTimesteps(TimestepSampler):
     """Importance sampling by the second moment of each step's last losses (Nichol & Dhariwal 2021, equation 18).
 
@@ -108,5 +120,6 @@ class LossSecondMomentTimesteps(TimestepSampler):
 TIMESTEP_SAMPLERS: dict[str, type[TimestepSampler]] = {
     "uniform": UniformTimesteps,
     "high_noise": HighNoiseTimesteps,
+    "mode": ModeTimesteps,
     "loss_second_moment": LossSecondMomentTimesteps,
 }

@@ -63,11 +63,16 @@ class DiffusionRecommender(SequentialRecommender):
 
         Args:
             step: from :func:`recbole_diffusion.diffusion.step.draw_step`. To add noise to something else at the same
-                timestep (a negative item, in PreferDiff), call ``self.process.q_sample(x, step.t, noise)``.
+                timestep (a negative item, in PreferDiff), call :meth:`noised`.
             guidance: from :class:`Example`, after :meth:`drop_guidance`.
             target: from :class:`Example`.
         """
         raise NotImplementedError
+
+    def training_step(self, x_0: Tensor, guidance: Any, real: Tensor | None, noise: Tensor | None = None) -> Step:
+        """Draws timesteps and noises ``x_0`` [*leading, dim], by standard normal noise or by ``noise`` of its shape."""
+        noiseless = self.settings.ablate == "noise"
+        return draw_step(self.process, self.timestep_sampler, x_0, real, self.seen, noiseless, noise)
 
     def drop_guidance(self, guidance: Any) -> Any:
         """Drops the guidance of some states, for classifier-free guidance. Called once for each training step."""
@@ -81,14 +86,20 @@ class DiffusionRecommender(SequentialRecommender):
         """What the denoiser sees of ``x_t``: :meth:`project`, or 0 with ``ablate=state``."""
         return torch.zeros_like(x_t) if self.settings.ablate == "state" else self.project(x_t)
 
+    def noised(self, x_0: Tensor, t: Tensor) -> Tensor:
+        """``x_0`` [*leading, dim] with new noise of the steps ``t`` [*leading], as the denoiser sees it."""
+        noise = torch.randn_like(x_0)
+        if self.settings.ablate == "noise":  # drawn all the same, so that later draws stay as they are
+            noise = torch.zeros_like(noise)
+        return self.seen(self.process.q_sample(x_0, t, noise))
+
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The loss terms, scalars. ``loss_names`` has their names; training minimises their sum.
 
         A denoising loss is the mean over all states that are not padding, each times the weight of its timestep.
         """
         x_0, guidance, target, losses, real = self.training_example(interaction)
-        noiseless = self.settings.ablate == "noise"
-        step = draw_step(self.process, self.timestep_sampler, x_0, real, self.seen, noiseless)
+        step = self.training_step(x_0, guidance, real)
         denoising = self.denoising_losses(step, self.drop_guidance(guidance), target)
         twice = losses.keys() & denoising.keys()
         assert not twice, f"two losses are called {', '.join(twice)}"

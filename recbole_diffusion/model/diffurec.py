@@ -52,6 +52,7 @@ class History(NamedTuple):
     items: Tensor  # [batch, length, dim]
     length: Tensor  # [batch]
     noise: RowNoise | None
+    item_seq: Tensor  # ids of the items, [batch, length]
 
 
 class Approximator(nn.Module):
@@ -78,16 +79,22 @@ class Approximator(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, history: History) -> Tensor:
         """From x_t [batch, dim] and t [batch]: x0_hat [batch, dim]."""
-        items, length, noise = history
+        return self.with_middle(x_t, t, history)[0]
+
+    def with_middle(self, x_t: Tensor, t: Tensor, history: History) -> tuple[Tensor, Tensor]:
+        """x0_hat, and the state of the last real position after half of the blocks (rounded up), each [batch, dim]."""
+        items, length, noise, _ = history
         eps = torch.randn_like(items) if noise is None else noise.normal(GUIDANCE, *items.shape[1:], t=t)
         lambda_ = self.uncertainty * (1 + eps)  # N(delta, delta), [batch, length, dim]
         z = items + lambda_ * (x_t + self.tau(t * self.step_scale)).unsqueeze(1)
         real = torch.arange(items.shape[1], device=length.device) < length.unsqueeze(-1)  # [batch, length]
         mask = real[:, None, None, :]
-        *blocks, last_block = self.blocks
-        for block in blocks:
-            z = block(z, mask)
-        return self.final_norm(self.dropout(last_block(z, mask, at=length - 1).squeeze(1)))
+        last, rows = length - 1, torch.arange(len(items), device=length.device)
+        for number, block in enumerate(self.blocks, start=1):
+            z = block(z, mask, at=last if number == len(self.blocks) else None)
+            if number == (len(self.blocks) + 1) // 2:
+                middle = z[:, 0] if number == len(self.blocks) else z[rows, last]
+        return self.final_norm(self.dropout(z.squeeze(1))), middle
 
 
 class DiffuRec(EmbeddingDiffusionRecommender):
@@ -115,7 +122,8 @@ class DiffuRec(EmbeddingDiffusionRecommender):
         return self.embedding_norm(items)
 
     def last_state(self, interaction: Interaction) -> History:
-        return History(self.encode(interaction[self.ITEM_SEQ]), self.history_length(interaction), None)
+        item_seq = interaction[self.ITEM_SEQ]
+        return History(self.encode(item_seq), self.history_length(interaction), None, item_seq)
 
     def training_pairs(self, interaction: Interaction) -> tuple[History, Tensor]:
         return self.last_state(interaction), interaction[self.ITEM_ID]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from recbole_diffusion.config.settings import UserError, rows_at_once
 from recbole_diffusion.diffusion.noise import START, STEP, RowNoise
 from recbole_diffusion.diffusion.process import Process
-from recbole_diffusion.diffusion.samplers import Noise, sample
+from recbole_diffusion.diffusion.samplers import Noise, euler_start_step, sample
 from recbole_diffusion.diffusion.step import Step
 from recbole_diffusion.model.base import DiffusionRecommender, Example
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
@@ -156,6 +157,10 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             return self.sampled_loss(prediction, table, items)
         return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature, self.max_cells)
 
+    def chain_start(self, noise: RowNoise, guidance: Any) -> Tensor:
+        """Where each chain begins, [chains, dim]: standard normal noise."""
+        return self.chain_noise(noise, START, self.settings.embedding_size)
+
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
         """The denoiser as generation calls it: from x_t [rows, dim] and t [rows], its output [rows, dim]."""
         return self.denoiser(x_t, t, guidance)
@@ -170,21 +175,27 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         chains, dim = self.num_channels * self.num_chains, self.settings.embedding_size
         noise = self.evaluation_noise(interaction).channels(chains)
         guidance = self.generation_guidance(_repeat(self.last_state(interaction), chains), noise)
+        start = self.chain_start(noise, guidance)
         x_0 = sample(
             lambda x_t, t: self.predict_x0(x_t, t, guidance),
-            self.process, self.chain_noise(noise, START, dim), self.reverse_timesteps, self.step_from,
+            self.process, start, self.reverse_timesteps, partial(self.step_from, start=start),
             lambda x_t, t: self.chain_noise(noise, STEP, dim, t), self.seen,
         )  # fmt: skip
-        return x_0.view(-1, chains, dim)
+        return x_0.unflatten(0, (-1, chains))
 
-    def step_from(self, process: Process, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
-        """One reverse step. With ``rescale_x0``, x0_hat is first scaled to the items' mean norm, but not in the last.
+    def step_from(
+        self, process: Process, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise, start: Tensor
+    ) -> Tensor:
+        """One reverse step of chains that began at ``start``.
 
-        Cross-entropy makes x0_hat several times longer than any embedding. Without scaling, x_s would have a stronger
-        signal than in training, and the error would grow at each step.
+        With ``rescale_x0``, x0_hat is first scaled to the items' mean norm, but not in the last step. Cross-entropy
+        makes x0_hat several times longer than any embedding. Without scaling, x_s would have a stronger signal than in
+        training, and the error would grow at each step.
         """
         if self.settings.rescale_x0 and s >= 0:
             x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()
+        if self.reverse_step is euler_start_step:
+            return euler_start_step(process, x_t, x_0, t, s, noise, start)
         return self.reverse_step(process, x_t, x_0, t, s, noise)
 
     def score(self, x_0: Tensor) -> Tensor:
@@ -202,15 +213,19 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         """Scores from the chains of one channel [batch, chains, dim]: [batch, N + 1]."""
         first, *others = x_0.unbind(dim=1)
         if not others:
-            return first @ self.item_embedding.weight.T
+            return self.item_scores(first)
         scores = self._log_probabilities(first)
         for chain in others:
             scores = torch.logaddexp(scores, self._log_probabilities(chain))
         return scores - math.log(1 + len(others))
 
+    def item_scores(self, x_0: Tensor) -> Tensor:
+        """``x0_hat . e_i`` of items 0 ... N, [rows, N + 1], from x0_hat [rows, dim]."""
+        return x_0 @ self.item_embedding.weight.T
+
     def _log_probabilities(self, x_0: Tensor) -> Tensor:
         """``log softmax(x0_hat . e / temperature)`` of x0_hat [batch, dim] over the items 1 ... N, [batch, N + 1]."""
-        logits = x_0 @ self.item_embedding.weight.T / self.settings.ce_temperature
+        logits = self.item_scores(x_0) / self.settings.ce_temperature
         logits[:, 0] = -torch.inf
         return logits.log_softmax(dim=-1)
 
@@ -241,7 +256,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         guidance = self.generation_guidance(_repeat(self.last_state(interaction), self.num_channels), noise)
         target = interaction[self.ITEM_ID].repeat_interleave(self.num_channels)
         x_0, table, last = self.item_embedding(target), self.item_embedding.weight, self.settings.timesteps - 1
-        eps = self.chain_noise(noise, START, x_0.shape[-1])
+        eps = self.chain_start(noise, guidance)
         ranks = {}
         for step in sorted({int(share * last) for share in _DIAGNOSED_SHARES}, reverse=True):
             t = torch.full_like(target, step)

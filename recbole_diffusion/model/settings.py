@@ -136,7 +136,7 @@ class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
             raise UserError("stages: the first one freezes item_embedding, which needs a pretrained_item_table.")
         if self.process == "straight":
             self._check_straight()
-        if self.mse_weight == self.ce_weight == 0:
+        if not self.has_loss():
             raise UserError(
                 "mse_weight=0 and ce_weight=0: one of them must be above 0, otherwise there is no loss to learn from."
             )
@@ -156,6 +156,10 @@ class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
                 f"prediction={self.prediction} with process=straight: must be one of "
                 f"{', '.join(StraightPath.predictions)}; at the last step x0 cannot be computed from the noise."
             )
+
+    def has_loss(self) -> bool:
+        """Whether a term of the loss trains the denoiser."""
+        return self.mse_weight > 0 or self.ce_weight > 0
 
     def reads_catalogue_loss(self) -> bool:
         """Whether a term of the loss, or a stage of training, ranks items."""

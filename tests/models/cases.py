@@ -14,6 +14,7 @@ _DIFFUREC = {
     "epochs": 6,
     "eval_step": 2,
 }
+_AFTER_FAVE = {"prior": "history", "one_step_weight": 0.1}
 
 CASES = [
     Case("DreamRec", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
@@ -24,6 +25,15 @@ CASES = [
     Case("ADIGRec", {**_NETWORK, "sampling_steps": 3, "num_interests": 3}, preset="paper", learns=False),
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, learning=_DIFFUREC),
     Case("DiffuRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learning=_DIFFUREC),
+    Case("PreferGrow", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
+    Case("PreferGrow", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
+    Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, learning=_LEARNING),
+    Case("PreferDiff", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
+    Case("ADRec", {**_NETWORK, "sampling_steps": 3}, learning={**_LEARNING, "embedding_dropout": 0.0}),
+    Case("ADRec", {**_NETWORK, "sampling_steps": 3, "stages": None}, preset="paper", learns=False),
+    # Its paths begin at the history in the fast tests, and at noise in the slow ones and with the paper preset.
+    Case("FMRec", {**_NETWORK, "sampling_steps": 3, **_AFTER_FAVE}, learning={**_DIFFUREC, "prior": "noise"}),
+    Case("FMRec", {**_NETWORK, "sampling_steps": 3}, preset="paper", learns=False),
     # DiffRec completes a set of items, which tests/unit/test_diffrec.py tests. On the Markov chain, users have seen
     # every item: a masked ranking contains only the target.
     Case("DiffRec", {"hidden_size": 16}, learning={"hidden_size": 256, "dropout": 0.2}, learns_order=False),

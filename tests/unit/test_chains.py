@@ -12,12 +12,12 @@ from conftest import Built
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 
 SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0, "item_init_std": 1.0}
-MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec")
+MODELS = ("DreamRec", "DiffDiv", "ADIGRec", "DiffuRec", "PreferDiff", "FMRec", "ADRec")
 ROWS = [0, 1, 2, 3]
 
 
 def _built(build: Callable[..., Built], model: str, **settings: Any) -> Built:
-    fixed: dict[str, Any] = {"uncertainty": 0.5} if model == "DiffuRec" else {}
+    fixed: dict[str, Any] = {"uncertainty": 0.5} if model in ("DiffuRec", "FMRec") else {}
     built = build(model, **{**SMALL, **fixed, **settings})
     built.model.eval()
     return built
@@ -93,9 +93,11 @@ def test_without_the_state_the_denoiser_sees_zeros_and_draws_stay_the_same(
         after.append((torch.rand(1), steps[0]))
         built.model.generate(built.loaders.valid.dataset[ROWS])
         built.model.diagnose(built.loaders.valid.dataset[ROWS])
-        assert len(seen) == 1 + 3 + 5  # the diagnosis looks at five timesteps
+        trained = 2 if model == "PreferDiff" else 1  # it looks at the negative too
+        assert len(seen) == trained + 3 + 5  # the diagnosis looks at five timesteps
         assert all((x_t == 0).all() for x_t in seen) is (ablate == "state")
-        assert (seen[1] == 0).all() == (ablate is not None)  # the start of the chain
+        if model != "ADRec" or ablate != "noise":  # it sees the items of the history too, which are no noise
+            assert (seen[trained] == 0).all() == (ablate is not None)  # the start of the chain
     for draw, t in after[1:]:
         assert torch.equal(draw, after[0][0]) and torch.equal(t, after[0][1])
 

@@ -226,6 +226,19 @@ _TRAININGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("DiffuRec", {**_DREAMREC, "prefixes_per_user": 3}, {
         **_OF_SEQUENCES, **_OF_EMBEDDINGS, "stop_gradient_target": True, "embedding_dropout": 0.9,
     }),
+    ("ADRec", {**_DREAMREC, **_OF_WINDOWS[0], "num_negatives": None, "negative_sampler": None}, {
+        "window_overlap": 0.7, **_OF_EMBEDDINGS, "embedding_dropout": 0.9,
+    }),
+    ("FMRec", {**_DREAMREC, "prefixes_per_user": 3}, {
+        **_OF_SEQUENCES, **_OF_EMBEDDINGS, "stop_gradient_target": True, "embedding_dropout": 0.9,
+        "reconstruction_weight": 0.0, "tied_decoder": False, "one_step_weight": 0.3,
+    }),
+    ("PreferGrow", {**_DREAMREC, **_OF_WINDOWS[0], "num_negatives": None, "negative_sampler": None}, {
+        **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "mse_weight": 0.0,
+    }),
+    ("PreferDiff", {**_DREAMREC, **_OF_WINDOWS[0], "num_negatives": None, "negative_sampler": None}, {
+        **_OF_WINDOWS[1], **_OF_EMBEDDINGS, "preference_weight": 0.5, "preference_scale": 2.0, "preference_of": "batch",
+    }),
     ("DiffRec", {"hidden_size": 16}, {
         "train_on": "prefixes", **_OF_SEQUENCES, "dropout": 0.1, "snr_weighting": False, "timestep_sampler": "uniform",
     }),

@@ -159,7 +159,7 @@ def test_an_overlap_of_no_windows_is_refused(
         build(model, **settings)
 
 
-@pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "ADIGRec"])
+@pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "ADIGRec", "PreferDiff", "PreferGrow"])
 def test_loss_on_windows_is_the_mean_over_prefixes(build: Callable[..., Built], model: str) -> None:
     small = {"embedding_size": 16, "dropout": 0.0, "MAX_ITEM_LIST_LENGTH": 25, "train_batch_size": 1000}
     small["bucket_by_length"] = False

@@ -253,13 +253,13 @@ STRAIGHT = {"process": "straight", "noise_schedule": None, "sampler": "euler", "
 
 @pytest.mark.parametrize(
     ("model", "prediction"),
-    [(model, prediction) for model in ("DreamRec", "DiffDiv", "DiffuRec") for prediction in ("x0", "v")]
+    [(model, prediction) for model in ("DreamRec", "DiffDiv", "DiffuRec", "ADRec") for prediction in ("x0", "v")]
     + [("ADIGRec", "x0")],
 )
 def test_every_model_trains_and_generates_along_a_straight_path(
     build: Callable[..., Built], model: str, prediction: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    extra = {"uncertainty": 0.5} if model == "DiffuRec" else {"denoiser_skip": prediction == "x0"}
+    extra = {"DiffuRec": {"uncertainty": 0.5}, "ADRec": {}}.get(model, {"denoiser_skip": prediction == "x0"})
     built = build(model, prediction=prediction, sampling_steps=4, epochs=1, **STRAIGHT, **extra, **SMALL)
     asked: list[int] = []
     built.model.denoiser.register_forward_pre_hook(lambda _, inputs: asked.append(int(inputs[1].unique()[0])))

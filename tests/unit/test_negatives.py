@@ -159,11 +159,12 @@ def test_beta_of_gbce() -> None:
     assert gbce_beta(30, 20, 1.0) == pytest.approx(1)  # the whole catalogue needs no calibration
 
 
-@pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "ADIGRec", "DiffuRec", "WindowSASRec"])
+@pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "ADIGRec", "DiffuRec", "ADRec", "PreferGrow", "WindowSASRec"])
 @pytest.mark.parametrize("loss", LOSSES, ids=NAMES)
 def test_every_model_learns_from_every_loss(
     build: Callable[..., Built], model: str, loss: dict[str, Any], device: str
 ) -> None:
+    loss = {"negative_sampler": None, **loss}
     built = build(model, use_gpu=device == "cuda", **(WINDOW if model == "WindowSASRec" else SMALL), **loss)
     batch = next(iter(built.loaders.train)).to(built.config["device"])
     assert len(built.model.sampled_loss.negatives.state_dict()) == 0  # a checkpoint loads with and without it

@@ -1,5 +1,6 @@
 """Step rules compared with diffusers, each other and the exact law of 1-D Gaussian data; the sampling loop."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -400,6 +401,19 @@ def test_euler_is_the_sum_of_velocities(prediction, device):
     velocity = output if prediction == "v" else (x_t - output) / (12 / 20)
     x_s = make_step("euler")(path, x_t, x_0, 11, 5, torch.empty)
     torch.testing.assert_close(x_s, x_t + (6 / 20 - 12 / 20) * velocity, **CLOSE)
+
+
+def test_steps_from_the_start_end_at_the_mean_of_the_predictions():
+    path, x_T, seen = StraightPath(20), normal(4, 3), []
+    step = partial(make_step("euler_start"), start=x_T)
+
+    def predict(x_t, t):
+        seen.append(x_t.sin())
+        return seen[-1]
+
+    x_0 = sample(predict, path, x_T, [19, 9, 4], step)
+    torch.testing.assert_close(x_0, 0.5 * seen[0] + 0.25 * seen[1] + 0.25 * seen[2], **CLOSE)
+    torch.testing.assert_close(sample(predict, path, x_T, [19], step), seen[0], **CLOSE)
 
 
 def test_loop_gives_every_position_of_a_sequence_its_step():

@@ -27,6 +27,7 @@ from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.config.table import SECTIONS, SHIPPED, TABLE, of_section
 from recbole_diffusion.config.typed import TypedSettings, setting
+from recbole_diffusion.diffusion.discrete import ReplacementDiffusion
 from recbole_diffusion.diffusion.process import PREDICTIONS
 from recbole_diffusion.diffusion.samplers import SAMPLERS, VARIANCES
 from recbole_diffusion.diffusion.schedules import SCHEDULES
@@ -83,11 +84,13 @@ def test_every_row_can_be_set_and_explained_or_says_why_not() -> None:
 
 def test_choices_are_what_the_code_can_do() -> None:
     for key, able in (
-        ("prediction", PREDICTIONS), ("process", SAMPLERS), ("variance", VARIANCES), ("divergence", DIVERGENCES),
+        ("prediction", PREDICTIONS), ("variance", VARIANCES), ("divergence", DIVERGENCES),
         ("timestep_sampler", TIMESTEP_SAMPLERS),
     ):  # fmt: skip
         assert TABLE[key].choices == tuple(able), key
-    assert TABLE["sampler"].choices == tuple(name for names in SAMPLERS.values() for name in names)
+    assert TABLE["prediction"].of["PreferGrow"] == ReplacementDiffusion.predictions
+    for key, able in (("process", SAMPLERS), ("sampler", [name for names in SAMPLERS.values() for name in names])):
+        assert (*TABLE[key].choices, *TABLE[key].of["PreferGrow"]) == tuple(able), key
     assert TABLE["sampler"].of["DiffRec"] == SAMPLERS["gaussian"]
     schedules = TABLE["noise_schedule"]
     assert schedules.choices is not None
@@ -205,7 +208,7 @@ def test_help_shows_the_values_that_a_run_takes(model: str) -> None:
 def test_help_lists_the_main_settings() -> None:
     text = help.main_settings()
     assert all(f"--{key} " in text for key, row in TABLE.items() if row.main)
-    assert "--sampler                       (one of ddpm, ddim, euler) " in text and "--nproc" not in text
+    assert "--sampler                       (one of ddpm, ddim, euler, euler_start) " in text and "--nproc" not in text
 
 
 def test_help_of_a_model_is_a_command_that_loads_neither_torch_nor_recbole() -> None:
@@ -226,11 +229,11 @@ def test_pages_and_yaml_comments_are_what_the_table_gives() -> None:
 
 def test_the_page_shows_limits_defaults_and_the_models_that_have_others() -> None:
     text = page.tables()
-    assert "| `eta` | a number >= 0 and <= 1 | `0.0` for ADIGRec, DiffDiv, DiffRec, DiffuRec, DreamRec |" in text
+    assert "| `eta` | a number >= 0 and <= 1 | `0.0` for ADIGRec, ADRec, DiffDiv, DiffRec, DiffuRec, DreamRec, " in text
     assert re.search(
         r"\| `stopping_step` \| a whole number >= 0 \| `10`; `5` for .*DreamRec.*; `6` for DiffRec \|", text
     )
-    assert "ADIGRec: x0; DiffRec: x0, eps |" in text and r"KL(q(z\|c) \|\| N(0, I))" in text
+    assert "ADIGRec: x0; DiffRec: x0, eps; " in text and r"KL(q(z\|c) \|\| N(0, I))" in text
 
 
 def _one_line(text: str) -> str:

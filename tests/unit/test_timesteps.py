@@ -66,6 +66,16 @@ def test_high_noise(device):
     assert_frequencies(frequencies(TIMESTEP_SAMPLERS["high_noise"](8).to(device), 8), expected)
 
 
+def test_mode_is_most_often_in_the_middle(device):
+    u = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    share = 2 * u - (torch.pi / 2 * u).sin() ** 2  # from the law of t = 1 - share: 1 - u - (cos^2(pi u/2) - 1 + u)
+    torch.testing.assert_close(1 - share, 1 - u - ((torch.pi / 2 * u).cos() ** 2 - 1 + u))
+    expected = torch.histc(share, 8, 0, 1) / len(u)
+    got = frequencies(TIMESTEP_SAMPLERS["mode"](8).to(device), 8)
+    assert_frequencies(got, expected)
+    assert got[3] > 1.5 * got[0] and got[4] > 1.5 * got[7]
+
+
 def test_high_noise_where_u_rounds_to_one(monkeypatch):
     monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.tensor([0.0, 1.0]))
     assert TIMESTEP_SAMPLERS["high_noise"](5).draw(2)[0].tolist() == [4, 0]
@@ -164,7 +174,7 @@ def test_history_is_saved(device):
     for each in (sampler, restored):
         each.update(torch.tensor([2], device=device), torch.tensor([7.0], device=device))
     assert torch.equal(restored.losses, sampler.losses)
-    for name in ("uniform", "high_noise"):
+    for name in ("uniform", "high_noise", "mode"):
         assert TIMESTEP_SAMPLERS[name](6).state_dict() == {}
 
 
