@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recbole_diffusion.config.settings import UserError, rows_at_once
 from recbole_diffusion.diffusion.noise import START, STEP, RowNoise
-from recbole_diffusion.diffusion.process import Process
+from recbole_diffusion.diffusion.process import Process, StraightPath
 from recbole_diffusion.diffusion.samplers import Noise, euler_start_step, sample
 from recbole_diffusion.diffusion.step import Step
 from recbole_diffusion.model.base import DiffusionRecommender, Example
@@ -195,6 +195,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         if self.settings.rescale_x0 and s >= 0:
             x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()
         if self.reverse_step is euler_start_step:
+            assert isinstance(process, StraightPath)
             return euler_start_step(process, x_t, x_0, t, s, noise, start)
         return self.reverse_step(process, x_t, x_0, t, s, noise)
 

@@ -22,6 +22,7 @@ from recbole.utils.argument_list import (
 from recbole_diffusion.config import reading, roles
 from recbole_diffusion.config.row import Part
 from recbole_diffusion.config.rows_run import RUN_ROWS
+from recbole_diffusion.config.splitting import OF_ONE_SPLIT
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import run
 from recbole_diffusion.storage import checkpoint
@@ -34,6 +35,7 @@ CONDITIONAL = {
     "category_field": "describes the data, for metrics of categories and re-ranking",
     "tail_ratio": "of TailPercentage; the same for all models of a comparison",
     "candidate_seed": "refused where no candidates are sampled",
+    **dict.fromkeys(OF_ONE_SPLIT, "of one split; refused for the others"),
     "mmr_candidates": "of re-ranking; the same for all models of a comparison",
     **{key: f"refused for models but {' and '.join(row.read_by)}" for key, row in RUN_ROWS.items() if row.read_by},
     **{key: "of knowledge graphs; refused for others" for key, row in RUN_ROWS.items() if row.part is Part.KNOWLEDGE},

@@ -79,7 +79,7 @@ def test_a_file_that_is_not_there() -> None:
     [
         ("dropuot: [0.1, 0.3]", {}, "s.yaml: unknown setting 'dropuot'. Did you mean 'dropout'"),
         ("dropout: [0.3, 1.0]", {}, "s.yaml: dropout=1.0: must be a number >= 0 and < 1"),
-        ("dropout: [0.1, 0.2]", {}, "dropout does not contain its default, 0.3"),
+        ("dropout: [0.1, 0.2]", {}, "dropout does not contain its default, 0.5"),
         ("num_layers: {low: 1, high: 9, step: 4}", {}, "num_layers does not contain its default, 2"),
         ("dropout: [0.1, 0.3]", {"dropout": 0.1}, "dropout=0.1 is set, but s.yaml searches it. Do not"),
         ("seed: [1, 2020]", {}, "seed cannot be searched, because all trials"),
@@ -95,8 +95,8 @@ def test_a_space_must_fit_its_model(tmp_path: Path, text: str, user: dict[str, A
 
 
 def test_the_default_follows_what_the_user_set_and_the_preset(tmp_path: Path) -> None:
-    space = read(tmp_path, "dropout: [0.1, 0.3]\nMAX_ITEM_LIST_LENGTH: [20, 50]")
-    for preset, dropout in (("default", 0.3), ("paper", 0.1)):
+    space = read(tmp_path, "dropout: [0.1, 0.5]\nMAX_ITEM_LIST_LENGTH: [20, 50]")
+    for preset, dropout in (("default", 0.5), ("paper", 0.1)):
         found = check_space(space, "s.yaml", request("DreamRec", "ml-100k", {"num_layers": 1}, preset))
         assert found == {"dropout": dropout, "MAX_ITEM_LIST_LENGTH": 50}
 

@@ -66,7 +66,8 @@ def test_what_learned_before_it_is_frozen_does_not_drift_on(build: Callable[...,
 
 
 def test_a_stage_can_pre_train_encoder_and_items_by_plain_cross_entropy(build: Callable[..., Built]) -> None:
-    built = build("DreamRec", stages=[{"epochs": 2, "loss": "next_item"}, {}], epochs=3, eval_step=1, **SMALL)
+    settings = {"epochs": 3, "eval_step": 1, "num_negatives": None, "negative_sampler": None, **SMALL}
+    built = build("DreamRec", stages=[{"epochs": 2, "loss": "next_item"}, {}], **settings)
     before = _values(built.model)
     built.trainer._train_epoch(built.loaders.train, 0)
     assert _moved(built.model, before) == {"item_embedding", "encoder"}
