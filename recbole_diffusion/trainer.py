@@ -16,7 +16,7 @@ from recbole_diffusion import checkpoint
 from recbole_diffusion.checkpoint import Vocabulary
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.stages import Stage, check_stages, stage_at
-from recbole_diffusion.console.log import tensorboard_named
+from recbole_diffusion.console.curves import writes_nothing_yet
 from recbole_diffusion.console.progress import Progress
 from recbole_diffusion.evaluation.collapse import Validation
 from recbole_diffusion.evaluation.collector import SafeCollector
@@ -50,7 +50,7 @@ class SafeTrainer(ResumableTrainer):
 
     def __init__(self, config: Any, model: Any) -> None:
         self.files = RunFiles.of(config)
-        with tensorboard_named(self.files.name):
+        with writes_nothing_yet(self.files.name):
             super().__init__(config, model)
         self.eval_collector = SafeCollector(config)
         self.evaluator = UserEvaluator(config)

@@ -203,6 +203,8 @@ def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
         key, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not equals or not key:
             raise UserError(f"argument {argument!r}: settings are given as --key=value.")
+        if value == "":  # a script's variable that is not set
+            raise UserError(f"{key}='': has no value; ~ stands for none.")
         try:
             parsed = parse_value(value, key)
         except yaml.YAMLError as error:
