@@ -20,6 +20,7 @@ from recbole_diffusion import checkpoint, compat
 from recbole_diffusion.config.roles import described, differences
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.evaluation.collapse import Validation
+from recbole_diffusion.parts import check_optimizer, check_training_parts, understood
 from recbole_diffusion.place import Batches, Place, random_state, set_random_state
 from recbole_diffusion.run_files import LAST, RunFiles, where
 from recbole_diffusion.stopping import Asked, Stopped, asked_to_stop
@@ -229,7 +230,11 @@ class ResumableTrainer(Trainer):
         Raises:
             UserError: it is no such file, or one of other settings or data.
         """
-        path = Path(resume_file)
+        with understood(str(resume_file)):
+            self._go_on_from(Path(resume_file))
+        self.logger.info(f"Resuming from {resume_file} at {self.place}")
+
+    def _go_on_from(self, path: Path) -> None:
         state = self._load(path, resume=True)
         if "training" not in state:
             self._go_on_from_recbole(state, path)
@@ -240,13 +245,16 @@ class ResumableTrainer(Trainer):
         if other := differences({**there, "versions": state["versions"]}, {**self.where, "versions": versions()}):
             self.logger.warning(f"{path} was made with {described(other)}: the numbers may differ by rounding.")
         training = checkpoint.unpack(state["training"])
+        check_training_parts(training, str(path))
         self.files, self._owns_files = RunFiles.of_last(path), True
         self.saved_model_file = str(self.files.best)
         if training["saved_epoch"] is not None and not self.files.best.is_file():
             raise UserError(f"{path}: its best epoch is not beside it: there is no {self.files.best}.")
         self._restore(state, resume=True)
         for name, part in training["optimizers"].items():
+            before = getattr(self, name).state_dict()
             getattr(self, name).load_state_dict(part)
+            check_optimizer(getattr(self, name), before, str(path))
         if training["loss_names"] is not None:
             self.model.loss_names = tuple(training["loss_names"])
         self.start_epoch, self.cur_step = state["epoch"], state["cur_step"]
@@ -262,11 +270,10 @@ class ResumableTrainer(Trainer):
             "random": training["random"],
             "epoch_seconds": training["epoch_seconds"],
         }
-        self.logger.info(f"Resuming from {path} at {self.place}")
 
     def _go_on_from_recbole(self, state: dict[str, Any], path: Path) -> None:
         """RecBole's own checkpoint has model and optimiser, and no random state: the numbers are not the same."""
-        if "items" in state:
+        if checkpoint.RECBOLES not in state:
             raise UserError(f"{path}: holds only the model of the best epoch; training goes on from a file *{LAST}.")
         self._restore(state, resume=True)
         self.optimizer.load_state_dict(state["optimizer"])

@@ -23,6 +23,7 @@ from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.evaluation.reference import Reference
 from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
 from recbole_diffusion.finite import FiniteLosses, loss_names
+from recbole_diffusion.parts import check_model_parts, understood
 from recbole_diffusion.resume import ResumableTrainer
 from recbole_diffusion.run_files import RunFiles
 from recbole_diffusion.versions import versions
@@ -100,6 +101,8 @@ class SafeTrainer(ResumableTrainer):
             UserError: the file is no checkpoint, or one of other settings or data.
         """
         state = checkpoint.load(path, self.config["trust_checkpoint"])
+        if checkpoint.RECBOLES not in state:
+            check_model_parts(state, str(path))
         checkpoint.check(state, str(path), self.vocabulary, self.config.final_config_dict, resume)
         return state
 
@@ -110,14 +113,20 @@ class SafeTrainer(ResumableTrainer):
             own = {name: value for name, value in self.model.state_dict().items() if name.startswith(unread)}
             weights = {name: value for name, value in weights.items() if not name.startswith(unread)} | own
         self.model.load_state_dict(weights)
-        self.model.load_other_parameter(checkpoint.unpack(state["other_parameter"], self.device))
+        others = checkpoint.unpack(state["other_parameter"], self.device)
+        if not set(others or {}) <= set(self.model.other_parameter()):
+            raise UserError(
+                f"the model keeps {sorted(self.model.other_parameter())}, and the file has {sorted(others)}."
+            )
+        self.model.load_other_parameter(others)
 
     def evaluate(
         self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
     ) -> Any:
         if eval_data and load_best_model:
             path = model_file or self.saved_model_file
-            self._restore(self._load(path))
+            with understood(str(path)):
+                self._restore(self._load(path))
             self.logger.info(f"Evaluating {path}")
         start = time.perf_counter()
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)

@@ -92,8 +92,8 @@ def tune(
     identity = identity_of(wanted, searched)
     name = f"{title}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]}"
     config = wanted.config()
-    fetch_files(config)
     opened = None if storage is None else open_storage(storage, folder)  # before anything is written
+    fetch_files(config)
     claim(folder, name, identity)
     with study_log(folder) as log:
         with reading(storage, folder):

@@ -167,7 +167,10 @@ def test_times_that_are_dates_or_missing_or_too_long_are_named(refused: Command)
         (["--benchmark_filename=[a, b, b]"], "benchmark_filename=['a', 'b', 'b']: must be three different names"),
         (["--benchmark_filename=[]"], "benchmark_filename=[]: must be three different names"),
         (["--benchmark_filename=[a, b, ../c]"], "benchmark_filename='../c': must be a name"),
-        (["--benchmark_filename=[a, b, c]"], "data/shop has no shop.a.inter and no shop.b.inter and no shop.c.inter."),
+        (
+            ["--benchmark_filename=[a, b, c]"],
+            "no shop.a.inter and no shop.b.inter and no shop.c.inter, only shop.inter.",
+        ),
     ],
 )
 def test_settings_of_splits_and_evaluation_are_checked(refused: Command, arguments: list[str], message: str) -> None:

@@ -100,6 +100,7 @@ def test_a_programs_own_loggers_are_heard_as_before() -> None:
             assert "runlog_test.below info" in heard and ("runlog_other info" in heard) is (level == logging.INFO)
             for state in ("DEBUG", "INFO", "ERROR"):
                 with run_log(_config(state=state)) as log:
+                    log.begin()
                     assert say() == heard, state
                     root.warning("of the run")
                     assert (own.messages[-1] == "of the run") is (state != "ERROR")
