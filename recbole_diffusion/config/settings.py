@@ -25,7 +25,7 @@ def did_you_mean(value: str, allowed: Iterable[str], count: int = 3) -> str:
 
 def shown(value: Any) -> str:
     """A value in a message, on one line and not too long."""
-    text = repr(value)
+    text = repr(value).replace("\n", " ")
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 

@@ -22,7 +22,7 @@ from recbole_diffusion.console.arguments import read_arguments
 from recbole_diffusion.data.atomic import AtomicFile
 from recbole_diffusion.parts import check_model_parts
 
-EXAMPLES, SECONDS = 400, 5
+EXAMPLES, SECONDS = 10_000, 60
 pytestmark = pytest.mark.slow
 many = settings(
     max_examples=EXAMPLES, deadline=SECONDS * 1000, derandomize=True, database=None,
