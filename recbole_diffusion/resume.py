@@ -200,11 +200,15 @@ class ResumableTrainer(Trainer):
 
     def _write_last(self, place: Place | None, train_data: Any) -> None:
         """Write ``last``: at ``place`` in the epoch ``_epoch``, or before it if ``place`` is None."""
-        optimizers = {
-            name: part.state_dict()
+        parts = {
+            name: part
             for name, part in vars(self).items()
             if isinstance(part, torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler)
         }
+        # RecVAE's ``optimizer`` is now one, now the other of two that have names of their own.
+        if any(part is parts.get("optimizer") for name, part in parts.items() if name != "optimizer"):
+            del parts["optimizer"]
+        optimizers = {name: part.state_dict() for name, part in parts.items()}
         assert self._fits is not None
         training = {
             "place": None if place is None else place._asdict(),

@@ -96,6 +96,18 @@ def test_a_folder_that_takes_no_files(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
+@pytest.mark.parametrize("verb", ["run", "tune", "compare"])
+def test_torchrun_is_refused(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its processes would train the whole run."""
+    prepare(Case(()))
+    before = contents()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    more = {"run": (), "tune": ("--trials=1",), "compare": ("--models=Pop",)}[verb]
+    assert main(command(Case((), more, verb=verb))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "WORLD_SIZE=2" in line and "without torchrun" in line and contents() == before
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the administrator may read everything")
 def test_a_file_that_may_not_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     prepare(Case(()))

@@ -87,7 +87,8 @@ KEYS = st.one_of(st.sampled_from([*TABLE, "", "foo", "--", "a.b"]), st.text(max_
 VALUES = st.one_of(
     st.sampled_from(
         ["1", "-1", "~", "", "[1, 2]", "{a: 1}", "[1,", "{", "&a [*a]", "!!int x", "2024-01-05", "2024-13-45", "1e999",
-         ".nan", "[4,inf)", "- a", "a: b: c", "'", '"', "!!python/name:os.system", "0o7", "0x", "1:2:3", "\udcff", "---"],
+         ".nan", "[4,inf)", "- a", "a: b: c", "'", '"', "!!python/name:os.system", "0o7", "0x", "1:2:3", "\udcff",
+         "---"],
     ),
     st.text(max_size=20),
     st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),

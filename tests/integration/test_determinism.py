@@ -1,4 +1,4 @@
-"""The same command twice gives the same digits: with worker processes too, and with another number of threads nearly."""
+"""The same command twice gives the same digits; another number of threads changes only the last ones."""
 
 from __future__ import annotations
 
