@@ -1,6 +1,6 @@
 """Large data and long processes: memory, time and open files.
 
-python benchmarks/load.py             every part, each in its own process; prints the table of docs/load.md
+python benchmarks/load.py             every part, each in its own process; prints the table of docs/large.md
 python benchmarks/load.py many-runs   one part, in this process
 """
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from recbole_diffusion import checkpoint
 from recbole_diffusion.config.reading import load_settings
@@ -21,6 +19,10 @@ from recbole_diffusion.config.table import TABLE
 from recbole_diffusion.console.arguments import read_arguments
 from recbole_diffusion.data.atomic import AtomicFile
 from recbole_diffusion.parts import check_model_parts
+
+pytest.importorskip("hypothesis")
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
 EXAMPLES, SECONDS = 10_000, 60
 pytestmark = pytest.mark.slow
