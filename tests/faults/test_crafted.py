@@ -12,10 +12,10 @@ import pytest
 import torch
 from conftest import Built
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.model.pretrained import load_item_table
-from recbole_diffusion.run_files import LAST
+from recbole_diffusion.storage import checkpoint
+from recbole_diffusion.storage.run_files import LAST
 
 WRONG: list[Any] = [
     None,

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.row import Row
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.table import TABLE
 from recbole_diffusion.console.arguments import read_arguments
 from recbole_diffusion.data.atomic import AtomicFile
-from recbole_diffusion.parts import check_model_parts
+from recbole_diffusion.storage import checkpoint
+from recbole_diffusion.storage.parts import check_model_parts
 
 pytest.importorskip("hypothesis")
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 EXAMPLES, SECONDS = 10_000, 60
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ import torch
 from conftest import Built
 
 from recbole_diffusion.console.progress import Progress
-from recbole_diffusion.stopping import Stopped
 from recbole_diffusion.testing.fixtures import builder
+from recbole_diffusion.training.stopping import Stopped
 
 SETTINGS: dict[str, Any] = {"epochs": 4, "eval_step": 1, "train_batch_size": 16}
 MODELS: dict[str, dict[str, Any]] = {

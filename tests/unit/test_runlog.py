@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from conftest import Built
 
-from recbole_diffusion import files
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.curves import Curves
 from recbole_diffusion.console.log import run_log
 from recbole_diffusion.quick_start import run
+from recbole_diffusion.storage import files
 
 
 @contextmanager

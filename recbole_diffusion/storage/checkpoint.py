@@ -13,10 +13,10 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from recbole_diffusion import tensor_file
 from recbole_diffusion.config.roles import ABSENT, RECBOLE_SOURCES, described, differences, new_name, that_bind
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.parts import check_model_parts
+from recbole_diffusion.storage import tensor_file
+from recbole_diffusion.storage.parts import check_model_parts
 
 FORMAT = "recbole_diffusion 3"  # 2 and 1 were files of torch.save; 1 had neither users nor fields
 RECBOLES = "is_recboles"  # a part of what is read from RecBole's own checkpoint
@@ -24,7 +24,7 @@ _KIND = "__kind__"
 
 
 def save(state: dict[str, Any], path: str | Path) -> None:
-    """Write ``state`` (see :func:`plain` and :func:`pack`) with :func:`recbole_diffusion.tensor_file.write`."""
+    """Write ``state`` (see :func:`plain` and :func:`pack`) with :func:`recbole_diffusion.storage.tensor_file.write`."""
     tensor_file.write(state, path, FORMAT)
 
 

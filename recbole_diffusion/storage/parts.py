@@ -46,7 +46,7 @@ def check_model_parts(state: Mapping[str, Any], where: str) -> None:
 
 
 def check_training_parts(training: Mapping[str, Any], where: str) -> None:
-    """Check what ``last`` has in addition, after :func:`recbole_diffusion.checkpoint.unpack`.
+    """Check what ``last`` has in addition, after :func:`recbole_diffusion.storage.checkpoint.unpack`.
 
     Raises:
         UserError: as :func:`check_model_parts`.
