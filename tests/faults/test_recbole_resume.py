@@ -1,4 +1,4 @@
-"""RecBole's models whose epoch has several passes over the data: stopped in an epoch, they go on to the same numbers."""
+"""RecBole's models whose epoch has several passes over the data: after a stop they go on to the same numbers."""
 
 from __future__ import annotations
 
