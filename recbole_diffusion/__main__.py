@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import textwrap
@@ -82,6 +83,11 @@ def _interrupt(number: int, _: Any) -> None:
 
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Call the verb's function. It is imported here, so that ``--help`` and wrong arguments do not wait for torch."""
+    if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise UserError(
+            f"WORLD_SIZE={processes}: a run is one process on one device, and torchrun has started more. Start it "
+            "without torchrun. Several processes can share a comparison or a study (docs/large.md)."
+        )
     recbole_folder()  # raises an error with instructions if RecBole is missing; the imports below need it
     if known.verb == "compare":
         from recbole_diffusion.compare.plan import compare

@@ -21,6 +21,7 @@ from recbole_diffusion.config.settings import Settings, UserError
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.console import facts
 from recbole_diffusion.console.account import Account
+from recbole_diffusion.console.curves import CURVES
 from recbole_diffusion.console.log import RunLog, run_log
 from recbole_diffusion.console.progress import Progress, shown_progress
 from recbole_diffusion.data.fingerprint import dataset_hash
@@ -30,7 +31,7 @@ from recbole_diffusion.evaluation.examples import example_recommendations, item_
 from recbole_diffusion.evaluation.reference import reference_for
 from recbole_diffusion.evaluation.signs import signs_of_collapse
 from recbole_diffusion.storage.checkpoint import Vocabulary, check_sources, plain, read_by_recbole
-from recbole_diffusion.storage.files import make_folder
+from recbole_diffusion.storage.files import check_folder
 from recbole_diffusion.storage.run_files import Found, continuing, find
 from recbole_diffusion.versions import versions
 
@@ -96,7 +97,7 @@ def _run(
     account.begins(wanted.model, wanted.dataset, wanted.preset, config["seed"], origin)
     prepared = prepare(resolved, config, resume)
     titles = item_titles(config, prepared.dataset) if examples else []
-    # Only now: these pages of text would hide an error message in the log.
+    log.begin()  # not before: a run that is refused leaves no file
     account.is_prepared(config, prepared.dataset, prepared.loaders, prepared.model, own, prepared.trainer.resumed)
     with shown_progress(log.screen, prepared.trainer) as progress:
         trained = train(prepared, progress=progress)
@@ -199,8 +200,8 @@ def prepare(resolved: registry.Resolved, config: Config, resume: str | None = No
         UserError: settings, model and data set do not fit together.
     """
     init_seed(config["seed"], config["reproducibility"])
-    # RecBole checks whether the folder exists and then makes it: of two runs that start together one would fail.
-    make_folder("checkpoint_dir", config["checkpoint_dir"])
+    for key, folder in (("checkpoint_dir", config["checkpoint_dir"]), ("the curves", CURVES)):
+        check_folder(key, folder)
     with setting_up(f"{config['model']} on {config['dataset']}", resolved.ours):
         fetch_files(config)
         data_sha256 = dataset_hash(config)
@@ -218,6 +219,7 @@ def prepare(resolved: registry.Resolved, config: Config, resume: str | None = No
             model = resolved.model_class(config, loaders.train._dataset).to(config["device"])
         with continuing(found.last):
             trainer = registry.get_trainer(resolved)(config, model)
+    trainer.eval_collector.check(dataset)
     trainer.vocabulary, trainer.data_sha256 = vocabulary, data_sha256
     trainer.reference = reference_for(trainer, loaders)
     trainer.resumed = found.text

@@ -21,7 +21,7 @@ from recbole_diffusion.config.settings import UserError, check_name, did_you_mea
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.items import check_named_columns
-from recbole_diffusion.data.loaders import fetch_files
+from recbole_diffusion.data.loaders import check_headers, fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
 from recbole_diffusion.model.base import DiffusionRecommender
 from recbole_diffusion.quick_start import settings_of
@@ -166,6 +166,7 @@ def _plan(
                     own["eval_seed"] = config["eval_seed"] = generation[0]
                 fetch_files(config)
                 with _named(entry, dataset):
+                    check_headers(config)
                     check_named_columns(config)
                 where = config["data_path"]
                 hashes[where] = hashes.get(where) or dataset_hash(config)

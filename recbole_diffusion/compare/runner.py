@@ -26,7 +26,7 @@ from recbole_diffusion.config.roles import described, differences, that_count
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.progress import duration
 from recbole_diffusion.evaluation.users import smaller_is_better
-from recbole_diffusion.storage.files import make_folder, remove_partial_files
+from recbole_diffusion.storage.files import make_folder, read_json, remove_partial_files
 from recbole_diffusion.training.stopping import Stopped
 
 _STOP_SECONDS = 30
@@ -110,7 +110,8 @@ def finished(run: Run) -> Record | None:
     if not run.is_finished:
         return None
     file = run.file(".json")
-    record: Record = json.loads(file.read_text(encoding="utf-8"))
+    again = "Remove it: the same command makes this run again."
+    record: Record = read_json(file, ("settings", *SHARED, "tests", "seconds"), again)
     made_by = record.get("format", 1)
     if made_by != RECORD_FORMAT:
         which = "an earlier" if made_by < RECORD_FORMAT else "a later"

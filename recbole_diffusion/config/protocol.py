@@ -19,7 +19,9 @@ _FILTERS = (
     "filter_inter_by_user_or_item",
 )  # fmt: skip
 _PHASES = ("valid", "test")
-_MODE = re.compile(r"full|labeled|(uni|pop)0*[1-9]\d*")
+_COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
+_COLUMNS_OF_HISTORIES = ("ITEM_LIST_LENGTH_FIELD", "TARGET_LIST_FIELD")
+_MODE = re.compile(r"full|labeled|(uni|pop)0*[1-9]\d{0,5}")
 
 
 def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
@@ -30,20 +32,17 @@ def check_protocol(settings: Mapping[str, Any], sequential: bool) -> None:
         sequential: whether the model is a sequential one.
 
     Raises:
-        UserError: ``eval_args``, ``benchmark_filename`` or ``seq_len`` is wrong.
+        UserError: ``eval_args``, ``benchmark_filename`` or the name of a column is wrong.
     """
-    lengths = settings.get("seq_len") or {}
-    if not isinstance(lengths, dict) or any(type(most) is not int or most < 1 for most in lengths.values()):
-        raise RUN_ROWS["seq_len"].error("seq_len", lengths)
     args = settings["eval_args"]
-    if isinstance(args, dict):  # RecBole refuses everything else
-        _check_modes(args.get("mode", "full"), settings["metrics"])
-        if settings.get("benchmark_filename") is None:
-            if own_split(settings) is None:
-                _check_split(args, sequential)
-            split = args.get("split") or {}
-            if "TS" in split and settings["TIME_FIELD"] in (settings.get("numerical_features") or []):
-                raise UserError(f"eval_args split={split}: with TS, numerical_features cannot contain TIME_FIELD.")
+    _check_modes(args.get("mode", "full"), settings["metrics"])
+    if settings.get("benchmark_filename") is None:
+        if own_split(settings) is None:
+            _check_split(args, sequential)
+        split = args.get("split") or {}
+        if "TS" in split and settings["TIME_FIELD"] in (settings.get("numerical_features") or []):
+            raise UserError(f"eval_args split={split}: with TS, numerical_features cannot contain TIME_FIELD.")
+    _check_names_of_columns(settings, sequential)
     if settings.get("benchmark_filename") is not None:
         _check_files(settings["benchmark_filename"])
 
@@ -85,7 +84,8 @@ def _check_modes(modes: Any, metrics: Any) -> None:
     for mode in modes.values() if isinstance(modes, dict) else [modes]:
         if not isinstance(mode, str) or not _MODE.fullmatch(mode):
             raise UserError(
-                f"eval_args mode={mode!r}: must be full, labeled, or uniN or popN with N sampled items, e.g. uni100."
+                f"eval_args mode={mode!r}: must be full, labeled, or uniN or popN with N sampled items, e.g. uni100, "
+                "and N below 1000000."
             )
         if mode == "labeled" and EvaluatorType.RANKING in kinds:
             raise UserError(
@@ -124,8 +124,21 @@ def _check_split(args: Mapping[str, Any], sequential: bool) -> None:
         what = "a sequential model" if sequential else "a split by time"
         raise UserError(f"eval_args order='RO': {what} needs TO, the order of time.")
     group_by = args.get("group_by", "user")
-    if kind == "RS" and group_by not in ("user", "none", None):
-        raise UserError(f"eval_args group_by={group_by!r}: must be user or none.")
+    if group_by not in (("user",) if kind == "LS" else ("user", "none", None)):
+        allowed = "user, because LS splits the rows of each user" if kind == "LS" else "user or none"
+        raise UserError(f"eval_args group_by={group_by!r}: must be {allowed}.")
+
+
+def _check_names_of_columns(settings: Mapping[str, Any], sequential: bool) -> None:
+    """Refuse two columns of the same name: one would overwrite the other."""
+    keys = [*_COLUMNS, *(_COLUMNS_OF_HISTORIES if sequential else ())]
+    owners: dict[str, str] = {}
+    named = [(key, settings[key]) for key in keys if key in settings]
+    if sequential:
+        named.append(("ITEM_ID_FIELD with LIST_SUFFIX", f"{settings['ITEM_ID_FIELD']}{settings['LIST_SUFFIX']}"))
+    for key, name in named:
+        if owners.setdefault(name, key) != key:
+            raise UserError(f"{key}={name!r}: is the column of {owners[name]} too; each needs its own.")
 
 
 def _check_files(names: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from recbole_diffusion.names import recbole_folder
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_MOST_PARTS, _DEEPEST = 100_000, 50  # of a value
 EXTENDS = "extends"  # key in the YAML file of a model: names a shared file, over which this file wins
 
 
@@ -35,6 +37,28 @@ YamlLoader.add_implicit_resolver(
 )
 
 
+def load_yaml(text: str) -> Any:
+    """The value of a text.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or a value that no setting has: nested too deep, too large, or inside itself.
+    """
+    try:
+        value = yaml.load(text, Loader=YamlLoader)
+    except (RecursionError, ValueError) as error:  # of letters that are none, and of dates
+        raise yaml.YAMLError(str(error)) from error
+    left = [(value, 0)]
+    for _ in range(_MOST_PARTS):
+        if not left:
+            return value
+        part, depth = left.pop()
+        if depth > _DEEPEST:
+            break
+        inner = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple | set) else ()
+        left += [(item, depth + 1) for item in inner]
+    raise yaml.YAMLError(f"it has more than {_MOST_PARTS} values, or more than {_DEEPEST} lists inside one another")
+
+
 def parse_value(text: str, key: str = "") -> Any:
     """One command-line value as YAML: ``0.1``, ``true``, ``[5, 10]``, ``{LS: valid_and_test}``, ``~`` or ``None``.
 
@@ -45,13 +69,13 @@ def parse_value(text: str, key: str = "") -> Any:
         return text
     if key.endswith("_separator") and not text.startswith(("'", '"')):
         return text
-    value = yaml.load(text, Loader=YamlLoader)
+    value = load_yaml(text)
     return None if value == "None" else value
 
 
 def _read_mapping(text: str, where: str) -> Settings:
     try:
-        values = yaml.load(text, Loader=YamlLoader)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
     if values is None:
@@ -70,12 +94,13 @@ def load_settings(config_files: Sequence[str | Path] = (), overrides: Mapping[st
     settings: Settings = {}
     for name in config_files:
         path = Path(name)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UserError(f"config_files: there is no file {str(path)!r}.")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"config_files: {str(path)!r} cannot be read as UTF-8 text ({error}).") from error
+            reason = error.strerror if isinstance(error, OSError) else error.reason
+            raise UserError(f"config_files: {str(path)!r} cannot be read as UTF-8 text ({reason}).") from error
         settings.update(_read_mapping(text, str(path)))
     settings.update(overrides or {})
     return settings

@@ -34,12 +34,22 @@ def check_types(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> None:
             continue
         elements, sample = [values[key]], default
         if isinstance(default, list):
-            if not isinstance(values[key], list):
+            if not isinstance(values[key], list) or (default and not values[key]):
                 raise UserError(f"{key}={values[key]!r}: must be a list, such as {default}.")
             elements, sample = values[key], default[0] if default else None
         row = recbole_row(key, sample)
         for element in elements:
             row.read(key, element)
+
+
+def check_heads(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Check that the attention heads of RecBole's Transformers have the same size.
+
+    Raises:
+        UserError: ``n_heads`` does not divide ``hidden_size``.
+    """
+    if {"n_heads", "hidden_size"} <= defaults.keys() and values["hidden_size"] % values["n_heads"]:
+        raise UserError(f"n_heads={values['n_heads']}: must divide hidden_size={values['hidden_size']}.")
 
 
 def item_columns(settings: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from recbole_diffusion.config.row import Part, Role, Row
 from recbole_diffusion.config.rows_models import RECBOLE_SOURCE_ROWS
+from recbole_diffusion.config.settings import shown
 from recbole_diffusion.config.table import TABLE
 
 _SHOWN = 8
@@ -110,5 +111,5 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, 
 
 def described(found: Mapping[str, tuple[Any, Any]]) -> str:
     """:func:`differences` as text for a message: ``epochs=5 and not 6, seed=0 and not 1``. It has only the first 8."""
-    shown = [f"{key}={there!r} and not {here!r}" for key, (there, here) in list(found.items())[:_SHOWN]]
-    return ", ".join([*shown, *([f"{len(found) - _SHOWN} more"] if len(found) > _SHOWN else [])])
+    pairs = [f"{key}={shown(there)} and not {shown(here)}" for key, (there, here) in list(found.items())[:_SHOWN]]
+    return ", ".join([*pairs, *([f"{len(found) - _SHOWN} more"] if len(found) > _SHOWN else [])])

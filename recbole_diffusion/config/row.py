@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from recbole_diffusion.config.settings import UserError, did_you_mean, is_finite
+from recbole_diffusion.config.settings import UserError, did_you_mean, is_finite, shown
+from recbole_diffusion.config.shapes import Check
 
 
 class Role(Enum):
@@ -43,8 +45,7 @@ class Row:
     """One setting.
 
     Args:
-        kind: ``int``, ``float``, ``bool``, ``str``, ``path`` or ``any``. A value of kind ``any`` is checked where it is
-            read; ``says`` describes it.
+        kind: ``int``, ``float``, ``bool``, ``str``, ``path`` or ``any``, for lists and mappings.
         help: what it is, in one line.
         role, part: what it changes. ``part`` has a meaning only with :attr:`Role.RESULT`.
         low, high, above, below: bounds of a number. ``low`` and ``high`` themselves are allowed.
@@ -52,6 +53,7 @@ class Row:
         optional: whether ``~`` is allowed.
         required_by: the models for which an ``optional`` setting cannot be None.
         says: what is allowed, for the kind ``any``.
+        check: whether a value is allowed, for the kind ``any``; None if it is checked where it is read.
         keys: the allowed keys of a mapping.
         of: other ``choices`` for some models, by their names.
         main: whether ``run --help`` lists it.
@@ -76,6 +78,7 @@ class Row:
     optional: bool = False
     required_by: tuple[str, ...] = ()
     says: str = ""
+    check: Check | None = None
     keys: tuple[str, ...] = ()
     of: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     main: bool = False
@@ -117,13 +120,20 @@ class Row:
         return " ".join([words, *([" and ".join(bounds)] if bounds else []), *(["or ~"] if self.optional else [])])
 
     def read(self, key: str, value: Any) -> Any:
-        """Check ``value`` of the setting ``key`` and return it. For the kind ``float``, an int becomes a float.
+        """Check ``value`` of the setting ``key`` and return it. An int of the kind ``float`` becomes a float; a path
+        becomes a text.
 
         Raises:
             UserError: the value is not allowed. The message names key, value and what is allowed.
         """
-        if self.kind == "any" or (value is None and self.optional):
+        if value is None and self.optional:
             return value
+        if self.kind == "any":
+            if self.check is not None and not self.check(value):
+                raise self.error(key, value)
+            return value
+        if self.kind == "path" and (isinstance(value, os.PathLike) or type(value) is int):
+            value = str(value)
         types = _TYPES[self.kind]
         right_type = isinstance(value, types) and (bool in types or not isinstance(value, bool)) and is_finite(value)
         if right_type and self._in_range(value):
@@ -134,11 +144,12 @@ class Row:
         """The error that says that ``value`` is not allowed, and what is allowed."""
         hint = did_you_mean(value, self.choices) if self.choices and isinstance(value, str) else ""
         finite = "" if is_finite(value) else " and finite"
-        return UserError(f"{key}={value!r}: must be {self.described()}{finite}.{hint}")
+        return UserError(f"{key}={shown(value)}: must be {self.described()}{finite}.{hint}")
 
     def _in_range(self, value: Any) -> bool:
         return (
             (self.choices is None or value in self.choices)
+            and (self.kind != "path" or (value != "" and "\0" not in value))
             and (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
             and (self.above is None or value > self.above)
@@ -194,9 +205,9 @@ def one_of(choices: tuple[str, ...], help: str, **more: Any) -> Row:
     return Row("str", help, choices=choices, **more)
 
 
-def other(says: str, help: str, **more: Any) -> Row:
-    """A value that is checked where it is read. ``says`` describes what is allowed."""
-    return Row("any", help, says=says, **more)
+def other(says: str, help: str, check: Check | None = None, **more: Any) -> Row:
+    """A list or a mapping. ``says`` describes what is allowed, and ``check`` decides it."""
+    return Row("any", help, says=says, check=check, **more)
 
 
 def derived(instead: str, **more: Any) -> Row:

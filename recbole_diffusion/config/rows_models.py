@@ -17,11 +17,14 @@ from recbole_diffusion.config.row import (
     whole,
 )  # fmt: skip
 
+# Larger values are mistakes: a run with them fills the memory, or takes hours to build, before anyone sees a number.
+_MOST_STEPS, _WIDEST, _DEEPEST, _MOST_DRAWS = 1_000_000, 65_536, 1000, 10_000_000
+
 _SCHEDULES = ("linear", "scaled_linear", "truncated_linear", "cosine", "truncated_cosine", "sqrt", "exp", "binomial")
 _OF_VARIANCES = "of linear_variance; ~ with any other schedule"
 
 _NETWORK = section(Role.RESULT, Part.NETWORK, {
-    "timesteps": whole("T, the steps of noise", main=True),
+    "timesteps": whole("T, the steps of noise", high=_MOST_STEPS, main=True),
     "ablate": one_of(
         ("state", "noise"), "for studies: what is 0 in training and generation, x_t or the noise; ~ is neither",
         optional=True,
@@ -52,18 +55,18 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     ),
     "p_uncond": share("share of training rows without guidance"),
     "ce_temperature": number("divides the scores in the cross-entropy, and those of several chains", above=0),
-    "embedding_size": whole("d, the size of an item's embedding"),
-    "num_layers": whole("Transformer blocks"),
+    "embedding_size": whole("d, the size of an item's embedding", high=_WIDEST),
+    "num_layers": whole("Transformer blocks", high=_DEEPEST),
     "num_heads": whole("attention heads"),
     "denoiser": one_of(("mlp1", "mlp2"), "mlp1: one linear layer; mlp2: two, with GELU between"),
     "denoiser_skip": flag(
         "add the guidance (ADIGRec: the dynamic interest G2) to the denoiser's output; only with prediction=x0"
     ),
     "encoder_input_norm": flag("layer norm of items and positions before the first Transformer block"),
-    "num_interests": whole("k, the number of inherent interests"),
+    "num_interests": whole("k, the number of inherent interests", high=_WIDEST),
     "use_dynamic_interest": flag("the dynamic interest G2 is part of the guidance"),
     "use_ai2m": flag("x_t attends to the interests; False: all interests have the same weight"),
-    "latent_size": whole("d', the size of z; ~ is embedding_size", optional=True),
+    "latent_size": whole("d', the size of z; ~ is embedding_size", high=_WIDEST, optional=True),
     "latent_residual": flag("mu = c + MLP(c) and psi(z) = z + MLP(z), instead of the MLPs alone; needs d' = d"),
     "item_share": from_zero("gamma, share of replacements that are items; the others are a state without item", high=1),
     "token_weight": from_zero("delta, weight of the noised item in what the denoiser reads"),
@@ -80,11 +83,11 @@ _NETWORK = section(Role.RESULT, Part.NETWORK, {
     "w_min": number("weight of the oldest item with time_aware", above=0),
     "w_max": number("weight of the newest item with time_aware", above=0),
     "normalize": flag("scale each noised vector to length 1 before the network"),
-    "hidden_size": whole("width of the hidden layer, or d of WindowSASRec"),
-    "time_embedding_size": whole("size of the embedding of t", low=2),
-    "n_layers": whole("Transformer blocks"),
+    "hidden_size": whole("width of the hidden layer, or d of WindowSASRec", high=_WIDEST),
+    "time_embedding_size": whole("size of the embedding of t", low=2, high=_WIDEST),
+    "n_layers": whole("Transformer blocks", high=_DEEPEST),
     "n_heads": whole("attention heads"),
-    "inner_size": whole("width of the feed-forward layers"),
+    "inner_size": whole("width of the feed-forward layers", high=_WIDEST),
     "hidden_act": one_of(("gelu", "relu", "swish", "tanh", "sigmoid"), "activation of the feed-forward layers"),
     "layer_norm_eps": number("number that layer norm adds to the variance", above=0),
     "initializer_range": number("standard deviation of all weights at the start", above=0),
@@ -101,10 +104,12 @@ _GENERATION = section(Role.GENERATION, None, {
     "eta": from_zero("noise of ddim: 0 is none, 1 is as in ddpm; must be 0 with other samplers", high=1),
     "variance": one_of(("small", "large", "none"), "variance of the noise of ddpm (ddim has eta)"),
     "guidance_strength": from_zero("w of classifier-free guidance"),
-    "num_channels": whole("L, channels per history; an item's score is the largest of the channels"),
+    "num_channels": whole(
+        "L, channels per history; an item's score is the largest of the channels", high=_DEEPEST,
+    ),
     "num_chains": whole(
         "chains per history (DiffDiv: in each channel); with several, an item's score is the logarithm of its mean "
-        "probability"
+        "probability", high=_DEEPEST,
     ),
     "start_steps": whole("T', steps of noise added to the history before generation, at most T", low=0),
     "rescale_x0": flag("between steps, scale x0_hat to the mean norm of the items"),
@@ -142,7 +147,7 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     ),
     "num_negatives": whole(
         "negatives in the loss of the next item, at most the catalogue; shared by the batch; ~ is the whole catalogue",
-        optional=True,
+        high=_MOST_DRAWS, optional=True,
     ),
     "negative_sampler": one_of(
         ("uniform", "popularity", "in_batch"),

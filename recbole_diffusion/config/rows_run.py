@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from recbole_diffusion.config import shapes
 from recbole_diffusion.config.row import (
     Part,
     Role,
+    Row,
     derived,
     flag,
     from_zero,
@@ -22,9 +26,28 @@ from recbole_diffusion.config.row import (
 _SEEDS = 2**32 - 1
 _PICKLES = "pickled data sets and loaders are not supported: opening a pickle runs code"
 _PROCESSES = "a run is one process on one device; gpu_id chooses the GPU"
-_COLUMNS = "a list of columns, or ~"
-_OF_FILES = "columns of each file, e.g. {inter: [user_id, item_id]}, or ~"
-_INTERVAL = "an interval, e.g. '[4,inf)', or ~"
+_LONGEST = 1_000_000  # items of a history
+_MOST_ROWS = 2**31 - 1  # in a batch
+_MOST_DECIMALS = 16  # of a 64-bit float
+_MOST_PROCESSES = 256
+
+
+def _columns(help: str, **more: Any) -> Row:
+    return other("a list of columns, or ~", help, shapes.is_texts, optional=True, **more)
+
+
+def _of_files(help: str, check: shapes.Check = shapes.is_columns_of_files, **more: Any) -> Row:
+    says = "columns of each file, e.g. {inter: [user_id, item_id]}, or ~"
+    return other(says, help, check, optional=True, **more)
+
+
+def _interval(help: str, **more: Any) -> Row:
+    return other("an interval, e.g. '[4,inf)', or ~", help, shapes.is_interval, optional=True, **more)
+
+
+def _separator(help: str, **more: Any) -> Row:
+    return other("a text of one character or more", help, shapes.is_text, **more)
+
 
 _PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
     "model": text("name of the model; recbole.NAME is RecBole's model"),
@@ -33,27 +56,25 @@ _PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
     "seed": whole("seed of weights, batches, training noise and random splits", low=0, high=_SEEDS, main=True),
     "eval_args": other(
         "a mapping of split, group_by, order and mode", "how the data is split, and which items are ranked",
+        lambda value: isinstance(value, dict),
         keys=("split", "group_by", "order", "mode"), compared=True, stamp="evaluation",
     ),
     "split": one_of(
         ("leave_one_out", "global_time", "user"),
-        "leave_one_out: the last two events of each user; global_time: all events from split_at on; user: the last "
-        "event of other users; ~ is as eval_args says",
+        "what is held out: the last two events of each user, all later events, or other users; ~: see eval_args",
         optional=True, compared=True, main=True,
     ),
     "split_at": other(
         "a list of two numbers, the first smaller, or ~",
-        "times in the file's unit when validation and test begin (split: global_time); ~ takes the times at 80 % and "
-        "90 % of the events", compared=True, stamp="split_at",
+        "when validation and test begin (split: global_time), as times of the file; ~: at 80 and 90 % of the events",
+        shapes.is_range, optional=True, compared=True, stamp="split_at",
     ),
     "split_targets": one_of(
-        ("first", "each"),
-        "which of a user's later events are targets (split: global_time); ~ is first", optional=True, compared=True,
-        stamp="split_targets",
+        ("first", "each"), "which later events of a user are targets (split: global_time); ~ is first", optional=True,
+        compared=True, stamp="split_targets",
     ),
     "split_seed": whole(
-        "seed of the draw of users, 80 % for training and 10 % each for validation and test (split: user)", low=0,
-        high=_SEEDS, compared=True, stamp="split_seed",
+        "seed of the draw of users (split: user)", low=0, high=_SEEDS, compared=True, stamp="split_seed",
     ),
     "mask_history": flag(
         "items of the user's history are never recommended", compared=True, stamp="mask_history", main=True,
@@ -66,12 +87,18 @@ _PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
 })  # fmt: skip
 
 _EVALUATION = section(Role.RESULT, Part.EVALUATION, {
-    "metrics": other("a list of names", "metrics to compute", compared=True, main=True),
-    "topk": other("a list of whole numbers >= 1", "lengths of the lists that metrics use", compared=True, main=True),
+    "metrics": other(
+        "a list of different names", "metrics to compute", shapes.is_one_or_list_of(shapes.is_text), compared=True,
+        main=True,
+    ),
+    "topk": other(
+        "a list of different whole numbers >= 1", "lengths of the lists that metrics use",
+        shapes.is_one_or_list_of(shapes.is_whole), compared=True, main=True,
+    ),
     "valid_metric": text("metric that chooses the best epoch, e.g. NDCG@10", compared=True, main=True),
     "valid_metric_bigger": derived("it follows from valid_metric"),
     "eval_type": derived("it follows from metrics"),
-    "metric_decimal_place": whole("decimals of the metrics", compared=True),
+    "metric_decimal_place": whole("decimals of the metrics", high=_MOST_DECIMALS, compared=True),
     "candidate_seed": whole(
         "seed of the items that are sampled for each user, if eval_args mode is uniN or popN", low=0, high=_SEEDS,
         compared=True, stamp="seed of the sampled candidates",
@@ -92,11 +119,14 @@ _EVALUATION = section(Role.RESULT, Part.EVALUATION, {
 })  # fmt: skip
 
 _NETWORK = section(Role.RESULT, Part.NETWORK, {
-    "MAX_ITEM_LIST_LENGTH": whole("longest history, in items", stamp="MAX_ITEM_LIST_LENGTH", main=True),
+    "MAX_ITEM_LIST_LENGTH": whole("longest history, in items", high=_LONGEST, stamp="MAX_ITEM_LIST_LENGTH", main=True),
     "precision": one_of(
         ("fp32", "bf16"), "bf16: matrix products of training and generation are in bfloat16", stamp="precision",
     ),
-    "transform": other("a name, or ~", "RecBole's transformation of batches; for models that train on prefixes"),
+    "transform": other(
+        "mask_itemseq, inverse_itemseq, crop_itemseq, reorder_itemseq, user_defined or ~",
+        "RecBole's transformation of batches; for models that train on prefixes", shapes.is_transform, optional=True,
+    ),
     "require_pow": flag("power in the regularisation of embeddings", read_by=("LightGCN", "SimpleX")),
 })  # fmt: skip
 
@@ -107,11 +137,14 @@ _TRAINING = section(Role.RESULT, Part.TRAINING, {
     "weight_decay": from_zero("weight decay"),
     "clip_grad_norm": other(
         "~, or max_norm and optionally norm_type, numbers above 0, e.g. {max_norm: 5}", "clips the gradient's norm",
+        shapes.is_clipping, optional=True,
     ),
-    "train_batch_size": whole("training rows per batch: windows, prefixes or users", main=True),
+    "train_batch_size": whole("training rows per batch: windows, prefixes or users", high=_MOST_ROWS, main=True),
     "train_neg_sample_args": other(
-        "settings of RecBole's sampler, or ~",
+        "settings of RecBole's sampler, e.g. {distribution: uniform, sample_num: 1} (also alpha, dynamic and "
+        "candidate_num; distribution can be popularity), or ~",
         "sampled negatives; models that learn from pairs or labels get one per row, RecBole's default",
+        shapes.is_sampling, optional=True,
         keys=("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
     ),
     "shuffle": flag("shuffle the training rows in each epoch"),
@@ -132,13 +165,15 @@ _COURSE = section(Role.RESULT, Part.COURSE, {
     "epochs": whole("largest number of epochs", main=True),
     "eval_step": whole("epochs between validations"),
     "stopping_step": whole("how many validations in a row may be without improvement; one more stops training", low=0),
-    "worker": whole("processes that load batches; it changes which negatives are sampled", low=0),
+    "worker": whole(
+        "processes that load batches; it changes which negatives are sampled", low=0, high=_MOST_PROCESSES,
+    ),
 })  # fmt: skip
 
 _DATA = section(Role.RESULT, Part.DATA, {
     "encoding": text("text encoding of the files, as Python names it; ~ is utf-8", optional=True),
-    "field_separator": other("a text of one character or more", "what separates two columns"),
-    "seq_separator": other("a text of one character or more", "what separates the parts of a sequence"),
+    "field_separator": _separator("what separates two columns"),
+    "seq_separator": _separator("what separates the parts of a sequence"),
     "USER_ID_FIELD": text("column of users", compared=True),
     "ITEM_ID_FIELD": text("column of items", compared=True),
     "TIME_FIELD": text("column of times", compared=True),
@@ -152,29 +187,46 @@ _DATA = section(Role.RESULT, Part.DATA, {
     "TAIL_ENTITY_ID_FIELD": text("column of tails of a knowledge graph"),
     "RELATION_ID_FIELD": text("column of relations of a knowledge graph"),
     "ENTITY_ID_FIELD": text("column of entities of a knowledge graph"),
-    "load_col": other(_OF_FILES, "columns to load; ~ is all"),
-    "unload_col": other(_OF_FILES, "columns not to load"),
-    "unused_col": other(_OF_FILES, "columns that are loaded for filters only, and then dropped"),
-    "additional_feat_suffix": other("a list of file suffixes, or ~", "further files to load"),
-    "numerical_features": other("a list of columns", "float columns that models embed"),
-    "threshold": other("a column and a number, e.g. {rating: 3}, or ~", "rows with this value or more have label 1"),
-    "seq_len": other("columns and whole numbers >= 1, e.g. {column: 5}, or ~", "longest sequence in a sequence column"),
-    "val_interval": other("columns and intervals, e.g. {rating: '[3,inf)'}, or ~", "rows to keep", compared=True),
+    "load_col": _of_files("columns to load; ~ is all", shapes.is_columns_or_all_of_files),
+    "unload_col": _of_files("columns not to load"),
+    "unused_col": _of_files("columns that are loaded for filters only, and then dropped"),
+    "additional_feat_suffix": other(
+        "a list of file suffixes, or ~", "further files to load", shapes.is_one_or_list_of(shapes.is_text),
+        optional=True,
+    ),
+    "numerical_features": other("a list of columns", "float columns that models embed", shapes.is_texts),
+    "threshold": other(
+        "a column and a number, e.g. {rating: 3}, or ~", "rows with this value or more have label 1",
+        shapes.is_threshold, optional=True,
+    ),
+    "seq_len": other(
+        "columns and whole numbers >= 1, e.g. {column: 5}, or ~", "longest sequence in a sequence column",
+        shapes.is_mapping_of(shapes.is_whole), optional=True,
+    ),
+    "val_interval": other(
+        "columns and what to keep, e.g. {rating: '[3,inf)'} or {kind: [book, film]}, or ~", "rows to keep",
+        shapes.is_mapping_of(lambda kept: shapes.is_interval(kept) or shapes.is_values(kept)), optional=True,
+        compared=True,
+    ),
     "rm_dup_inter": one_of(
         ("first", "last"), "which of several rows of the same user and item is kept; ~ keeps all", optional=True,
         compared=True,
     ),
     "filter_inter_by_user_or_item": flag("drop rows whose user or item is missing in the .user or .item file"),
-    "user_inter_num_interval": other(_INTERVAL, "keep users with so many rows", compared=True),
-    "item_inter_num_interval": other(_INTERVAL, "keep items with so many rows", compared=True),
-    "alias_of_user_id": other(_COLUMNS, "other columns that contain users"),
-    "alias_of_item_id": other(_COLUMNS, "other columns that contain items"),
+    "user_inter_num_interval": _interval("keep users with so many rows", compared=True),
+    "item_inter_num_interval": _interval("keep items with so many rows", compared=True),
+    "alias_of_user_id": _columns("other columns that contain users"),
+    "alias_of_item_id": _columns("other columns that contain items"),
     "preload_weight": other(
-        "columns of ids and of vectors, or ~", "vectors to start from", read_by=("GRU4RecKG", "KSR"),
+        "columns of ids and of vectors, e.g. {id: vector}, or ~", "vectors to start from",
+        shapes.is_mapping_of(shapes.is_text), optional=True, read_by=("GRU4RecKG", "KSR"),
     ),
-    "normalize_field": other(_COLUMNS, "float columns to scale to 0 ... 1"),
+    "normalize_field": _columns("float columns to scale to 0 ... 1"),
     "normalize_all": flag("scale all float columns", optional=True),
-    "discretization": other("columns and methods, or ~", "float columns to cut into bins"),
+    "discretization": other(
+        "columns and methods, e.g. {price: {method: ED, bucket: 5}} or {price: {method: LD}}, or ~",
+        "float columns to cut into bins", shapes.is_bins, optional=True,
+    ),
     "benchmark_filename": other(
         "three different names of training, validation and test, e.g. [train, valid, test] for NAME.train.inter, "
         "NAME.valid.inter and NAME.test.inter; or ~",
@@ -185,14 +237,14 @@ _DATA = section(Role.RESULT, Part.DATA, {
 
 _KNOWLEDGE = section(Role.RESULT, Part.KNOWLEDGE, {
     "kg_reverse_r": flag("use relations in both directions"),
-    "entity_kg_num_interval": other(_INTERVAL, "keep entities with so many triples"),
-    "relation_kg_num_interval": other(_INTERVAL, "keep relations with so many triples"),
-    "alias_of_entity_id": other(_COLUMNS, "other columns that contain entities"),
-    "alias_of_relation_id": other(_COLUMNS, "other columns that contain relations"),
+    "entity_kg_num_interval": _interval("keep entities with so many triples"),
+    "relation_kg_num_interval": _interval("keep relations with so many triples"),
+    "alias_of_entity_id": _columns("other columns that contain entities"),
+    "alias_of_relation_id": _columns("other columns that contain relations"),
 })  # fmt: skip
 
 _SPEED = section(Role.SPEED, None, {
-    "eval_batch_size": whole("rows per batch of evaluation"),
+    "eval_batch_size": whole("rows per batch of evaluation", high=_MOST_ROWS),
     "max_cells": whole(
         "largest size of a matrix of rows by items, in numbers; a larger one is computed in parts",
     ),
@@ -209,7 +261,10 @@ _PLACE = section(Role.PLACE, None, {
     "trust_checkpoint": flag(
         "also read RecBole's own checkpoints; they are pickles: opening one runs whatever code is in it",
     ),
-    "gpu_id": other("the number of a GPU", "GPU to use, if torch finds one", main=True),
+    "gpu_id": other(
+        "the number of a GPU, e.g. 0", "GPU to use, if torch finds one", shapes.is_device_number, optional=True,
+        main=True,
+    ),
     "use_gpu": flag("False uses the CPU"),
     "device": derived("use gpu_id, or use_gpu=False"),
     "local_rank": refused(_PROCESSES),
@@ -219,7 +274,7 @@ _PLACE = section(Role.PLACE, None, {
 _OUTPUT = section(Role.OUTPUT, None, {
     "show_progress": flag("RecBole's bars of batches instead of the bar of epochs"),
     "state": one_of(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "lowest level of messages in the log"),
-    "loss_decimal_place": whole("decimals of losses"),
+    "loss_decimal_place": whole("decimals of losses", high=_MOST_DECIMALS),
     "title_field": text("column of the .item file with the titles of items", optional=True),
     "log_wandb": flag("log to Weights & Biases; needs the package wandb"),
     "wandb_project": text("project on Weights & Biases; only with log_wandb=True"),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 Settings = dict[str, Any]
+_LONGEST_SHOWN = 200  # letters of a value in a message
 
 
 class UserError(ValueError):
@@ -20,6 +21,12 @@ def did_you_mean(value: str, allowed: Iterable[str], count: int = 3) -> str:
     by_lower = {name.lower(): name for name in allowed}
     near = difflib.get_close_matches(value.lower(), by_lower, n=count, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(by_lower[name]) for name in near)}?" if near else ""
+
+
+def shown(value: Any) -> str:
+    """A value in a message, on one line and not too long."""
+    text = repr(value).replace("\n", " ")
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 # Characters with a meaning in paths or patterns of file names on some system, and control characters.

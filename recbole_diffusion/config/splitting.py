@@ -46,13 +46,5 @@ def choose_split(settings: Settings, given: Mapping[str, Any], sequential: bool)
         raise UserError(f"split={split}: benchmark_filename takes the splits of its files as they are.")
     if split == USER and not sequential:
         raise UserError("split=user: the users of the test are not in training, so it needs a sequential model.")
-    _check_points(settings["split_at"])
+    RUN_ROWS["split_at"].read("split_at", settings["split_at"])
     settings["eval_args"] = {**settings["eval_args"], "split": split, "order": "TO", "group_by": "none"}
-
-
-def _check_points(points: Any) -> None:
-    if points is None:
-        return
-    numbers = isinstance(points, list) and len(points) == 2 and all(type(point) in (int, float) for point in points)
-    if not numbers or not points[0] < points[1]:
-        raise RUN_ROWS["split_at"].error("split_at", points)

@@ -34,6 +34,7 @@ from recbole_diffusion.config.settings import (
     check_finite,
     check_name,
     did_you_mean,
+    shown,
 )
 from recbole_diffusion.config.splitting import choose_split
 from recbole_diffusion.config.table import TABLE
@@ -71,7 +72,7 @@ class Config(RecBoleConfig):
         settings = {key: value for key, value in settings.items() if key not in folders or value is not None}
         check_finite(settings)
         settings = {
-            key: str(value) if key in roles.PATHS and value is not None else value for key, value in settings.items()
+            key: TABLE[key].read(key, value) if key in roles.PATHS else value for key, value in settings.items()
         }
         try:
             super().__init__(model=model_class, dataset=dataset, config_dict=settings)
@@ -81,7 +82,11 @@ class Config(RecBoleConfig):
             raise UserError(f"settings of {model_class.__name__} on {dataset}: {error}") from error
         self.final_config_dict["preset"] = preset
         own = Path(settings.get("data_path") or self.internal_config_dict["data_path"], dataset)
-        files = own.iterdir() if own.is_dir() else ()
+        try:
+            files = list(own.iterdir()) if own.is_dir() else []
+        except OSError as error:
+            where = shown(settings.get("data_path"))
+            raise UserError(f"data_path={where}: cannot be read ({error.strerror}).") from error
         # For ml-100k RecBole uses its own files, and ignores data_path.
         if any(file.name.startswith(f"{dataset}.") and file.suffix == ".inter" for file in files):
             self.final_config_dict["data_path"] = str(own)
@@ -155,7 +160,9 @@ class Config(RecBoleConfig):
         """Check types, limits and stages of a RecBole model's settings, and load the item columns that they name."""
         user = self.external_config_dict
         defaults = recbole_properties("model", f"{model}.yaml")
-        recbole_models.check_types(defaults, {**self.internal_config_dict, **user})
+        values = {**self.internal_config_dict, **user}
+        recbole_models.check_types(defaults, values)
+        recbole_models.check_heads(values, defaults)
         recbole_models.check_stage(model, self.internal_config_dict, user)
         recbole_models.load_item_columns(self.internal_config_dict, user)
 
@@ -179,9 +186,11 @@ class Config(RecBoleConfig):
             return False
         if model_class.type != ModelType.SEQUENTIAL:
             return True
+        return self._learns_from_pairs(model_class) or model_class.__name__ in _LABELLED
+
+    def _learns_from_pairs(self, model_class: Any) -> bool:
         loss_type = self.external_config_dict.get("loss_type", self.internal_config_dict.get("loss_type"))
-        pairs = getattr(model_class, "input_type", None) == InputType.PAIRWISE or loss_type == "BPR"
-        return pairs or model_class.__name__ in _LABELLED
+        return getattr(model_class, "input_type", None) == InputType.PAIRWISE or loss_type == "BPR"
 
     def _derive_repeatable(self, model_class: Any) -> None:
         """Set RecBole's ``repeatable`` (items of the history stay in the ranking) from ``mask_history``."""
@@ -209,11 +218,23 @@ class Config(RecBoleConfig):
             for part in value if row.keys and isinstance(value, dict) else ():
                 if part not in row.keys:
                     raise UserError(f"{key}: unknown key {part!r}. Allowed: {', '.join(row.keys)}.")
-        if self._ours and self.external_config_dict.get("train_neg_sample_args") is not None:
-            value = self.external_config_dict["train_neg_sample_args"]
+            # RecBole would fail on another type before _check_values.
+            if row.settable and (row.kind == "any" or (row.kind == "str" and row.choices is None)):
+                row.read(key, value)
+        if "train_neg_sample_args" in self.external_config_dict:
+            self._check_negatives(self.external_config_dict["train_neg_sample_args"], model_class)
+
+    def _check_negatives(self, value: Any, model_class: Any) -> None:
+        if self._ours and value is not None:
             raise UserError(
                 f"train_neg_sample_args={value}: {self.model} would train on sampled negatives as if they were real. "
                 "Only ~ (none) is allowed."
+            )
+        none = value is None or value.get("distribution", "uniform") in ("none", None)
+        if none and not self._ours and self._learns_from_pairs(model_class):
+            raise UserError(
+                f"train_neg_sample_args={value}: {self.model} learns from pairs of an item and a sampled negative. "
+                "Set e.g. {distribution: uniform, sample_num: 1}."
             )
 
     def _why_unread(self, row: Row, model_class: Any) -> str:
@@ -229,7 +250,7 @@ class Config(RecBoleConfig):
         if self._ours and not hasattr(self.model_class, "config_class"):
             rows = RUN_ROWS | {key: TABLE[key] for key in self._own_keys}
         for key, row in rows.items():
-            if row.settable:
+            if row.settable and row.kind != "any":  # the others were checked as the user gave them; RecBole fills them
                 row.read(key, self[key])
 
     def _init_device(self) -> None:
@@ -247,30 +268,16 @@ class Config(RecBoleConfig):
             self.final_config_dict["eval_args"] = {**self.internal_config_dict["eval_args"], **given}
         sequential = self.final_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
         choose_split(self.final_config_dict, self.external_config_dict, sequential)
-        topk, metrics = self.final_config_dict["topk"], self.final_config_dict["metrics"]
-        cuts = topk if isinstance(topk, list) else [topk]
-        if not cuts or any(type(k) is not int or k < 1 for k in cuts):
-            raise RUN_ROWS["topk"].error("topk", topk)
-        names = metrics if isinstance(metrics, list) else [metrics]
-        if not names or any(type(name) is not str for name in names):
-            raise RUN_ROWS["metrics"].error("metrics", metrics)
-        for name in names:
+        metrics = self.final_config_dict["metrics"]
+        for name in metrics if isinstance(metrics, list) else [metrics]:
             if name.lower() not in metric_information:
                 raise UserError(f"metrics: there is no metric {name!r}.{did_you_mean(name, metric_information)}")
-        self._check_clipping(self.final_config_dict["clip_grad_norm"])
         self.final_config_dict["state"] = str(self.final_config_dict["state"]).upper()
         self.final_config_dict["valid_metric"] = str(self.final_config_dict["valid_metric"])
         check_protocol(self.final_config_dict, sequential)
         if self.final_config_dict.get("benchmark_filename") is not None:
             check_pre_split(self.external_config_dict, self.internal_config_dict)
         super()._set_default_parameters()
-
-    @staticmethod
-    def _check_clipping(clip: Any) -> None:
-        right = isinstance(clip, dict) and "max_norm" in clip and clip.keys() <= {"max_norm", "norm_type"}
-        if clip is None or (right and all(type(value) in (int, float) and value > 0 for value in clip.values())):
-            return
-        raise RUN_ROWS["clip_grad_norm"].error("clip_grad_norm", clip)
 
     def _check_re_ranking(self) -> None:
         if self["eval_type"] != EvaluatorType.RANKING:

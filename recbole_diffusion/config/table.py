@@ -22,15 +22,17 @@ TABLE: Rows = dict(SHIPPED)
 # Limits for numbers that RecBole's models read, by patterns of names; the first that matches counts. Without a match,
 # only the type in RecBole's YAML file is checked.
 _BY_NAME: tuple[tuple[str, Row], ...] = (
+    (r"n_layers|num_layers|\w+_layer_num", Row("int", low=1, high=1000)),
     (
         r"(.*_)?(sizes?|size_list|layers?|heads|factors|dims?|dimension|channels|kernels|strides|hops?)",
-        Row("int", low=1),
+        Row("int", low=1, high=1_000_000),
     ),
     (r"k|kfac|rank|num_\w+|\w+_num|dims_\w+|steps?|m_step|save_step|pretrain_epochs", Row("int", low=1)),
     (r"(.*_)?weights?(_\d)?|.*_reg|reg_loss_ratio|lambda\d|shrink", Row("float", low=0)),
     (r".*_ratio|.*_probs?|(.*_)?dropout(_rate)?|drop_\w+", Row("float", low=0, high=1)),
     (r"(.*_)?(temperature|temp|tau)|layer_norm_eps", Row("float", above=0)),
 )
+_LOSSES = ("BPR", "CE")  # of RecBole's sequential models
 # The sections of docs and help, in order: role, part, title, and what a checkpoint allows.
 SECTIONS: tuple[tuple[Role, Part | None, str, str], ...] = (
     (Role.RESULT, Part.PROTOCOL, "Protocol: which task is solved", "A checkpoint is bound to these."),
@@ -99,4 +101,6 @@ def recbole_row(key: str, sample: Any) -> Row:
         return Row("any", says="as RecBole has it")
     if kind in ("int", "float"):
         return next((row for pattern, row in _BY_NAME if re.fullmatch(pattern, key)), Row(kind))
-    return Row(kind)
+    if key == "loss_type" and sample in _LOSSES:
+        return Row("str", choices=_LOSSES)
+    return OUR_MODELS_ROWS[key] if key == "hidden_act" else Row(kind)

@@ -201,8 +201,10 @@ def read_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or not equals or not key:
+        if not argument.startswith("--") or not equals or not key or not key.isprintable():
             raise UserError(f"argument {argument!r}: settings are given as --key=value.")
+        if value == "":  # a script's variable that is not set
+            raise UserError(f"{key}='': has no value; ~ stands for none.")
         try:
             parsed = parse_value(value, key)
         except yaml.YAMLError as error:
@@ -223,4 +225,4 @@ def split_config_files(arguments: Sequence[str]) -> list[str]:
 
 
 def error_line(message: str) -> str:
-    return f"recbole-diffusion: error: {message}\n"
+    return f"recbole-diffusion: error: {' '.join(message.splitlines())}\n"

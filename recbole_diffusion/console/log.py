@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -14,7 +15,7 @@ from colorlog import ColoredFormatter
 from recbole.utils.logger import log_colors_config
 
 from recbole_diffusion.console.screen import Screen, around_bars
-from recbole_diffusion.storage.files import file_name, make_folder, no_space, unique_name
+from recbole_diffusion.storage.files import check_folder, file_name, make_folder, no_space, unique_name
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -27,12 +28,51 @@ class _Plain(logging.Formatter):
 
 
 class _LogFile(logging.FileHandler):
-    """On a full disk, the log ends there: it neither ends the run nor shows a traceback for each line."""
+    """A log that is written from :meth:`begin` on; what is logged before waits for it. A traceback begins it.
+
+    On a full disk, the log ends there: it neither ends the run nor shows a traceback for each line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self._waiting: list[logging.LogRecord] | None = []
+        self.setFormatter(_Plain("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
+
+    def begin(self) -> None:
+        """Make the file.
+
+        Raises:
+            UserError: its folder cannot be made.
+        """
+        if self._waiting is None:
+            return
+        make_folder("the log", Path(self.baseFilename).parent)
+        waiting, self._waiting = self._waiting, None
+        for record in waiting:
+            super().emit(record)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.begin()
+        if self._waiting is None:
+            super().emit(record)
+        else:
+            try:
+                self._waiting.append(_as_text(record))
+            except Exception:  # as in every handler of logging
+                self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         if not (isinstance(error, OSError) and no_space(error)):
             super().handleError(record)
+
+
+def _as_text(record: logging.LogRecord) -> logging.LogRecord:
+    """The record with its message as a text, so that what it is about may change."""
+    record = copy.copy(record)
+    record.msg, record.args = record.getMessage(), None
+    return record
 
 
 class _Console(logging.StreamHandler[TextIO]):
@@ -44,15 +84,18 @@ class _Console(logging.StreamHandler[TextIO]):
 
 
 class RunLog(NamedTuple):
-    """The path of a run's log, and the screen that shows the run to a person."""
+    """The path of a run's log, the screen that shows the run to a person, and what makes the file of the log."""
 
     path: Path
     screen: Screen
+    begin: Callable[[], None]
 
 
 @contextmanager
 def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
     """A context in which messages are logged to a file in ``log/MODEL/``. The console shows warnings.
+
+    The file is made by ``begin``, with what was logged before: a run that is refused leaves none.
 
     With ``verbose`` the console shows all messages. If the program already has log handlers, there is no console, and
     the screen is off. The screen is also off if ``config["state"]`` is above INFO.
@@ -66,9 +109,8 @@ def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
     state = logging.getLevelNamesMapping()[config["state"]]
     model = file_name(config["model"])
     path = Path("log", model, f"{unique_name(model, config['dataset'])}.log")
-    make_folder("the log", path.parent)
-    file = _LogFile(path, encoding="utf-8")
-    file.setFormatter(_Plain("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S"))
+    check_folder("the log", path.parent)
+    file = _LogFile(path)
     own: list[logging.Handler] = [file]
     if not others:
         own.append(_console(verbose))
@@ -89,7 +131,7 @@ def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
             undo.callback(handler.removeFilter, as_before)
         undo.callback(root.setLevel, before)
         root.setLevel(min(before, state))
-        yield RunLog(path, Screen(off=bool(others) or state > logging.INFO))
+        yield RunLog(path, Screen(off=bool(others) or state > logging.INFO), file.begin)
 
 
 def _has_level(logger: logging.Logger) -> bool:
@@ -112,20 +154,3 @@ def _console(verbose: bool) -> logging.Handler:
         ColoredFormatter(f"%(log_color)s{form}", date, log_colors=log_colors_config) if coloured else _Plain(form, date)
     )
     return console
-
-
-@contextmanager
-def tensorboard_named(name: str) -> Iterator[None]:
-    """A context in which RecBole's trainers, when they are built, write their curves to ``log_tensorboard/NAME``.
-
-    RecBole names the folder after the first log handler that has a file, up to the first dot. With the user's log file,
-    or with a data set that has a dot in its name, several runs would share a folder.
-    """
-    root = logging.getLogger()
-    handler = logging.NullHandler()
-    handler.__dict__["baseFilename"] = name.replace(".", "_")
-    root.handlers.insert(0, handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)

@@ -21,6 +21,7 @@ from recbole.utils import FeatureType
 
 from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import UserError, did_you_mean
+from recbole_diffusion.data.ragged import may_be_ragged
 
 _KINDS = [kind.value for kind in FeatureType]
 # In a column of numbers these words mean that the number is missing. As identifiers they are normal words.
@@ -29,7 +30,9 @@ _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 # From here on, some whole numbers have no exact 64-bit float.
 _LARGEST_TIME = 2.0**53
 _LARGEST_NUMBER = float(np.finfo(np.float32).max)  # models compute in 32 bits
-_BLOCK = 1 << 24  # bytes
+_LONGEST_HEADER = 1 << 20
+_LONGEST_SHOWN = 40  # letters of a file's text in an error
+_SEPARATORS = "\t,;| "
 _UNIT = "\x1f"  # ASCII's own separator of fields
 
 
@@ -59,30 +62,41 @@ class AtomicFile:
 
     def _read_header(self) -> dict[str, FeatureType]:
         # Wrong bytes in the rest of the buffer are no error yet: they may be in columns that nobody reads.
-        with self._open(errors="replace") as lines:
-            header = lines.readline().rstrip("\n").removeprefix("\ufeff")
+        try:
+            with self._open(errors="replace") as lines:
+                header = lines.readline(_LONGEST_HEADER + 1).rstrip("\n").removeprefix("\ufeff")
+        except UnicodeError:  # of a UTF-16 that has no byte order mark
+            raise self._wrong_encoding() from None
         if not header:
             raise UserError(f"{self.path} is empty: its first line must be a header such as user_id:token.")
         if "\ufffd" in header or "\0" in header:
             raise self._wrong_encoding()
+        if len(header) > _LONGEST_HEADER:
+            raise UserError(f"{self.path}: its first line is longer than {_LONGEST_HEADER} letters: it is no header.")
         columns: dict[str, FeatureType] = {}
         for text in header.split(self.separator):
             name, colon, kind = text.rpartition(":")
             if not colon or not name or ":" in name:
-                hint = "" if self.separator in header else f" Is field_separator={self.separator!r} right?"
                 raise UserError(
-                    f"{self.path}: the header has {text!r}; a column is NAME:TYPE, e.g. user_id:token (types: "
-                    f"{', '.join(_KINDS)}).{hint}"
+                    f"{self.path}: the header has {_shown(text)}; a column is NAME:TYPE, e.g. user_id:token (types: "
+                    f"{', '.join(_KINDS)}).{self._hint(header)}"
                 )
             if kind not in _KINDS:
                 raise UserError(
-                    f"{self.path}: column {name!r} has the unknown type {kind!r}. Allowed: {', '.join(_KINDS)}."
-                    f"{did_you_mean(kind, _KINDS)}"
+                    f"{self.path}: column {_shown(name)} has the unknown type {_shown(kind)}. Allowed: "
+                    f"{', '.join(_KINDS)}.{did_you_mean(kind, _KINDS)}"
                 )
             if name in columns:
-                raise UserError(f"{self.path}: the header has column {name!r} twice.")
+                raise UserError(f"{self.path}: the header has column {_shown(name)} twice.")
             columns[name] = FeatureType(kind)
         return columns
+
+    def _hint(self, header: str) -> str:
+        """What may be wrong with a header."""
+        if self.separator in header:
+            return ""
+        others = [other for other in _SEPARATORS if other in header]
+        return f" Is field_separator={self.separator!r} right?" + (f" It has {others[0]!r}." if others else "")
 
     def read(self, names: Sequence[str], text: bool = False) -> pd.DataFrame:
         """The columns ``names``: float64 for type float, else text; NaN if missing. The index is the line number.
@@ -184,8 +198,7 @@ class AtomicFile:
         value = self._texts(name, [line])[line]
         if _DATE.match(value):
             why = f"{why}: convert dates to Unix seconds"
-        shown = value if len(value) <= 40 else f"{value[:40]}..."
-        return UserError(f"{self.path}: column {name!r}, line {line}: {shown!r} {why}.")
+        return UserError(f"{self.path}: column {name!r}, line {line}: {_shown(value)} {why}.")
 
     def _wrong_encoding(self) -> UserError:
         return UserError(
@@ -224,36 +237,13 @@ class AtomicFile:
     def _refuse_ragged_rows(self) -> None:
         """Refuse a row with more or fewer fields than the header. Blank lines and separators at the end are allowed."""
         width = len(self.columns)
-        if self._may_be_ragged():
+        if may_be_ragged(self.path, self.separator, self.encoding, width):
             for number, fields in self._rows():
                 if any(map(str.strip, fields)) and (len(fields) < width or any(fields[width:])):
                     raise UserError(
                         f"{self.path}: line {number} has {len(fields)} fields, the header has {width}. A missing one "
                         f"is empty; one cannot hold a line break or {self.separator!r}, not in quotation marks either."
                     )
-
-    def _may_be_ragged(self) -> bool:
-        """Whether a non-empty line has another number of separators than the header. True if bytes cannot tell."""
-        try:
-            if len(self.separator.encode()) > 1 or b"\t\n".decode(self.encoding) != "\t\n":
-                return True
-        except UnicodeError:
-            return True
-        separator, right = ord(self.separator), len(self.columns) - 1
-        count = size = 0  # separators and bytes of the unfinished line at the end of the last block
-        with self.path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                data = np.frombuffer(block, np.uint8)
-                marks = np.flatnonzero((data == separator) | (data == ord("\n")) | (data == ord("\r")))
-                ends = np.flatnonzero(data[marks] != separator)
-                counts = np.diff(ends, prepend=-1, append=len(marks)) - 1
-                sizes = np.diff(marks[ends], prepend=-1, append=len(data)) - 1
-                counts[0] += count
-                sizes[0] += size
-                if np.any((counts != right) & (sizes > 0), where=np.arange(len(counts)) < len(ends)):
-                    return True
-                count, size = counts[-1], sizes[-1]
-        return size > 0 and count != right
 
     def _without_blank_lines(self, table: pd.DataFrame) -> pd.DataFrame:
         empty = np.flatnonzero(table.iloc[:, 0].isna())
@@ -272,6 +262,10 @@ def rows_and_lines(lines: Sequence[int] | pd.Index) -> str:
     return (
         f"{len(lines)} row{'s' * (len(lines) > 1)} (line{'s' * (len(lines) > 1)} {first}{', ...' * (len(lines) > 5)})"
     )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
 
 
 def _is_no_number(text: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,27 +15,18 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_diffusion.config.rows_run import RUN_ROWS
-from recbole_diffusion.config.settings import UserError, did_you_mean
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.splitting import own_split
 from recbole_diffusion.data.atomic import AtomicFile, rows_and_lines
+from recbole_diffusion.data.columns import (
+    IDENTIFIERS,
+    check_columns_of_file,
+    check_interactions,
+    check_named_columns,
+)
 from recbole_diffusion.data.splitting import split_rows
 
-# Settings that name the identifiers of a row, by the suffix of the file. A row without one of them is useless.
-_IDENTIFIERS = {
-    "inter": ("USER_ID_FIELD", "ITEM_ID_FIELD"),
-    "user": ("USER_ID_FIELD",),
-    "item": ("ITEM_ID_FIELD",),
-    "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
-    "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
-}
-
-
-_ALIASES = ("alias_of_user_id", "alias_of_item_id", "alias_of_entity_id", "alias_of_relation_id")
-# Settings that name columns, with the column types they accept. RecBole silently skips columns of other types.
-_NAMING = {
-    "seq_len": (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ),
-    **dict.fromkeys(_ALIASES, (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)),
-}
+_PADDING = "[PAD]"  # RecBole's name of id 0, which is no user and no item
 
 
 class AtomicDataset(Dataset):
@@ -47,6 +39,9 @@ class AtomicDataset(Dataset):
 
     inter_feat: Any
     interactions: int  # number in the whole data set, before the split
+    longest: int  # interactions of the user who has the most
+    _read = 0  # interactions in the files
+    _left: list[str]  # how many each filter leaves, as text
     times: tuple[float, float] | None = None  # the first and the last, if there are times
     split_note: str = ""  # what a reader should know of the split, if it is ours
     _cut_lists: Sequence[str] = ()  # columns with the histories of pre-split files
@@ -58,21 +53,20 @@ class AtomicDataset(Dataset):
 
     def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
         suffix = source.value if isinstance(source, FeatureSource) else source
-        self._check_lists_of_columns()
         load_col, unload_col = self._get_load_and_unload_col(source)
         if load_col == set():
             if suffix == "inter":
                 raise UserError(f"load_col={self.config['load_col']!r}: names no column of the .inter file.")
             return None
         file = AtomicFile(filepath, self.config["field_separator"], self.config["encoding"])
-        self._check_columns(file, suffix)
+        check_columns_of_file(self, file, suffix)
         names = [
             name
             for name in file.columns
             if (load_col is None or name in load_col) and (unload_col is None or name not in unload_col)
         ]
         if suffix == "inter":
-            self._check_interactions(file, names)
+            check_interactions(self, file, names)
         if not names:
             self.logger.warning(f"No columns has been loaded from [{source}]")
             return None
@@ -89,41 +83,6 @@ class AtomicDataset(Dataset):
                 table[name] = self._sequences(file, table[name])
         return table.reset_index(drop=True)
 
-    def _check_lists_of_columns(self) -> None:
-        for setting, every in (("load_col", ["*"]), ("unload_col", [])):
-            value = self.config[setting]
-            lists = value.values() if isinstance(value, dict) else [value] if value is not None else []
-            if not all(isinstance(names, list) or names in every for names in lists):
-                raise UserError(f"{setting}={value!r}: must be lists of columns, e.g. {{inter: [user_id, item_id]}}.")
-
-    def _check_columns(self, file: AtomicFile, suffix: str) -> None:
-        """Refuse columns in the user's ``load_col`` or ``unload_col`` that the file does not have."""
-        for setting in ("load_col", "unload_col"):
-            given = (self.config.external_config_dict.get(setting) or {}).get(suffix)
-            for name in given if isinstance(given, list) else []:
-                if name not in file.columns:
-                    hint = did_you_mean(str(name), file.columns)
-                    raise UserError(f"{setting}: {file.path} has no column {name!r}, only {list(file.columns)}.{hint}")
-
-    def _check_interactions(self, file: AtomicFile, names: list[str]) -> None:
-        """Refuse a file of interactions that lacks columns which this run needs."""
-        needed = [(f"{key}={self.config[key]!r}", self.config[key], FeatureType.TOKEN) for key in _IDENTIFIERS["inter"]]
-        if self.benchmark_filename_list is not None:
-            if isinstance(self, SequentialDataset):
-                what = f"{self.item_id_list_field!r}, the history of each row of pre-split files,"
-                needed.append((what, self.item_id_list_field, FeatureType.TOKEN_SEQ))
-        elif self.config["eval_args"]["order"] == "TO":
-            needed.append((f"TIME_FIELD={self.time_field!r}", self.time_field, FeatureType.FLOAT))
-        for what, name, kind in needed:
-            if name in names and file.columns[name] == kind:
-                continue
-            found = f"only {list(file.columns)}"
-            if name in names:
-                found = f"a column of type {file.columns[name].value}"
-            elif name in file.columns:
-                found = "such a column, but load_col or unload_col leaves it out"
-            raise UserError(f"{file.path}: {what} must be a {kind.value} column; there is {found}.")
-
     def _is_ordered_by_time(self, names: list[str]) -> bool:
         if self.benchmark_filename_list is not None or self.time_field not in names:
             return False
@@ -131,8 +90,12 @@ class AtomicDataset(Dataset):
 
     def _with_identifiers(self, file: AtomicFile, table: pd.DataFrame, suffix: str) -> pd.DataFrame:
         """``table`` without the rows that have no user or no item."""
-        keys = [self.config[key] for key in _IDENTIFIERS.get(suffix, ())]
+        keys = [self.config[key] for key in IDENTIFIERS.get(suffix, ())]
         keys = [key for key in keys if key in table]
+        for key in keys:
+            padding = table.index[table[key] == _PADDING] if table[key].dtype == object else table.index[:0]
+            if len(padding):
+                raise file.refuse(key, padding[0], "is RecBole's name of the padding: give it another name")
         without = table.index[table[keys].isna().any(axis=1)] if keys else table.index[:0]
         if not len(without):
             return table
@@ -156,34 +119,8 @@ class AtomicDataset(Dataset):
         return values if most is None else values.map(lambda value: value[:most])
 
     def _init_alias(self) -> None:
-        self._check_named_columns()
+        check_named_columns(self)
         super()._init_alias()
-
-    def _check_named_columns(self) -> None:
-        """Refuse settings that name columns which are not loaded, or whose type the setting does not accept."""
-        for setting, kinds in _NAMING.items():
-            value = self.config.external_config_dict.get(setting)
-            if value is None:
-                continue
-            if setting in _ALIASES and not isinstance(value, list):
-                raise UserError(f"{setting}={value!r}: must be a list of columns.")
-            for name in value:
-                if type(name) is not str or name not in self.field2type:
-                    hint = did_you_mean(str(name), self.field2type)
-                    raise UserError(
-                        f"{setting}={value!r}: no column {name!r} is loaded, only {list(self.field2type)}.{hint}"
-                    )
-                kind = self.field2type[name]
-                if kind not in kinds:
-                    allowed = " or ".join(kind.value for kind in kinds)
-                    raise UserError(f"{setting}={value!r}: column {name!r} is of type {kind.value}: must be {allowed}.")
-        owners = {self.uid_field: "alias_of_user_id", self.iid_field: "alias_of_item_id"}
-        for setting in _ALIASES:
-            for name in self.config[setting] or []:
-                if owners.setdefault(name, setting) != setting:
-                    raise UserError(
-                        f"{setting}={self.config[setting]!r}: {name!r} cannot be numbered by {owners[name]} too."
-                    )
 
     def _set_alias(self, alias_name: str, default_value: list[str | None]) -> None:
         # The items in pre-split histories share their ids with the item column, even if the user does not say so.
@@ -203,20 +140,58 @@ class AtomicDataset(Dataset):
     def _filter_nan_user_or_item(self) -> None:
         """Nothing to do: these rows were left out when the file was read."""
 
+    def _filter_by_field_value(self) -> None:
+        with self._counting("val_interval"):
+            super()._filter_by_field_value()
+
+    def _filter_inter_by_user_or_item(self) -> None:
+        with self._counting("filter_inter_by_user_or_item"):
+            super()._filter_inter_by_user_or_item()
+
+    def _filter_by_inter_num(self) -> None:
+        with self._counting("user_inter_num_interval", "item_inter_num_interval"):
+            super()._filter_by_inter_num()
+
+    @contextmanager
+    def _counting(self, *keys: str) -> Iterator[None]:
+        """A context in which these settings leave out rows."""
+        before = len(self.inter_feat)
+        yield
+        if len(self.inter_feat) < before:
+            named = ", ".join(f"{key}={self.config[key]}" for key in keys if self.config[key] is not None)
+            self._left.append(f"{len(self.inter_feat):,} after {named}")
+
+    @property
+    def counted(self) -> str:
+        """How many interactions the files have, and how many each filter leaves, as text."""
+        return "; ".join([f"{self._read:,} interactions in the files", *self._left])
+
+    def _reset_index(self) -> None:
+        for name in self.feat_name_list:
+            if getattr(self, name).empty:
+                suffix = name.removesuffix("_feat")
+                raise UserError(
+                    f"dataset={self.dataset_name!r}: nothing is left of the .{suffix} file: {self.counted}."
+                )
+        super()._reset_index()
+
     def _remove_duplication(self) -> None:
         keep = self.config["rm_dup_inter"]
+        self._read, self._left = len(self.inter_feat), []
         if keep is None:
             return
         if self.time_field in self.inter_feat:
             self.inter_feat = self.inter_feat.sort_values(self.time_field, kind="stable")
         else:
             self.logger.warning(f"rm_dup_inter={keep}: there are no times; the order is the file's.")
-        self.inter_feat = self.inter_feat.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
+        with self._counting("rm_dup_inter"):
+            self.inter_feat = self.inter_feat.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
 
     def _remap_ID_all(self) -> None:
         """Number the tokens as RecBole does, in the order of the file. Then sort the rows if time orders them."""
         super()._remap_ID_all()
         self.interactions = len(self.inter_feat)
+        self.longest = int(np.bincount(self.inter_feat[self.uid_field]).max())
         if self.time_field in self.inter_feat:
             self.times = self.inter_feat[self.time_field].min(), self.inter_feat[self.time_field].max()
         self._warn_of_what_is_odd()

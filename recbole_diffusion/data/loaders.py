@@ -29,6 +29,7 @@ from torch import Tensor
 from recbole_diffusion.config.protocol import is_sampled, phase_modes
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.settings import UserError, did_you_mean, rows_at_once
+from recbole_diffusion.data.atomic import AtomicFile
 from recbole_diffusion.data.batches import BatchSampler
 from recbole_diffusion.data.candidates import CandidateSampler, SampledEvalDataLoader
 from recbole_diffusion.data.dataset import AtomicDataset, with_atomic_files
@@ -36,6 +37,7 @@ from recbole_diffusion.data.prefixes import PrefixDataLoader
 from recbole_diffusion.data.sequences import LazySequentialDataset
 from recbole_diffusion.data.windows import WindowDataLoader
 
+_SHOWN = 8  # names in a message
 # RecBole's models that read the table of histories directly. A lazy data set has no such table.
 _NEEDS_TABLE = ("FEARec",)
 
@@ -116,9 +118,7 @@ def fetch_files(config: RecBoleConfig) -> None:
         UserError: the files are not on disk and cannot be downloaded.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
-    suffixes = [f".{part}" for part in config["benchmark_filename"] or []] or [""]
-    wanted = [folder / f"{name}{suffix}.inter" for suffix in suffixes]
-    lacking = [path for path in wanted if not path.is_file()]
+    lacking = [path for path in _interaction_files(config) if not path.is_file()]
     if not lacking:
         return
     put = (
@@ -126,12 +126,15 @@ def fetch_files(config: RecBoleConfig) -> None:
         f"holds {name}/."
     )
     if folder.exists():
-        raise UserError(f"dataset={name!r}: {folder} has no {' and no '.join(path.name for path in lacking)}. {put}")
+        none = " and no ".join(path.name for path in lacking)
+        raise UserError(f"dataset={name!r}: {folder} has no {none}{_only(folder)}. {put}")
     known = sorted(load_settings([Path(recbole_datasets.__file__).parents[2] / "properties" / "dataset" / "url.yaml"]))
     if name not in known:
-        local = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+        local = _names_in(folder.parent)
+        there = f"{folder.parent} has no such folder{_only(folder.parent)}"
+        there = there if folder.parent.is_dir() else f"there is no folder {folder.parent}"
         hint = did_you_mean(name, [*known, *local, "ml-100k"])
-        raise UserError(f"dataset={name!r}: not found in {folder}, and no download is known by that name.{hint} {put}")
+        raise UserError(f"dataset={name!r}: {there}, and no download is known by that name.{hint} {put}")
     # Download to a temporary folder and rename it, so that another process never finds half of it.
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     downloader = Dataset.__new__(Dataset)  # RecBole's download is a method of the data set, which is not loaded yet
@@ -148,6 +151,32 @@ def fetch_files(config: RecBoleConfig) -> None:
         raise UserError(f"dataset={name!r}: not found in {folder}, and the download failed ({error}). {put}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _only(folder: Path) -> str:
+    """``, only NAME, ...``: what a folder has; empty if it has nothing."""
+    names = _names_in(folder)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f", only {', '.join(names[:_SHOWN])}{more}" if names else ""
+
+
+def check_headers(config: RecBoleConfig) -> None:
+    """Check the first line of each file of interactions.
+
+    Raises:
+        UserError: as :class:`~recbole_diffusion.data.atomic.AtomicFile`.
+    """
+    for path in _interaction_files(config):
+        AtomicFile(path, config["field_separator"], config["encoding"])
+
+
+def _interaction_files(config: RecBoleConfig) -> list[Path]:
+    suffixes = [f".{part}" for part in config["benchmark_filename"] or []] or [""]
+    return [Path(config["data_path"], f"{config['dataset']}{suffix}.inter") for suffix in suffixes]
 
 
 def prepare_loaders(
@@ -168,7 +197,7 @@ def prepare_loaders(
             data set does not keep (``benchmark_filename``).
     """
     splits = dataset.build()
-    _check_splits(config, splits)
+    _check_splits(config, dataset, splits)
     samplers = create_samplers(config, dataset, splits)
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return _general_loaders(config, dataset, splits, samplers)
@@ -247,11 +276,12 @@ def _check_rows(config: RecBoleConfig, train_on: str, whole: bool) -> None:
         )
 
 
-def _check_splits(config: RecBoleConfig, splits: list[Dataset]) -> None:
+def _check_splits(config: RecBoleConfig, whole: Dataset, splits: list[Dataset]) -> None:
     for phase, split in zip(("training", "validation", "test"), splits, strict=True):
         if len(split) == 0:
             raise UserError(
-                f"dataset={config['dataset']!r}: eval_args={config['eval_args']['split']} leaves nothing for {phase}. "
+                f"dataset={config['dataset']!r}: eval_args={config['eval_args']['split']} leaves nothing for {phase}: "
+                f"the longest of {whole.user_num - 1:,} users has {whole.longest} interactions ({whole.counted}). "
                 "Leave-one-out needs users with four interactions or more."
             )
     items = splits[0].item_num - 1

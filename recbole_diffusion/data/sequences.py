@@ -9,6 +9,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.dataset import AtomicDataset, as_in_batches
 from recbole_diffusion.data.times import file_times
 from recbole_diffusion.names import AGE_LIST
@@ -41,7 +42,10 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
         first = _run_start(users)  # first event of the same user
         target = rows[first != rows]
         if len(target) == 0:
-            raise ValueError("no user has two interactions: there is nothing to predict.")
+            raise UserError(
+                f"dataset={self.dataset_name!r}: no user has two interactions, so there is nothing to predict: "
+                f"{self.counted}."
+            )
         columns = {field: self.events[field][target] for field in self.events}
         columns[self.item_list_length_field] = _narrow((target - first[target]).clamp(max=self.max_item_list_len))
         columns[_TARGET_ROW] = _narrow(target)

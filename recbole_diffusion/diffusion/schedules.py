@@ -15,7 +15,13 @@ MAX_BETA = 0.999  # a curve that reaches abar = 0 would give beta = 1, and no re
 
 
 def linear(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:
-    """Evenly spaced betas, the same ends for every T (Ho et al. 2020, section 4)."""
+    """Evenly spaced betas, the same ends for every T (Ho et al. 2020, section 4).
+
+    Raises:
+        ValueError: the betas would get smaller, so that the noisiest step adds the least noise.
+    """
+    if beta_start > beta_end:
+        raise ValueError(f"beta_start={beta_start:g}: must be <= beta_end={beta_end:g}.")
     return torch.linspace(beta_start, beta_end, timesteps, dtype=torch.float64)
 
 
@@ -76,8 +82,13 @@ def linear_variance(
         first_beta: a fixed ``beta_0`` (the authors use 1e-5) instead of the computed one; the other betas stay.
 
     Raises:
-        ValueError: a variance is not inside (0, 1). The smallest may be 0 if ``first_beta`` is given.
+        ValueError: a variance is not inside (0, 1), or they get smaller. The smallest may be 0 if ``first_beta`` is
+            given.
     """
+    if noise_min > noise_max:
+        raise ValueError(
+            f"noise_schedule='linear_variance', noise_min={noise_min:g}: must be <= noise_max={noise_max:g}."
+        )
     low, high = noise_scale * noise_min, noise_scale * noise_max
     if not (0 <= low < 1 and 0 < high < 1):
         raise ValueError(

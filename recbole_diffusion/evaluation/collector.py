@@ -58,15 +58,24 @@ class SafeCollector(Collector):
         dataset, need = train_data._dataset, self.register.need
         if need("data.num_items"):
             self.data_struct.set("data.num_items", dataset.item_num - 1)
-        if need("data.item_categories") or self.mmr_weight is not None:
-            tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-            self.data_struct.set("data.item_categories", item_categories(self.config, tokens))
+        if (categories := self.check(dataset)) is not None:
+            self.data_struct.set("data.item_categories", categories)
         if need("data.item_counts") or need("data.count_items"):
             counts = interaction_counts(dataset)
             self.data_struct.set("data.item_counts", torch.from_numpy(counts))
             self.data_struct.set("data.count_items", Counter(dict(enumerate(counts.tolist()[1:], start=1))))
         if need("data.item_vectors"):
             self.data_struct.set("data.item_vectors", item_vectors(dataset.inter_matrix()))
+
+    def check(self, dataset: Any) -> Tensor | None:
+        """The categories of the items of ``dataset``, [n_items, n_categories]; None if nothing needs them.
+
+        Raises:
+            UserError: something needs them, and there are none.
+        """
+        if not self.register.need("data.item_categories") and self.mmr_weight is None:
+            return None
+        return item_categories(self.config, [str(token) for token in dataset.field2id_token[dataset.iid_field]])
 
     def rerank(self, scores: Tensor, k: int) -> Tensor:
         """Scores [users, n_items], re-ranked for lists of ``k`` items; unchanged if ``mmr_weight`` is None."""

@@ -16,8 +16,10 @@ import torch
 from recbole_diffusion.config.roles import ABSENT, RECBOLE_SOURCES, described, differences, new_name, that_bind
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.storage import tensor_file
+from recbole_diffusion.storage.parts import check_model_parts
 
 FORMAT = "recbole_diffusion 3"  # 2 and 1 were files of torch.save; 1 had neither users nor fields
+RECBOLES = "is_recboles"  # a part of what is read from RecBole's own checkpoint
 _KIND = "__kind__"
 
 
@@ -72,7 +74,11 @@ def _load_pickle(path: Path) -> dict[str, Any]:
     except Exception as error:
         reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise UserError(f"{str(path)!r} is not a checkpoint of RecBole, or is damaged ({reason}).") from error
-    return {**state, "config": plain({key: value for key, value in settings.items() if key != "device"})}
+    return {
+        **state,
+        RECBOLES: True,
+        "config": plain({key: value for key, value in settings.items() if key != "device"}),
+    }
 
 
 @contextmanager
@@ -107,7 +113,7 @@ class Vocabulary(NamedTuple):
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> Vocabulary | None:
         """The vocabulary in a checkpoint; None in one of RecBole, which has none."""
-        return cls(*(state[name] for name in cls._fields)) if "items" in state else None
+        return None if RECBOLES in state else cls(*(state[name] for name in cls._fields))
 
 
 def _hash(tokens: list[str]) -> str:
@@ -129,7 +135,7 @@ def check(
         UserError: settings, items or users differ; the error names the settings, or the first item or user.
     """
     written = {new_name(key) or key: value for key, value in state["config"].items()}
-    recboles = "items" not in state
+    recboles = RECBOLES in state
     there, here = (that_bind(settings, resume and not recboles) for settings in (written, plain(dict(config))))
     if recboles:  # it does not have the settings of this package
         there = {**here, **{key: value for key, value in there.items() if key in here}}
@@ -180,10 +186,13 @@ def load_named(key: str, path: str | Path, trust: bool | None = None) -> dict[st
     """:func:`load` the file that the setting ``key`` names.
 
     Raises:
-        UserError: as :func:`load`; the error names the setting.
+        UserError: as :func:`load`, or it does not have the parts of a checkpoint; the error names the setting.
     """
     try:
-        return load(path, trust)
+        state = load(path, trust)
+        if RECBOLES not in state:
+            check_model_parts(state, repr(str(path)))
+        return state
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
 

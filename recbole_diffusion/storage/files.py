@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 from recbole_diffusion.config.settings import UserError
 
 _PARTIAL = ".part"  # end of the name of a file that is being written
+_LONGEST_PART = 255  # bytes of a name, on the usual file systems
 _OLD = 3600  # seconds without a write, after which a partial file is one that a killed process has left
 
 
@@ -86,6 +88,23 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode())
 
 
+def read_json(path: Path, keys: Collection[str], mend: str) -> dict[str, Any]:
+    """The JSON mapping in a file, which must have these ``keys``.
+
+    Raises:
+        UserError: it is damaged; the message ends with ``mend``, which says what to do.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in keys if key not in value] if isinstance(value, dict) else list(keys)
+        reason = f"it has no {', '.join(missing)}" if missing else ""
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error)
+    if reason:
+        raise UserError(f"{path}: is damaged ({reason}). {mend}")
+    return value
+
+
 def make_folder(key: str, path: str | Path) -> Path:
     """Make the folder ``path`` if it does not exist, and return it.
 
@@ -97,6 +116,28 @@ def make_folder(key: str, path: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"{key}={str(path)!r}: this folder cannot be made ({error.strerror}).") from error
     return Path(path)
+
+
+def check_folder(key: str, path: str | Path) -> None:
+    """Check that files can be written into the folder ``path``, which need not exist. Nothing is left there.
+
+    Raises:
+        UserError: it cannot be made, or no file can be made in it. ``key`` is the setting that names it.
+    """
+    place = whole = Path(path).absolute()
+    try:
+        while not os.path.lexists(place):
+            place = place.parent
+        # Only an attempt tells: the administrator may write where the permissions say no, and not on every file system.
+        attempt = place / f".{secrets.token_hex(8)}"
+        attempt.mkdir()
+        attempt.rmdir()
+        remaining = whole.relative_to(place).parts
+        if remaining and max(map(len, map(os.fsencode, remaining))) > _LONGEST_PART:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    except OSError as error:
+        what = "no file can be made in this folder" if os.path.isdir(whole) else "this folder cannot be made"
+        raise UserError(f"{key}={str(path)!r}: {what} ({error.strerror}).") from error
 
 
 def file_name(model: str) -> str:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from recbole_diffusion.config.roles import differences, that_count
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.storage import checkpoint
-from recbole_diffusion.storage.files import file_name, remove_partial_files, unique_name
+from recbole_diffusion.storage.files import file_name, make_folder, remove_partial_files, unique_name
 from recbole_diffusion.storage.tensor_file import Pickled
 
 AUTO = "auto"
@@ -68,7 +68,7 @@ class RunFiles(NamedTuple):
         Raises:
             UserError: another process trains it.
         """
-        path = self.folder / f".{self.name}.lock"
+        path = make_folder("checkpoint_dir", self.folder) / f".{self.name}.lock"
         lock = FileLock(path)
         try:
             lock.acquire(blocking=False)

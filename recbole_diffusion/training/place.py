@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from recbole_diffusion.config.settings import UserError
+
 RandomState = dict[str, Any]
 Losses = tuple[Any, ...]  # the terms of the loss, one of them or more
 
@@ -121,7 +123,11 @@ def random_state(loader: Any) -> RandomState:
 
 
 def set_random_state(state: RandomState, loader: Any) -> None:
-    """Set every random generator as :func:`random_state` found it."""
+    """Set every random generator as :func:`random_state` found it.
+
+    Raises:
+        UserError: the loader has more or fewer generators.
+    """
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
     of_numpy = state["numpy"]
@@ -132,7 +138,13 @@ def set_random_state(state: RandomState, loader: Any) -> None:
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
-    for generator, own in zip(_generators(loader), state["loader"], strict=True):
+    generators = _generators(loader)
+    if len(generators) != len(state["loader"]):
+        raise UserError(
+            f"the checkpoint has the state of {len(state['loader'])} generators of batches; this run has "
+            f"{len(generators)}."
+        )
+    for generator, own in zip(generators, state["loader"], strict=True):
         generator.set_state(own)
 
 

@@ -21,6 +21,7 @@ from recbole_diffusion.config.roles import described, differences
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.evaluation.collapse import Validation
 from recbole_diffusion.storage import checkpoint
+from recbole_diffusion.storage.parts import check_optimizer, check_training_parts, understood
 from recbole_diffusion.storage.run_files import LAST, RunFiles, where
 from recbole_diffusion.training.place import Batches, Place, random_state, set_random_state
 from recbole_diffusion.training.stopping import Asked, Stopped, asked_to_stop
@@ -200,11 +201,15 @@ class ResumableTrainer(Trainer):
 
     def _write_last(self, place: Place | None, train_data: Any) -> None:
         """Write ``last``: at ``place`` in the epoch ``_epoch``, or before it if ``place`` is None."""
-        optimizers = {
-            name: part.state_dict()
+        parts = {
+            name: part
             for name, part in vars(self).items()
             if isinstance(part, torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler)
         }
+        # RecVAE's ``optimizer`` is now one, now the other of two that have names of their own.
+        if any(part is parts.get("optimizer") for name, part in parts.items() if name != "optimizer"):
+            del parts["optimizer"]
+        optimizers = {name: part.state_dict() for name, part in parts.items()}
         assert self._fits is not None
         training = {
             "place": None if place is None else place._asdict(),
@@ -230,7 +235,11 @@ class ResumableTrainer(Trainer):
         Raises:
             UserError: it is no such file, or one of other settings or data.
         """
-        path = Path(resume_file)
+        with understood(str(resume_file)):
+            self._go_on_from(Path(resume_file))
+        self.logger.info(f"Resuming from {resume_file} at {self.place}")
+
+    def _go_on_from(self, path: Path) -> None:
         state = self._load(path, resume=True)
         if "training" not in state:
             self._go_on_from_recbole(state, path)
@@ -241,13 +250,16 @@ class ResumableTrainer(Trainer):
         if other := differences({**there, "versions": state["versions"]}, {**self.where, "versions": versions()}):
             self.logger.warning(f"{path} was made with {described(other)}: the numbers may differ by rounding.")
         training = checkpoint.unpack(state["training"])
+        check_training_parts(training, str(path))
         self.files, self._owns_files = RunFiles.of_last(path), True
         self.saved_model_file = str(self.files.best)
         if training["saved_epoch"] is not None and not self.files.best.is_file():
             raise UserError(f"{path}: its best epoch is not beside it: there is no {self.files.best}.")
         self._restore(state, resume=True)
         for name, part in training["optimizers"].items():
+            before = getattr(self, name).state_dict()
             getattr(self, name).load_state_dict(part)
+            check_optimizer(getattr(self, name), before, str(path))
         if training["loss_names"] is not None:
             self.model.loss_names = tuple(training["loss_names"])
         self.start_epoch, self.cur_step = state["epoch"], state["cur_step"]
@@ -263,11 +275,10 @@ class ResumableTrainer(Trainer):
             "random": training["random"],
             "epoch_seconds": training["epoch_seconds"],
         }
-        self.logger.info(f"Resuming from {path} at {self.place}")
 
     def _go_on_from_recbole(self, state: dict[str, Any], path: Path) -> None:
         """RecBole's own checkpoint has model and optimiser, and no random state: the numbers are not the same."""
-        if "items" in state:
+        if checkpoint.RECBOLES not in state:
             raise UserError(f"{path}: holds only the model of the best epoch; training goes on from a file *{LAST}.")
         self._restore(state, resume=True)
         self.optimizer.load_state_dict(state["optimizer"])

@@ -14,7 +14,7 @@ from recbole.trainer import Trainer
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.stages import Stage, check_stages, stage_at
-from recbole_diffusion.console.log import tensorboard_named
+from recbole_diffusion.console.curves import writes_nothing_yet
 from recbole_diffusion.console.progress import Progress
 from recbole_diffusion.evaluation.collapse import Validation
 from recbole_diffusion.evaluation.collector import SafeCollector
@@ -22,6 +22,7 @@ from recbole_diffusion.evaluation.reference import Reference
 from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
 from recbole_diffusion.storage import checkpoint
 from recbole_diffusion.storage.checkpoint import Vocabulary
+from recbole_diffusion.storage.parts import check_model_parts, understood
 from recbole_diffusion.storage.run_files import RunFiles
 from recbole_diffusion.training.finite import FiniteLosses, loss_names
 from recbole_diffusion.training.resume import ResumableTrainer
@@ -50,7 +51,7 @@ class SafeTrainer(ResumableTrainer):
 
     def __init__(self, config: Any, model: Any) -> None:
         self.files = RunFiles.of(config)
-        with tensorboard_named(self.files.name):
+        with writes_nothing_yet(self.files.name):
             super().__init__(config, model)
         self.eval_collector = SafeCollector(config)
         self.evaluator = UserEvaluator(config)
@@ -100,6 +101,8 @@ class SafeTrainer(ResumableTrainer):
             UserError: the file is no checkpoint, or one of other settings or data.
         """
         state = checkpoint.load(path, self.config["trust_checkpoint"])
+        if checkpoint.RECBOLES not in state:
+            check_model_parts(state, str(path))
         checkpoint.check(state, str(path), self.vocabulary, self.config.final_config_dict, resume)
         return state
 
@@ -110,14 +113,20 @@ class SafeTrainer(ResumableTrainer):
             own = {name: value for name, value in self.model.state_dict().items() if name.startswith(unread)}
             weights = {name: value for name, value in weights.items() if not name.startswith(unread)} | own
         self.model.load_state_dict(weights)
-        self.model.load_other_parameter(checkpoint.unpack(state["other_parameter"], self.device))
+        others = checkpoint.unpack(state["other_parameter"], self.device)
+        if not set(others or {}) <= set(self.model.other_parameter()):
+            raise UserError(
+                f"the model keeps {sorted(self.model.other_parameter())}, and the file has {sorted(others)}."
+            )
+        self.model.load_other_parameter(others)
 
     def evaluate(
         self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
     ) -> Any:
         if eval_data and load_best_model:
             path = model_file or self.saved_model_file
-            self._restore(self._load(path))
+            with understood(str(path)):
+                self._restore(self._load(path))
             self.logger.info(f"Evaluating {path}")
         start = time.perf_counter()
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import optuna
 
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.quick_start import request
 from recbole_diffusion.tune.best import study_title
 from recbole_diffusion.tune.log import study_log
@@ -23,6 +25,7 @@ from recbole_diffusion.tune.study import (
     claim,
     identity_of,
     open_storage,
+    reading,
 )
 
 STARTUP_TRIALS = 5  # finished trials before the first one is pruned
@@ -88,17 +91,20 @@ def tune(
         raise UserError(f"out={str(folder)!r}: is no folder.")
     identity = identity_of(wanted, searched)
     name = f"{title}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]}"
-    claim(folder, name, identity)
     config = wanted.config()
+    opened = None if storage is None else open_storage(storage, folder)  # before anything is written
+    fetch_files(config)
+    claim(folder, name, identity)
     with study_log(folder) as log:
-        study = optuna.create_study(
-            storage=open_storage(storage, folder),
-            study_name=name,
-            direction="maximize" if config["valid_metric_bigger"] else "minimize",
-            sampler=SampleByNumber(config["seed"]),
-            pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_VALIDATIONS * config["eval_step"]),
-            load_if_exists=True,
-        )
+        with reading(storage, folder):
+            study = optuna.create_study(
+                storage=opened or open_storage(storage, folder),
+                study_name=name,
+                direction="maximize" if config["valid_metric_bigger"] else "minimize",
+                sampler=SampleByNumber(config["seed"]),
+                pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_VALIDATIONS * config["eval_step"]),
+                load_if_exists=True,
+            )
         check_data(study, config)
         return Search(wanted, searched, default, study, budget, folder, config["valid_metric"], log).run()
 
@@ -108,6 +114,6 @@ def _budget(trials: int | None, seconds: float | None) -> Budget:
         raise UserError("tune needs a budget: --trials=N, --seconds=S (of training and validation), or both.")
     if trials is not None and trials < 1:
         raise UserError(f"trials={trials}: must be a whole number >= 1.")
-    if seconds is not None and not seconds > 0:
-        raise UserError(f"seconds={seconds:g}: must be a number > 0.")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UserError(f"seconds={seconds:g}: must be a finite number > 0.")
     return Budget(trials, seconds)

@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.quick_start import Request
 from recbole_diffusion.storage import checkpoint
-from recbole_diffusion.storage.files import make_folder, write_text
+from recbole_diffusion.storage.files import make_folder, read_json, write_text
 from recbole_diffusion.tune.best import INTERRUPTED, WAITING
 from recbole_diffusion.tune.space import Choice, Range, Space
+
+JOURNAL = "study.journal"
+_LONGEST_LINE = 1 << 20  # bytes of a journal
 
 # --------------------------------------------------------------------------------------------------------------
 # Which study
@@ -59,7 +62,7 @@ def claim(folder: Path, name: str, identity: dict[str, Any]) -> None:
     """
     file = folder / "study.json"
     if file.is_file():
-        there = json.loads(file.read_text(encoding="utf-8"))
+        there = read_json(file, ("study", "model", "dataset", "preset", "settings", "space"), "Give another --out.")
         if there["study"] != name:
             raise UserError(
                 f"{folder} holds another study: {_differences(there, identity)}. Set the same, or give another --out."
@@ -112,13 +115,59 @@ def open_storage(storage: str | None, folder: Path) -> BaseStorage:
                 time.sleep(1)
                 return _database(storage)
         # Absolute, because a trial works in another folder.
-        path = Path(storage).absolute() if storage is not None else folder / "study.journal"
+        path = Path(storage).absolute() if storage is not None else folder / JOURNAL
         path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_half_line(path)
         return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
     except Exception as error:  # SQLAlchemy and the drivers can raise anything
-        shown = str(storage).rpartition("@")[2]  # without user and password
-        reason = str(error).splitlines()[0]
-        raise UserError(f"storage={shown!r}: cannot be opened ({reason}).") from error
+        raise UserError(f"storage={_shown(storage, folder)!r}: cannot be opened ({_reason(error)}).") from error
+
+
+@contextlib.contextmanager
+def reading(storage: str | None, folder: Path) -> Iterator[None]:
+    """A context in which a damaged storage is one line of error.
+
+    Raises:
+        UserError: instead of what Optuna raises. It names the storage.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, AssertionError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"storage={_shown(storage, folder)!r}: is damaged ({_reason(error)}). Restore it, or give another --out "
+            "or --storage."
+        ) from error
+
+
+def _shown(storage: str | None, folder: Path) -> str:
+    """The storage without user and password."""
+    return str(folder / JOURNAL if storage is None else storage).rpartition("@")[2]
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _cut_half_line(path: Path) -> None:
+    """Cut the end of a journal that a killed process, or a full disk, left without the end of its line.
+
+    Optuna has not used such a line, and would append the next one to it.
+    """
+    if not path.is_file():
+        return
+    lock = JournalFileOpenLock(str(path))
+    lock.acquire()
+    try:
+        with path.open("rb+") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(end - _LONGEST_LINE, 0))
+            tail = file.read()
+            if tail and not tail.endswith(b"\n"):
+                file.truncate(end - len(tail) + tail.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 def _database(url: str) -> RDBStorage:

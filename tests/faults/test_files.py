@@ -244,7 +244,8 @@ def test_a_small_disk(random_data: Path, tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_log_on_a_full_disk_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     Path("full.log").symlink_to("/dev/full")
-    handler = log._LogFile("full.log")
+    handler = log._LogFile(Path("full.log"))
+    handler.begin()
     handler.emit(logging.makeLogRecord({"msg": "x"}))
     assert capsys.readouterr().err == ""
     handler.emit(logging.makeLogRecord({"msg": "%d", "args": ("x",)}))

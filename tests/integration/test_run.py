@@ -74,7 +74,7 @@ def test_models_and_data_sets_that_do_not_exist(capsys: pytest.CaptureFixture[st
     assert main(["run", "--model=DreamRek", "--dataset=ml-100k"]) == 2
     assert "model='DreamRek': there is no such model. Did you mean 'DreamRec'" in capsys.readouterr().err
     assert main(["run", "--model=DreamRec", "--dataset=ml-100"]) == 2
-    assert "dataset='ml-100': not found in" in capsys.readouterr().err
+    assert "dataset='ml-100': there is no folder" in capsys.readouterr().err
     assert main(["run", "--dataset=ml-100k"]) == 2
     assert "model is not set" in capsys.readouterr().err
 

@@ -501,7 +501,7 @@ def write(file: Path, text: str) -> Path:
     [
         ([], "tune needs a budget: --trials=N, --seconds=S"),
         (["--trials=0"], "trials=0: must be a whole number >= 1"),
-        (["--seconds=0"], "seconds=0: must be a number > 0"),
+        (["--seconds=0"], "seconds=0: must be a finite number > 0"),
         (["--trials=1", "--dropout=0.1"], "dropout=0.1 is set, but"),
         (["--trials=1", "--epoch=1"], "unknown setting 'epoch'. Did you mean 'epochs'"),
         (["--trials=1", "--checkpoint_dir=here"], "checkpoint_dir: tune keeps its checkpoints in the folder"),

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.data import atomic
+from recbole_diffusion.data import ragged
 from recbole_diffusion.data.atomic import AtomicFile, rows_and_lines
 from recbole_diffusion.data.items import item_column
 
@@ -94,7 +94,7 @@ def test_rows_that_are_too_long_are_refused_and_trailing_separators_are_not(writ
 
 def test_a_row_of_another_length_is_seen_at_the_edge_of_a_block(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in range(1, 40):
-        monkeypatch.setattr(atomic, "_BLOCK", size)
+        monkeypatch.setattr(ragged, "_BLOCK", size)
         with monkeypatch.context() as patch:  # where all is well, the file is not read line by line
             patch.setattr(AtomicFile, "_rows", pytest.fail)
             for last in ("", "\n", "\r\n"):

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from conftest import Built
-from recbole.utils import get_tensorboard
 
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.console.log import run_log, tensorboard_named
+from recbole_diffusion.console.curves import Curves
+from recbole_diffusion.console.log import run_log
 from recbole_diffusion.quick_start import run
 from recbole_diffusion.storage import files
 
@@ -65,6 +65,7 @@ def test_handlers_and_level_are_what_they_were_also_after_an_error() -> None:
     with bare_root() as root:
         root.addHandler(own)
         with pytest.raises(UserError, match="stop"), run_log(_config()) as log:
+            log.begin()
             root.info("of the run")
             root.warning("of both")
             (inside,) = (handler for handler in root.handlers if handler is not own)
@@ -99,6 +100,7 @@ def test_a_programs_own_loggers_are_heard_as_before() -> None:
             assert "runlog_test.below info" in heard and ("runlog_other info" in heard) is (level == logging.INFO)
             for state in ("DEBUG", "INFO", "ERROR"):
                 with run_log(_config(state=state)) as log:
+                    log.begin()
                     assert say() == heard, state
                     root.warning("of the run")
                     assert (own.messages[-1] == "of the run") is (state != "ERROR")
@@ -161,8 +163,63 @@ def test_runs_of_one_second_share_no_file(build: Callable[..., Built], monkeypat
     assert len(set(paths)) == 6
 
 
-def test_curves_of_a_name_with_dots_have_a_folder_of_their_own() -> None:
-    with tensorboard_named("Pop-films.v2-1"):
-        writer = get_tensorboard(logging.getLogger())
-    writer.close()
-    assert Path(writer.log_dir) == Path("log_tensorboard/Pop-films_v2-1")
+def test_a_log_has_what_came_before_it_began() -> None:
+    what = ["as it was"]
+    with bare_root() as root, run_log(_config()) as log:
+        root.info("%s", what)
+        what[0] = "as it is now"
+        assert not Path("log").exists()
+        log.begin()
+        log.begin()
+        root.info("after")
+    text = log.path.read_text()
+    assert text.index("['as it was']") < text.index("after") and text.count("as it was") == 1
+
+
+def test_a_run_that_is_refused_leaves_no_log_but_a_traceback_does() -> None:
+    with bare_root(), pytest.raises(UserError), run_log(_config()):
+        raise UserError("no")
+    assert list(Path().iterdir()) == []
+    with bare_root() as root, run_log(_config()) as log:
+        root.info("before")
+        try:
+            raise KeyError("of a library")
+        except KeyError:
+            root.exception("failed")
+    text = log.path.read_text()
+    assert text.index("before") < text.index("KeyError: 'of a library'")
+
+
+def test_curves_make_their_folder_with_the_first_value() -> None:
+    curves = Curves("Pop-films.v2-1")
+    assert Path(curves.log_dir) == Path("log_tensorboard/Pop-films_v2-1") and not Path("log_tensorboard").exists()
+    curves.add_scalar("loss", 1.0, 0)
+    curves.close()
+    curves.close()
+    assert len(list(Path(curves.log_dir).iterdir())) == 1
+
+
+def test_curves_that_cannot_be_written_end_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """As on a full disk: the thread of the writer fails, and its error comes with a later call."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full")
+    curves = Curves("run")
+    curves.add_scalar("loss", 1.0, 0)
+    writer = curves._writer.file_writer.event_writer._async_writer._writer  # type: ignore[union-attr]
+    writer._writer = full.open("wb", buffering=0)
+    for step in range(3):
+        curves.add_scalar("loss", 1.0, step)
+    curves.add_hparams({"a": 1}, {"b": 2.0})
+    curves.close()
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == "log_tensorboard/run: the curves end here (No space left on device); the run goes on."
+
+
+def test_curves_in_a_place_that_is_taken_end_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    Path("log_tensorboard").write_text("mine")
+    curves = Curves("run")
+    for step in range(2):
+        curves.add_scalar("loss", 1.0, step)
+    curves.close()
+    assert len(caplog.records) == 1 and Path("log_tensorboard").read_text() == "mine"

@@ -143,7 +143,7 @@ def test_mistakes_are_named(model: str, user: dict[str, Any], message: str) -> N
 
 def test_a_gpu_that_is_not_there_is_not_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for asked in (3, "0", "0,1"):
+    for asked in (3, "0"):
         with pytest.raises(UserError) as raised:
             _config("SASRec", gpu_id=asked)
         assert str(raised.value) == f"gpu_id={asked!r}: torch finds no such GPU. Set use_gpu=False to use the CPU."
