@@ -28,8 +28,7 @@ _PICKLES = "pickled data sets and loaders are not supported: opening a pickle ru
 _PROCESSES = "a run is one process on one device; gpu_id chooses the GPU"
 _LONGEST = 1_000_000  # items of a history
 _MOST_ROWS = 2**31 - 1  # in a batch
-_MOST_DECIMALS = 16  # of a 64-bit float
-_MOST_PROCESSES = 256
+_MOST_DECIMALS, _MOST_PROCESSES = 16, 256  # 16 are the decimals of a 64-bit float
 
 
 def _columns(help: str, **more: Any) -> Row:
@@ -73,9 +72,7 @@ _PROTOCOL = section(Role.RESULT, Part.PROTOCOL, {
         ("first", "each"), "which later events of a user are targets (split: global_time); ~ is first", optional=True,
         compared=True, stamp="split_targets",
     ),
-    "split_seed": whole(
-        "seed of the draw of users (split: user)", low=0, high=_SEEDS, compared=True, stamp="split_seed",
-    ),
+    "split_seed": whole("draw of the users (split: user)", low=0, high=_SEEDS, compared=True, stamp="split_seed"),
     "mask_history": flag(
         "items of the user's history are never recommended", compared=True, stamp="mask_history", main=True,
     ),

@@ -464,7 +464,7 @@ MODELS: dict[str, Case] = {
             sets("--train_on=users", says=("'users'", "windows, prefixes")),
             sets("--num_negatives=0", says=WHOLE),
             sets("--num_negatives=1000000000", says=("<= 10000000",)),
-            sets("--negative_sampler=uniform", says=("num_negatives=~",)),
+            sets("--num_negatives=~", "--negative_sampler=uniform", says=("num_negatives=~",)),
             sets("--ce_weight=0", "--mse_weight=0", says=("one of them must be above 0",)),
             sets("--stages=abc", says=("'abc'", "a list of stages")),
             sets("--stages=[{epoch: 1}, {}]", says=("'epoch'", "Did you mean 'epochs'")),

@@ -158,7 +158,7 @@ def test_a_models_own_choices_are_in_its_errors_and_its_help() -> None:
 
 def test_help_shows_every_setting_of_a_model_with_the_default_of_its_preset() -> None:
     text = help.model_settings("DreamRec")
-    assert re.search(r"--timesteps=1000 +\(a whole number >= 1\) T, the steps of noise", text)
+    assert re.search(r"--timesteps=1000 +\(a whole number >= 1 and <= 1000000\) T, the steps of noise", text)
     assert re.search(r"--num_heads=1 .*--epochs=60 .*--field_separator=\"\\t\" .*--state=INFO", _one_line(text))
     assert "--sampling_steps=500 " in help.model_settings("DreamRec", "paper")
     shown = set(re.findall(r"--(\w+)=", text))
@@ -173,7 +173,7 @@ def _is_offered(row: Row) -> bool:
 
 def test_help_knows_recboles_models_too() -> None:
     text = help.model_settings("recbole.NAIS")
-    assert re.search(r"--weight_size=64 +\(a whole number >= 1\)", text)
+    assert re.search(r"--weight_size=64 +\(a whole number >= 1 and <= 1000000\)", text)
     assert re.search(r"--reg_weights=\[1.0e-07, .*\]\s+\(a list; each is a number >= 0\)", text)
     assert "--train_batch_size=2048 " in text
     assert "--require_pow=False " in help.model_settings("LightGCN")
