@@ -41,6 +41,7 @@ def split_rows(dataset: Any, kind: str) -> Parts:
         for part in (rows, events)
     )
     if kind == GLOBAL_TIME:
+        _warn_of_positions(dataset, of_events)
         return at_times(of_rows, of_events, config["split_at"], config["split_targets"] != "each")
     return by_users(of_rows, config["split_seed"])
 
@@ -92,6 +93,19 @@ def by_users(rows: Columns, seed: int) -> Parts:
     new = (f"{name}: {_new_items(trained, rows.items[part])}" for name, part in (("valid", valid), ("test", test)))
     counts = f"{begin:,} users for training, {middle - begin:,} for validation, {len(every) - middle:,} for test"
     return Parts(train, valid, test, "; ".join([counts, *new]))
+
+
+def _warn_of_positions(dataset: Any, events: Columns) -> None:
+    """Many data sets number each user's events instead of giving times. A point in time has no meaning for them."""
+    first = torch.full((int(events.users.max()) + 1,), torch.inf, dtype=events.times.dtype)
+    first.scatter_reduce_(0, events.users, events.times, reduce="amin")
+    first = first[first.isfinite()]
+    share = float((first == first.min()).float().mean())
+    if share > 0.5:
+        dataset.logger.warning(
+            f"split={GLOBAL_TIME}: {share:.0%} of the users have the same first time. {dataset.time_field} seems to "
+            "number each user's events, so users cannot be compared by it."
+        )
 
 
 def _among(ids: Tensor, chosen: Tensor) -> Tensor:

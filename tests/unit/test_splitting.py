@@ -88,6 +88,20 @@ def test_sequential_and_general_models_rank_the_same_targets(shop: Path) -> None
         assert len(users) == len(set(users)) > 3
 
 
+def test_positions_instead_of_times_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [f"u{user}\ti{(user + event) % 9}\t{event}" for user in range(20) for event in range(4 + user % 5)]
+    (tmp_path / "shop").mkdir()
+    text = "\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n"
+    (tmp_path / "shop" / "shop.inter").write_text(text)
+    with caplog.at_level("WARNING"):
+        _build(tmp_path, "BPR", split="global_time", split_at=[3, 5])
+    assert "100% of the users have the same first time" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        _build(tmp_path, "BPR")
+    assert "first time" not in caplog.text
+
+
 def test_without_points_they_are_at_80_and_90_percent_of_the_events(shop: Path) -> None:
     data = _build(shop, "BPR", split="global_time").loaders.train.dataset
     total = sum(3 + user % 8 for user in range(USERS))
