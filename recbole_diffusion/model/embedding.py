@@ -167,10 +167,17 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         guidance = self.generation_guidance(_repeat(self.last_state(interaction), chains), noise)
         x_0 = sample(
             lambda x_t, t: self.predict_x0(x_t, t, guidance),
-            self.process, self.chain_noise(noise, START, dim), self.reverse_timesteps, self.step_from,
+            self.process, self.start(noise), self.reverse_timesteps, self.step_from,
             lambda x_t, t: self.chain_noise(noise, STEP, dim, t), self.seen,
         )  # fmt: skip
         return x_0.view(-1, chains, dim)
+
+    def start(self, noise: RowNoise) -> Tensor:
+        """x_T of each chain, [chains, dim], by ``chain_start``."""
+        dim = self.settings.embedding_size
+        if self.settings.chain_start == "zero":
+            return torch.zeros(len(noise.keys), dim, device=noise.keys.device)
+        return self.chain_noise(noise, START, dim)
 
     def step_from(self, process: Process, x_t: Tensor, x_0: Tensor, t: int, s: int, noise: Noise) -> Tensor:
         """One reverse step. With ``rescale_x0``, x0_hat is first scaled to the items' mean norm, but not in the last.
