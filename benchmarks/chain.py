@@ -65,6 +65,8 @@ def measure(run: dict[str, Any], out: Path, choices: list[str], watched: list[st
     model = prepared.model
     if "trial" in run:
         chain_trials.apply(model, run["trial"])
+        if "continues" in run["trial"]:
+            load_best(model, out / "saved" / run["trial"]["continues"])
     curve = []
 
     def watch(epoch: int, score: float) -> None:
@@ -74,8 +76,7 @@ def measure(run: dict[str, Any], out: Path, choices: list[str], watched: list[st
     done = out / f"{name}.json"
     if not done.exists():
         write_text(done, json.dumps(record(run, train(prepared, watch)) | {"watched": curve}))
-    (file,) = saved.glob("*-best.safetensors")
-    model.load_state_dict(checkpoint.load(file)["state_dict"])
+    load_best(model, saved)
     model.eval()
     kept = out / f"{name}.npz"
     found = dict(np.load(kept)) if kept.exists() else {}
@@ -85,6 +86,11 @@ def measure(run: dict[str, Any], out: Path, choices: list[str], watched: list[st
             found |= {f"{what}-{choice}": value for what, value in values.items()}
             print(name, choice, f"{values['ndcg'].mean():.4f} {values['loss'].mean():.4f}", flush=True)
             np.savez(kept, **found)
+
+
+def load_best(model: Any, folder: Path) -> None:
+    (file,) = folder.glob("*-best.safetensors")
+    model.load_state_dict(checkpoint.load(file)["state_dict"])
 
 
 def rank_with(model: Any, choice: str, loader: Any) -> dict[str, np.ndarray]:

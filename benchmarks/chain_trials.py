@@ -2,15 +2,16 @@
 
 A run of a plan for ``chain.py`` names them in ``trial``, a mapping of:
 
-- ``space``: what noise is added to. ``unit``: items divided by their standard deviation; ``sphere``: items scaled to
-  length sqrt(d).
+- ``continues``: the run of the same OUT_DIR whose weights the training starts from.
+- ``space``: ``sphere``: noise is added to items of length sqrt(d).
 - ``log_snr``: the logarithm of the signal-to-noise ratio at each of the T steps, or at the first and the last.
 - ``min_snr``: the losses at t are multiplied by ``min(SNR(t), min_snr)``, scaled to the mean 1 (Hang et al. 2023).
+- ``uniform``: t is uniform; ``last``: t is always T - 1.
 - ``between``: what x0_hat becomes between steps. ``nearest``: the item with the largest score; ``mean``: the mean of
   the items under ``softmax(x0_hat . e)``.
 - ``mixture``: K draws of noise for each state; the loss is ``-log mean_k softmax(x0_hat_k . e)_target``.
-- ``unroll``: ``every`` or ``last``: training runs the whole chain from noise, with its gradient, and the loss is the
-  mean cross-entropy of x0_hat after every step, or that after the last one. No state is made from the target.
+- ``unroll``: training runs the whole chain from noise, with its gradient; the loss is the mean cross-entropy of x0_hat
+  after every step. No state is made from the target.
 """
 
 from __future__ import annotations
@@ -34,10 +35,9 @@ class Tried(EmbeddingDiffusionRecommender):
 
     def in_space(self, x: Tensor) -> Tensor:
         """Items or x0_hat, [..., dim], as noise is added to them."""
-        table = self.item_embedding.weight[1:].detach()
         if self.trial.get("space") == "sphere":
             return F.normalize(x, dim=-1) * math.sqrt(x.shape[-1])
-        return x / table.std() if self.trial.get("space") == "unit" else x
+        return x
 
     def training_example(self, interaction: Any) -> Any:
         example = super().training_example(interaction)
@@ -56,12 +56,12 @@ class Tried(EmbeddingDiffusionRecommender):
         return self.reverse_step(process, x_t, x_0, t, s, noise)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        draws, unroll = self.trial.get("mixture"), self.trial.get("unroll")
-        if draws is None and unroll is None:
+        draws = self.trial.get("mixture")
+        if draws is None and "unroll" not in self.trial:
             return super().calculate_loss(interaction)
         x_0, guidance, target, losses, _ = self.training_example(interaction)
         guidance = self.drop_guidance(guidance)
-        terms = self._mixture(x_0, guidance, target, draws) if draws else self._unrolled(x_0, guidance, target, unroll)
+        terms = self._mixture(x_0, guidance, target, draws) if draws else self._unrolled(x_0, guidance, target)
         self.loss_names = tuple(losses | terms)
         return tuple((losses | terms).values())
 
@@ -73,14 +73,21 @@ class Tried(EmbeddingDiffusionRecommender):
             logs.append(-self.cross_entropy(self.denoiser(x_t, t, guidance), target))
         return {"ce": (weight * (math.log(draws) - torch.stack(logs).logsumexp(dim=0))).mean()}
 
-    def _unrolled(self, x_0: Tensor, guidance: Any, target: Tensor, unroll: str) -> dict[str, Tensor]:
+    def _unrolled(self, x_0: Tensor, guidance: Any, target: Tensor) -> dict[str, Tensor]:
         x_t, losses = torch.randn_like(x_0), []
         for t, s in zip(self.reverse_timesteps, [*self.reverse_timesteps[1:], -1], strict=True):
             x_0_hat = self.denoiser(self.seen(x_t), torch.full_like(target, t), guidance)
-            if unroll == "every" or s < 0:
-                losses.append(self.cross_entropy(x_0_hat, target).mean())
+            losses.append(self.cross_entropy(x_0_hat, target).mean())
             x_t = self.step_from(self.process, x_t, x_0_hat, t, s, lambda: torch.zeros_like(x_0))
         return {"ce": torch.stack(losses).mean()}
+
+
+class LastTimestep(UniformTimesteps):
+    """Always T - 1, where x_t is noise alone."""
+
+    def draw(self, *shape: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        t, weight = super().draw(*shape, generator=generator)
+        return torch.full_like(t, self.timesteps - 1), weight
 
 
 class MinSnrTimesteps(UniformTimesteps):
@@ -107,5 +114,9 @@ def apply(model: Any, trial: dict[str, Any]) -> None:
             given = torch.linspace(float(given[0]), float(given[-1]), count, dtype=torch.float64)
         abar = given.sigmoid()
         model.process = GaussianDiffusion(1 - abar / torch.cat([abar.new_ones(1), abar[:-1]]))
+    if "uniform" in trial:
+        model.timestep_sampler = UniformTimesteps(model.process.timesteps)
+    if "last" in trial:
+        model.timestep_sampler = LastTimestep(model.process.timesteps)
     if "min_snr" in trial:
         model.timestep_sampler = MinSnrTimesteps(model.process, trial["min_snr"])
