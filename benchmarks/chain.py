@@ -25,10 +25,10 @@ import torch
 from results_file import append_rows
 from sweep import prepare_run, read_plan, record
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.compare.statistics import bootstrap_interval, wilcoxon
-from recbole_diffusion.files import write_text
 from recbole_diffusion.quick_start import train
+from recbole_diffusion.storage import checkpoint
+from recbole_diffusion.storage.files import write_text
 
 VALUES = ("ndcg", "loss")
 

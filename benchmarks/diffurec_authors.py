@@ -41,9 +41,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from recbole_diffusion import checkpoint, registry
+from recbole_diffusion import registry
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import prepare
+from recbole_diffusion.storage import checkpoint
 from recbole_diffusion.versions import versions
 
 PRECISIONS = ("fp32", "bf16")

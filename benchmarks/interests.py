@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from torch.nn.functional import normalize
 
-from recbole_diffusion import checkpoint, registry
+from recbole_diffusion import registry
 from recbole_diffusion.config.reading import read_properties
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import prepare
+from recbole_diffusion.storage import checkpoint
 
 
 @torch.no_grad()

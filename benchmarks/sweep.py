@@ -21,8 +21,8 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from recbole_diffusion.files import write_text
 from recbole_diffusion.quick_start import Prepared, prepare, request, train
+from recbole_diffusion.storage.files import write_text
 from recbole_diffusion.versions import versions
 
 KEPT = ("valid", "best_epoch", "epochs", "train_seconds", "parameters", "history")

@@ -14,10 +14,10 @@ from recbole_diffusion.config.model_files import model_files
 from recbole_diffusion.config.outside import names, registered
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.arguments import error_line, make_parser, read_arguments, split_config_files
-from recbole_diffusion.files import no_space
 from recbole_diffusion.mending import CannotMend
 from recbole_diffusion.names import OURS, RecBoleMissing, recbole_folder, recbole_models
-from recbole_diffusion.stopping import Stopped, number_of
+from recbole_diffusion.storage.files import no_space
+from recbole_diffusion.training.stopping import Stopped, number_of
 
 
 def _model_list() -> str:

@@ -17,8 +17,14 @@ OURS = MappingProxyType(
         "ADIGRec": "recbole_diffusion.model.adigrec",
         "DiffuRec": "recbole_diffusion.model.diffurec",
         "WindowSASRec": "recbole_diffusion.model.windowsasrec",
+        "eSASRec": "recbole_diffusion.model.esasrec",
+        "BSARec": "recbole_diffusion.model.bsarec",
+        "HSTU": "recbole_diffusion.model.hstu",
     }
 )
+# Field of a batch, if the model's class has ``reads_ages = True``: seconds from each event of the history to its last
+# one, [batch, length].
+AGE_LIST = "age_list"
 RECBOLE_PREFIX = "recbole."
 _RECBOLE_KINDS = (
     "sequential_recommender",

@@ -13,7 +13,6 @@ from recbole.data.dataset import Dataset
 from recbole.utils import init_seed
 
 from recbole_diffusion import registry
-from recbole_diffusion.checkpoint import Vocabulary, check_sources, plain, read_by_recbole
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.recbole_models import check_data
 from recbole_diffusion.config.refusals import setting_up, using
@@ -30,8 +29,9 @@ from recbole_diffusion.data.loaders import Loaders, create_dataset, fetch_files,
 from recbole_diffusion.evaluation.examples import example_recommendations, item_titles
 from recbole_diffusion.evaluation.reference import reference_for
 from recbole_diffusion.evaluation.signs import signs_of_collapse
-from recbole_diffusion.files import make_folder
-from recbole_diffusion.run_files import Found, continuing, find
+from recbole_diffusion.storage.checkpoint import Vocabulary, check_sources, plain, read_by_recbole
+from recbole_diffusion.storage.files import make_folder
+from recbole_diffusion.storage.run_files import Found, continuing, find
 from recbole_diffusion.versions import versions
 
 
@@ -212,7 +212,7 @@ def prepare(resolved: registry.Resolved, config: Config, resume: str | None = No
         vocabulary = Vocabulary.of(dataset)
         check_sources(config, vocabulary)
         rows, short = registry.training_rows(resolved, config), registry.takes_short_batches(resolved)
-        loaders = prepare_loaders(config, dataset, rows, short)
+        loaders = prepare_loaders(config, dataset, rows, short, registry.reads_ages(resolved))
         init_seed(config["seed"], config["reproducibility"])
         with nullcontext() if resolved.ours else read_by_recbole(config["trust_checkpoint"]):
             model = resolved.model_class(config, loaders.train._dataset).to(config["device"])

@@ -16,7 +16,7 @@ from recbole_diffusion.config.settings import UserError, check_name, did_you_mea
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.evaluation import metrics
 from recbole_diffusion.names import OURS, PACKAGE, RECBOLE_PREFIX, recbole_models
-from recbole_diffusion.trainer import DiffusionTrainer, safe_trainer
+from recbole_diffusion.training.trainer import DiffusionTrainer, safe_trainer
 
 metrics.register()
 
@@ -127,6 +127,11 @@ def get_trainer(resolved: Resolved) -> type:
 def training_rows(resolved: Resolved, config: Config) -> str:
     """``windows``, ``prefixes`` or ``users``: the class's ``train_on`` if it has one, otherwise the setting."""
     return getattr(resolved.model_class, "train_on", config["train_on"] or "prefixes")
+
+
+def reads_ages(resolved: Resolved) -> bool:
+    """Whether batches of the model have :data:`recbole_diffusion.names.AGE_LIST`."""
+    return getattr(resolved.model_class, "reads_ages", False)
 
 
 def takes_short_batches(resolved: Resolved) -> bool:

@@ -23,9 +23,9 @@ from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.items import check_named_columns
 from recbole_diffusion.data.loaders import fetch_files
 from recbole_diffusion.evaluation.users import has_user_values
-from recbole_diffusion.files import file_name
 from recbole_diffusion.model.base import DiffusionRecommender
 from recbole_diffusion.quick_start import settings_of
+from recbole_diffusion.storage.files import file_name
 from recbole_diffusion.tune.best import Best, read_best, study_title
 from recbole_diffusion.tune.space import shipped_space
 

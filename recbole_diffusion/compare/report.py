@@ -17,7 +17,7 @@ from recbole_diffusion.compare.figures import Figure
 from recbole_diffusion.compare.run import Run
 from recbole_diffusion.compare.summary import Record
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.files import whole_file
+from recbole_diffusion.storage.files import whole_file
 
 # A file in the folder of the pictures that lists those written by us. Other pictures there may be the user's.
 _WRITTEN = ".written"

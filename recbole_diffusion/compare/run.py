@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from recbole_diffusion.files import file_name
+from recbole_diffusion.storage.files import file_name
 
 # The format of a result file. It goes up by one when the same settings give other numbers. The first had no number.
 RECORD_FORMAT = 2

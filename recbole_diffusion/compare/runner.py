@@ -26,8 +26,8 @@ from recbole_diffusion.config.roles import described, differences, that_count
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.progress import duration
 from recbole_diffusion.evaluation.users import smaller_is_better
-from recbole_diffusion.files import make_folder, remove_partial_files
-from recbole_diffusion.stopping import Stopped
+from recbole_diffusion.storage.files import make_folder, remove_partial_files
+from recbole_diffusion.training.stopping import Stopped
 
 _STOP_SECONDS = 30
 

@@ -12,7 +12,7 @@ import pandas as pd
 from recbole_diffusion.compare import popularity
 from recbole_diffusion.compare.summary import BETWEEN_RUNS, label, stamp
 from recbole_diffusion.evaluation.users import of_lists
-from recbole_diffusion.files import whole_file
+from recbole_diffusion.storage.files import whole_file
 
 _NONE = "–"
 NOTES = f"""\

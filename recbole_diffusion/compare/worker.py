@@ -26,10 +26,10 @@ from recbole_diffusion.config.roles import described, differences
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.fingerprint import describe_split
 from recbole_diffusion.evaluation.users import ranked_users
-from recbole_diffusion.files import remove_partial_files, whole_file
 from recbole_diffusion.quick_start import Prepared, request, run, settings_of
-from recbole_diffusion.run_files import AUTO, RunFiles
-from recbole_diffusion.stopping import Stopped
+from recbole_diffusion.storage.files import remove_partial_files, whole_file
+from recbole_diffusion.storage.run_files import AUTO, RunFiles
+from recbole_diffusion.training.stopping import Stopped
 
 
 def execute(task: Run) -> None:

@@ -14,7 +14,7 @@ from colorlog import ColoredFormatter
 from recbole.utils.logger import log_colors_config
 
 from recbole_diffusion.console.screen import Screen, around_bars
-from recbole_diffusion.files import file_name, make_folder, no_space, unique_name
+from recbole_diffusion.storage.files import file_name, make_folder, no_space, unique_name
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -150,7 +150,9 @@ def fetch_files(config: RecBoleConfig) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim: bool) -> Loaders:
+def prepare_loaders(
+    config: RecBoleConfig, dataset: Dataset, train_on: str, trim: bool, with_ages: bool = False
+) -> Loaders:
     """Split ``dataset`` and build its loaders.
 
     Args:
@@ -159,6 +161,7 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
         train_on: training rows of a sequential model: ``prefixes``, one row per target; ``windows``, rows of up to L
             targets; ``users``, one row per user with the last target and the history before it.
         trim: whether the model accepts batches as long as their longest history; otherwise all have length L.
+        with_ages: whether the model reads :data:`recbole_diffusion.names.AGE_LIST`.
 
     Raises:
         UserError: a split is empty, lists are longer than the catalogue, or a setting needs whole sequences that the
@@ -171,6 +174,8 @@ def prepare_loaders(config: RecBoleConfig, dataset: Dataset, train_on: str, trim
         return _general_loaders(config, dataset, splits, samplers)
     whole = getattr(splits[0], "events", None) is not None
     _check_rows(config, train_on, whole)
+    for split in splits:
+        split.with_ages = with_ages
     train: AbstractDataLoader
     # Not RecBole's get_dataloader: it looks at the model's name, and its DiffRec has a special loader.
     if not whole:

@@ -10,6 +10,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_diffusion.data.dataset import AtomicDataset, as_in_batches
+from recbole_diffusion.names import AGE_LIST
 
 # Column of ``inter_feat``: the event that is a row's target. Batches do not have it.
 _TARGET_ROW = "_target_row"
@@ -25,6 +26,7 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
 
     events: Interaction | None = None
     trim: bool = False  # cut a batch to its longest history, instead of padding it to L
+    with_ages: bool = False  # batches have AGE_LIST
     inter_feat: Any
 
     def data_augmentation(self) -> None:
@@ -80,7 +82,23 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
             values = _wide(self.events[field][rows])  # [batch, width, ...]
             keep = inside.view(*inside.shape, *(1,) * (values.dim() - 2))
             lists[getattr(self, f"{field}_list_field")] = torch.where(keep, values, torch.zeros_like(values))
+        if self.with_ages:
+            lists[AGE_LIST] = self.ages(rows, inside)
         return Interaction(lists)
+
+    def ages(self, rows: Tensor, inside: Tensor) -> Tensor:
+        """Seconds from each event to the last one of its history, 0 at padding, float32 [batch, width].
+
+        Times themselves are too large for 32 bits: neighbours of one minute would be equal.
+
+        Args:
+            rows: positions among the events, [batch, width].
+            inside: which positions are not padding, [batch, width].
+        """
+        assert self.events is not None
+        times = self.events[self.time_field][rows].double()
+        last = times.masked_fill(~inside, -torch.inf).amax(dim=1, keepdim=True)
+        return torch.where(inside, last - times, 0.0).float()
 
     def seen_items(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """All items of the user before each target, without the target's own item.

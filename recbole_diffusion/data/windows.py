@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recbole_diffusion.data.batches import BatchSampler
 from recbole_diffusion.data.sequences import LazySequentialDataset
+from recbole_diffusion.names import AGE_LIST
 
 
 class Windows(NamedTuple):
@@ -57,6 +58,7 @@ class WindowDataLoader(AbstractDataLoader):
     - ``item_id_list`` [batch, L]: the context, then the item before each target, padded on the right with 0.
     - ``target_list`` (``TARGET_LIST_FIELD``) [batch, L]: the target of each position, 0 if there is none.
     - ``item_length`` [batch] and ``user_id`` [batch].
+    - ``age_list`` [batch, L], if the model reads it (:data:`recbole_diffusion.names.AGE_LIST`).
 
     ``train_batch_size`` counts windows. With ``bucket_by_length``, windows of similar length are together, and a batch
     holds as many targets as that number of windows has on average.
@@ -92,11 +94,12 @@ class WindowDataLoader(AbstractDataLoader):
         is_target = inside & (offset >= context.unsqueeze(-1))
         rows = torch.where(inside, (first - context).unsqueeze(-1) + offset, 1)
         items = self.events[data.iid_field]
-        return Interaction(
-            {
-                data.uid_field: self.events[data.uid_field][first].long(),
-                data.item_id_list_field: torch.where(inside, items[rows - 1], 0).long(),
-                self.config["TARGET_LIST_FIELD"]: torch.where(is_target, items[rows], 0).long(),
-                data.item_list_length_field: length,
-            }
-        )
+        batch = {
+            data.uid_field: self.events[data.uid_field][first].long(),
+            data.item_id_list_field: torch.where(inside, items[rows - 1], 0).long(),
+            self.config["TARGET_LIST_FIELD"]: torch.where(is_target, items[rows], 0).long(),
+            data.item_list_length_field: length,
+        }
+        if data.with_ages:
+            batch[AGE_LIST] = data.ages(rows - 1, inside)
+        return Interaction(batch)

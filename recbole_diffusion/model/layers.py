@@ -29,6 +29,45 @@ class Dropout(nn.Module):
         return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
 
 
+class SelfAttention(nn.Module):
+    """Self-attention with several heads, and dropout of its weights.
+
+    Args:
+        dim: d.
+        num_heads: attention heads; must divide ``dim``.
+        dropout: share of the attention weights set to 0.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, dropout
+        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, at: Tensor | None = None) -> Tensor:
+        """What each position reads from the others, shaped like ``x``.
+
+        Args:
+            x: [batch, length, dim].
+            mask: True where a key may be seen, [batch, 1, 1 or length, length].
+            causal: whether each position sees only itself and earlier ones; then there is no ``mask``.
+            at: one position of each row, [batch]. Only its output is computed, [batch, 1, dim]. Not with ``causal``.
+        """
+        assert not (causal and at is not None), "torch would treat a single query as the first position"
+        batch, _, dim = x.shape
+        asking = x if at is None else x[torch.arange(batch, device=x.device), at].unsqueeze(1)
+        (w_query, w_seen), (b_query, b_seen) = (
+            parameter.split([dim, 2 * dim]) for parameter in (self.query_key_value.weight, self.query_key_value.bias)
+        )
+        query, key, value = (  # each [batch, heads, length, dim / heads]; with ``at`` the query has length 1
+            part.view(batch, -1, self.num_heads, dim // self.num_heads).transpose(1, 2)
+            for part in (F.linear(asking, w_query, b_query), *F.linear(x, w_seen, b_seen).chunk(2, dim=-1))
+        )
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=causal)
+        return self.out(attended.transpose(1, 2).reshape(batch, -1, dim))
+
+
 class TransformerBlock(nn.Module):
     """Pre-norm Transformer block: self-attention, then a feed-forward layer of ``4 dim`` with GELU.
 
@@ -42,40 +81,22 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, dropout: float, gelu: str = "none", eps: float = 1e-5) -> None:
         super().__init__()
-        self.num_heads = num_heads
         self.attention_norm = nn.LayerNorm(dim, eps)
-        self.query_key_value = nn.Linear(dim, 3 * dim)
-        self.attention_out = nn.Linear(dim, dim)
+        self.attention = SelfAttention(dim, num_heads, dropout)
         self.feed_forward_norm = nn.LayerNorm(dim, eps)
         self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(gelu), nn.Linear(4 * dim, dim))
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, at: Tensor | None = None) -> Tensor:
-        """The output of the block, shaped like ``x``.
+        """The output of the block, shaped like ``x``; see :class:`SelfAttention`.
 
-        Args:
-            x: [batch, length, dim].
-            mask: True where a key may be seen, [batch, 1, 1 or length, length].
-            causal: whether each position sees only itself and earlier ones; then there is no ``mask``.
-            at: one position of each row, [batch]. Only its output is computed, [batch, 1, dim]; the other positions are
-                keys and values. This is for the last block of a network that reads one position. Not with ``causal``.
+        With ``at`` it is [batch, 1, dim]; the other positions are keys and values. This is for the last block of a
+        network that reads one position.
         """
-        assert not (causal and at is not None), "torch would treat a single query as the first position"
-        batch, _, dim = x.shape
-        seen = asking = self.attention_norm(x)
+        attended = self.attention(self.attention_norm(x), mask, causal, at)
         if at is not None:
-            rows = torch.arange(batch, device=x.device)
-            x, asking = x[rows, at].unsqueeze(1), seen[rows, at].unsqueeze(1)
-        (w_query, w_seen), (b_query, b_seen) = (
-            parameter.split([dim, 2 * dim]) for parameter in (self.query_key_value.weight, self.query_key_value.bias)
-        )
-        query, key, value = (  # each [batch, heads, length, dim / heads]; with ``at`` the query has length 1
-            part.view(batch, -1, self.num_heads, dim // self.num_heads).transpose(1, 2)
-            for part in (F.linear(asking, w_query, b_query), *F.linear(seen, w_seen, b_seen).chunk(2, dim=-1))
-        )
-        dropout = self.dropout.p if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=causal)
-        x = x + self.dropout(self.attention_out(attended.transpose(1, 2).reshape(batch, -1, dim)))
+            x = x[torch.arange(len(x), device=x.device), at].unsqueeze(1)
+        x = x + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.storage import checkpoint
 
 _TABLE = "item_embedding.weight"
 

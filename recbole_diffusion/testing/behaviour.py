@@ -13,12 +13,12 @@ from recbole.config import Config as RecBoleConfig
 from recbole.data.interaction import Interaction
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.config import reading
 from recbole_diffusion.config.model_files import model_files, model_name
 from recbole_diffusion.console.progress import Progress
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.quick_start import Prepared, train
+from recbole_diffusion.storage import checkpoint
 from recbole_diffusion.testing.case import Case
 from recbole_diffusion.testing.fixtures import Built, ModelTests, training_loss
 from recbole_diffusion.testing.resuming import KillAt, Killed, without_seconds

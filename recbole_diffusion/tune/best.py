@@ -9,7 +9,7 @@ import pandas as pd
 
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.settings import Settings, UserError
-from recbole_diffusion.files import file_name
+from recbole_diffusion.storage.files import file_name
 
 _NAMES = ("model", "dataset", "preset")
 # States in trials.csv of trials that the budget does not count.

@@ -20,9 +20,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from recbole_diffusion.config.settings import Settings, UserError
 from recbole_diffusion.console.progress import duration
-from recbole_diffusion.finite import Diverged
 from recbole_diffusion.quick_start import Request
-from recbole_diffusion.stopping import Stopped
+from recbole_diffusion.training.finite import Diverged
+from recbole_diffusion.training.stopping import Stopped
 from recbole_diffusion.tune.log import OutOfTime
 from recbole_diffusion.tune.results import Results
 from recbole_diffusion.tune.space import Space

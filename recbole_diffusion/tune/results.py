@@ -12,9 +12,9 @@ from filelock import BaseFileLock
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from recbole_diffusion.files import remove_partial_files, write_text
 from recbole_diffusion.quick_start import Request
-from recbole_diffusion.run_files import RunFiles
+from recbole_diffusion.storage.files import remove_partial_files, write_text
+from recbole_diffusion.storage.run_files import RunFiles
 from recbole_diffusion.tune.study import cost_of, given_back, settings_of, state_of
 
 

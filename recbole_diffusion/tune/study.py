@@ -22,14 +22,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.config.roles import NO_RESULT, differences, that_count
 from recbole_diffusion.config.settings import Settings, UserError
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import fetch_files
-from recbole_diffusion.files import make_folder, write_text
 from recbole_diffusion.quick_start import Request
+from recbole_diffusion.storage import checkpoint
+from recbole_diffusion.storage.files import make_folder, write_text
 from recbole_diffusion.tune.best import INTERRUPTED, WAITING
 from recbole_diffusion.tune.space import Choice, Range, Space
 

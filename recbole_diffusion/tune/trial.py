@@ -16,7 +16,7 @@ from recbole_diffusion.config.roles import PATHS
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import Prepared, Request, prepare, train
-from recbole_diffusion.run_files import AUTO
+from recbole_diffusion.storage.run_files import AUTO
 from recbole_diffusion.tune.log import trial_log
 
 POP = "pop"  # attribute of the study: Pop's value

@@ -20,13 +20,13 @@ import torch
 from conftest import Built
 from safetensors.torch import load_file, save_file
 
-from recbole_diffusion import checkpoint, files, tensor_file
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.config.reading import load_settings, parse_value
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console import log
-from recbole_diffusion.files import DiskFull, remove_partial_files, whole_file
-from recbole_diffusion.run_files import RunFiles, find
+from recbole_diffusion.storage import checkpoint, files, tensor_file
+from recbole_diffusion.storage.files import DiskFull, remove_partial_files, whole_file
+from recbole_diffusion.storage.run_files import RunFiles, find
 
 STATE = {
     "config": {"model": "DreamRec", "topk": [5, 10]}, "items": [f"i{n}" for n in range(1500)], "best": float("-inf"),
@@ -303,7 +303,7 @@ def test_a_new_run_never_takes_the_name_of_another(
 ) -> None:
     """Even if clock and random token are the same."""
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_diffusion.run_files.unique_name", lambda *_: "same")
+        patch.setattr("recbole_diffusion.storage.run_files.unique_name", lambda *_: "same")
         first, second = build("Pop"), build("Pop")
     first.trainer.fit(first.loaders.train, first.loaders.valid)
     with pytest.raises(UserError, match=r"-last\.safetensors: is of another run that has the same name; start again"):

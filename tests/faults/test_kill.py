@@ -20,11 +20,11 @@ import pytest
 import torch
 
 import recbole_diffusion
-from recbole_diffusion import checkpoint
 from recbole_diffusion.console.progress import Progress, ShownProgress
 from recbole_diffusion.quick_start import run
+from recbole_diffusion.storage import checkpoint
 from recbole_diffusion.testing.resuming import without_seconds
-from recbole_diffusion.trainer import SafeTrainer
+from recbole_diffusion.training.trainer import SafeTrainer
 from recbole_diffusion.tune.search import tune
 
 pytestmark = pytest.mark.slow

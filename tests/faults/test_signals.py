@@ -12,13 +12,13 @@ import pytest
 import torch
 from conftest import Built
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.console import progress
 from recbole_diffusion.console.progress import Progress
 from recbole_diffusion.quick_start import Prepared, run, train
-from recbole_diffusion.stopping import Stopped, asked_to_stop
+from recbole_diffusion.storage import checkpoint
 from recbole_diffusion.testing.resuming import without_seconds
+from recbole_diffusion.training.stopping import Stopped, asked_to_stop
 
 SETTINGS = {"epochs": 4, "eval_step": 1, "train_batch_size": 32, "hidden_size": 16, "inner_size": 16, "seed": 3}
 
@@ -147,7 +147,7 @@ def test_without_a_checkpoint_of_the_same_run_it_starts_anew(build: Callable[...
 
 def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.1, 20.0])
-    monkeypatch.setattr("recbole_diffusion.stopping.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("recbole_diffusion.training.stopping.time.monotonic", lambda: next(clock))
     before = signal.getsignal(signal.SIGTERM)
     with asked_to_stop() as asked:
         os.kill(os.getpid(), signal.SIGTERM)

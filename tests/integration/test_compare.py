@@ -21,7 +21,7 @@ import pytest
 from conftest import Built
 from filelock import FileLock
 
-from recbole_diffusion import checkpoint, registry
+from recbole_diffusion import registry
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.compare import plan, runner, tables
 from recbole_diffusion.compare.run import RECORD_FORMAT, Run
@@ -31,6 +31,7 @@ from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.progress import duration
 from recbole_diffusion.data.fingerprint import dataset_hash, describe_split
 from recbole_diffusion.evaluation.users import UserEvaluator, has_user_values, ranked_users
+from recbole_diffusion.storage import checkpoint
 from recbole_diffusion.testing.markov import write_atomic
 from recbole_diffusion.tune.search import tune
 

@@ -11,13 +11,13 @@ import torch
 from conftest import Built
 from recbole.data.dataset import Dataset
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.loaders import create_dataset, fetch_files
 from recbole_diffusion.evaluation.examples import example_recommendations
 from recbole_diffusion.quick_start import request, run
+from recbole_diffusion.storage import checkpoint
 from recbole_diffusion.testing.markov import write_atomic
-from recbole_diffusion.trainer import DiffusionTrainer
+from recbole_diffusion.training.trainer import DiffusionTrainer
 
 SMALL: dict[str, Any] = {"embedding_size": 8, "num_layers": 1, "MAX_ITEM_LIST_LENGTH": 10}
 

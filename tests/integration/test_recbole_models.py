@@ -13,9 +13,9 @@ import pytest
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.prefixes import PrefixDataLoader
-from recbole_diffusion.finite import Diverged
 from recbole_diffusion.quick_start import prepare, request, run
 from recbole_diffusion.testing.markov import write_atomic
+from recbole_diffusion.training.finite import Diverged
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from scipy.stats import wilcoxon
 from recbole_diffusion.compare import figures, report, summary, tables
 from recbole_diffusion.compare.run import Run
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.files import whole_file
+from recbole_diffusion.storage.files import whole_file
 
 MODELS = ["Pop", "WindowSASRec", "DreamRec", "DreamRec:paper", "DiffDiv", "DiffuRec", "ADIGRec", "BPR", "BERT4Rec"]
 METRICS = ["NDCG", "ILD", "CategoryCoverage", "EmbeddingILD", "Novelty", "ItemCoverage", "GiniIndex"]

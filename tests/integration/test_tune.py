@@ -19,9 +19,9 @@ from recbole_diffusion import quick_start
 from recbole_diffusion.__main__ import main
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.settings import Settings, UserError
-from recbole_diffusion.finite import Diverged
 from recbole_diffusion.quick_start import request, run
 from recbole_diffusion.testing.markov import write_atomic
+from recbole_diffusion.training.finite import Diverged
 from recbole_diffusion.tune import loop, results, trial
 from recbole_diffusion.tune import search as tune_module
 from recbole_diffusion.tune.search import tune

@@ -29,4 +29,7 @@ CASES = [
     Case("DiffRec", {"hidden_size": 16}, learning={"hidden_size": 256, "dropout": 0.2}, learns_order=False),
     Case("DiffRec", {"hidden_size": 16}, preset="paper", learns=False, learns_order=False),
     Case("WindowSASRec", {"hidden_size": 16, "inner_size": 32, "n_layers": 1}, learning={"hidden_dropout_prob": 0.0}),
+    Case("eSASRec", _NETWORK, learning=_LEARNING),
+    Case("HSTU", _NETWORK, learning=_LEARNING),
+    Case("BSARec", _NETWORK, learning={**_LEARNING, "train_batch_size": 64, "prefixes_per_user": None, "epochs": 6}),
 ]

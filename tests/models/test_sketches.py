@@ -27,7 +27,7 @@ from recbole_diffusion.model.dreamrec import DreamRec
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import TransformerBlock
 from recbole_diffusion.testing.markov import markov_sequences, write_atomic
-from recbole_diffusion.trainer import DiffusionTrainer
+from recbole_diffusion.training.trainer import DiffusionTrainer
 
 # --- PreferDiff
 

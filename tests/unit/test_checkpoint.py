@@ -16,10 +16,10 @@ import scipy.sparse
 import torch
 from conftest import Built
 
-from recbole_diffusion import checkpoint, tensor_file
 from recbole_diffusion.config import roles
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.model.pretrained import load_item_table
+from recbole_diffusion.storage import checkpoint, tensor_file
 
 
 def test_round_trip_of_plain_data(tmp_path: Path) -> None:

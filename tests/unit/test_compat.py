@@ -258,7 +258,8 @@ def test_anomaly_detection_stays_as_it_was() -> None:
 import sys, torch
 import recbole.model.sequential_recommender
 print(torch.is_anomaly_enabled())
-from recbole_diffusion import compat, mending
+from recbole_diffusion import compat
+from recbole_diffusion import mending
 for before in (False, True):
     for name in [name for name in sys.modules if name.startswith("recbole.model.sequential_recommender")]:
         del sys.modules[name]

@@ -20,9 +20,9 @@ from recbole_diffusion.console import facts
 from recbole_diffusion.console.log import run_log
 from recbole_diffusion.console.progress import ShownProgress, shown_progress
 from recbole_diffusion.console.screen import Screen, aligned
-from recbole_diffusion.finite import Diverged
 from recbole_diffusion.quick_start import run
-from recbole_diffusion.trainer import SafeTrainer
+from recbole_diffusion.training.finite import Diverged
+from recbole_diffusion.training.trainer import SafeTrainer
 
 SMALL = {"epochs": 2, "eval_step": 1, "hidden_size": 16, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 10}
 

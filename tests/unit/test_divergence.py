@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import Built
 
-from recbole_diffusion import checkpoint
-from recbole_diffusion.finite import Diverged
+from recbole_diffusion.storage import checkpoint
+from recbole_diffusion.training.finite import Diverged
 
 SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 1, "epochs": 3, "eval_step": 1, "train_batch_size": 8}
 

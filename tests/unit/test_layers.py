@@ -70,12 +70,12 @@ def test_a_block_by_its_formula(device: str) -> None:
     x = torch.randn(1, 4, 6, device=device)
     normed = block.attention_norm(x)[0]
     q, k, v = (normed @ w.T + b for w, b in zip(
-        block.query_key_value.weight.chunk(3), block.query_key_value.bias.chunk(3), strict=True,
+        block.attention.query_key_value.weight.chunk(3), block.attention.query_key_value.bias.chunk(3), strict=True,
     ))  # fmt: skip
     heads = []
     for head in (slice(0, 3), slice(3, 6)):
         scores = q[:, head] @ k[:, head].T / 3**0.5
         causal = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)
         heads.append(causal.softmax(dim=-1) @ v[:, head])
-    y = x[0] + block.attention_out(torch.cat(heads, dim=-1))
+    y = x[0] + block.attention.out(torch.cat(heads, dim=-1))
     torch.testing.assert_close(block(x, causal=True)[0], y + block.feed_forward(block.feed_forward_norm(y)))

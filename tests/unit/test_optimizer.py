@@ -10,7 +10,7 @@ import torch
 from conftest import Built
 from recbole.trainer import Trainer
 
-from recbole_diffusion.trainer import DiffusionTrainer
+from recbole_diffusion.training.trainer import DiffusionTrainer
 
 SMALL = {"hidden_size": 16, "inner_size": 32, "n_layers": 1, "epochs": 3, "eval_step": 3, "train_batch_size": 8}
 

@@ -19,12 +19,12 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.config import reading, roles
 from recbole_diffusion.config.row import Part
 from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.quick_start import run
+from recbole_diffusion.storage import checkpoint
 
 # Settings that are read only together with another setting.
 CONDITIONAL = {

@@ -12,10 +12,10 @@ import pytest
 from conftest import Built
 from recbole.utils import get_tensorboard
 
-from recbole_diffusion import files
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console.log import run_log, tensorboard_named
 from recbole_diffusion.quick_start import run
+from recbole_diffusion.storage import files
 
 
 @contextmanager

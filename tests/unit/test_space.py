@@ -115,7 +115,7 @@ def test_every_shipped_space_fits_its_model_and_holds_its_default(file: Path) ->
 
 
 def test_which_models_ship_a_space() -> None:
-    ours = {"ADIGRec", "DiffDiv", "DiffRec", "DiffuRec", "DreamRec", "WindowSASRec"}
+    ours = {"ADIGRec", "BSARec", "DiffDiv", "DiffRec", "DiffuRec", "DreamRec", "HSTU", "WindowSASRec", "eSASRec"}
     theirs = {"BERT4Rec", "BPR", "EASE", "GRU4Rec", "ItemKNN", "SASRec"}
     assert {file.stem for file in SHIPPED} == ours | {f"recbole.{name}" for name in theirs}
     assert space_file(request("SASRec", "ml-100k", {}, None)).name == "recbole.SASRec.yaml"

@@ -227,7 +227,7 @@ def test_pages_and_yaml_comments_are_what_the_table_gives() -> None:
 def test_the_page_shows_limits_defaults_and_the_models_that_have_others() -> None:
     text = page.tables()
     assert "| `eta` | a number >= 0 and <= 1 | `0.0` for ADIGRec, DiffDiv, DiffRec, DiffuRec, DreamRec |" in text
-    assert re.search(r"\| `stopping_step` \| a whole number >= 0 \| `10`; `5` for .*DreamRec; `6` for DiffRec \|", text)
+    assert re.search(r"\| `stopping_step` \| a whole number >= 0 \| `10`; `5` for .*DreamRec.*; `6` for DiffRec \|", text)
     assert "ADIGRec: x0; DiffRec: x0, eps |" in text and r"KL(q(z\|c) \|\| N(0, I))" in text
 
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from recbole_diffusion import checkpoint
 from recbole_diffusion.config.roles import differences, that_count
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.files import file_name, remove_partial_files, unique_name
-from recbole_diffusion.tensor_file import Pickled
+from recbole_diffusion.storage import checkpoint
+from recbole_diffusion.storage.files import file_name, remove_partial_files, unique_name
+from recbole_diffusion.storage.tensor_file import Pickled
 
 AUTO = "auto"
 _BEST, LAST = "-best.safetensors", "-last.safetensors"

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.files import whole_file
+from recbole_diffusion.storage.files import whole_file
 
 _TENSOR, _TEXTS, _PAIRS = "__tensor__", "__texts__", "__pairs__"
 _MANY = 1000  # texts; more are stored as a tensor, because the size of a header is limited

@@ -13,16 +13,16 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from recbole_diffusion import tensor_file
 from recbole_diffusion.config.roles import ABSENT, RECBOLE_SOURCES, described, differences, new_name, that_bind
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.storage import tensor_file
 
 FORMAT = "recbole_diffusion 3"  # 2 and 1 were files of torch.save; 1 had neither users nor fields
 _KIND = "__kind__"
 
 
 def save(state: dict[str, Any], path: str | Path) -> None:
-    """Write ``state`` (see :func:`plain` and :func:`pack`) with :func:`recbole_diffusion.tensor_file.write`."""
+    """Write ``state`` (see :func:`plain` and :func:`pack`) with :func:`recbole_diffusion.storage.tensor_file.write`."""
     tensor_file.write(state, path, FORMAT)
 
 

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from recbole.trainer import Trainer
 
-from recbole_diffusion import checkpoint
-from recbole_diffusion.checkpoint import Vocabulary
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.stages import Stage, check_stages, stage_at
 from recbole_diffusion.console.log import tensorboard_named
@@ -22,9 +20,11 @@ from recbole_diffusion.evaluation.collapse import Validation
 from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.evaluation.reference import Reference
 from recbole_diffusion.evaluation.users import UserEvaluator, accuracy_metric
-from recbole_diffusion.finite import FiniteLosses, loss_names
-from recbole_diffusion.resume import ResumableTrainer
-from recbole_diffusion.run_files import RunFiles
+from recbole_diffusion.storage import checkpoint
+from recbole_diffusion.storage.checkpoint import Vocabulary
+from recbole_diffusion.storage.run_files import RunFiles
+from recbole_diffusion.training.finite import FiniteLosses, loss_names
+from recbole_diffusion.training.resume import ResumableTrainer
 from recbole_diffusion.versions import versions
 
 _SKIPPED_SETTINGS = ("device",)
@@ -37,7 +37,7 @@ class SafeTrainer(ResumableTrainer):
     A checkpoint contains ``config`` (the settings), ``items`` and ``users`` (their tokens in the order of their ids),
     ``versions``, the epoch, and the state of the model. The keys are those of RecBole where it has them, so that its
     models that start from a checkpoint can read ours. A checkpoint loads only with the same settings and data
-    (:func:`recbole_diffusion.checkpoint.check`).
+    (:func:`recbole_diffusion.storage.checkpoint.check`).
     """
 
     vocabulary: Vocabulary  # of the data set, once it is known

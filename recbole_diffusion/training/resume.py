@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from recbole.trainer import Trainer
 
-from recbole_diffusion import checkpoint, compat
+from recbole_diffusion import compat
 from recbole_diffusion.config.roles import described, differences
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.evaluation.collapse import Validation
-from recbole_diffusion.place import Batches, Place, random_state, set_random_state
-from recbole_diffusion.run_files import LAST, RunFiles, where
-from recbole_diffusion.stopping import Asked, Stopped, asked_to_stop
+from recbole_diffusion.storage import checkpoint
+from recbole_diffusion.storage.run_files import LAST, RunFiles, where
+from recbole_diffusion.training.place import Batches, Place, random_state, set_random_state
+from recbole_diffusion.training.stopping import Asked, Stopped, asked_to_stop
 from recbole_diffusion.versions import versions
 
 compat.apply()

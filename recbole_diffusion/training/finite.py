@@ -11,7 +11,7 @@ from recbole.trainer import Trainer
 
 from recbole_diffusion import compat
 from recbole_diffusion.config.settings import UserError
-from recbole_diffusion.place import Batches
+from recbole_diffusion.training.place import Batches
 
 compat.apply()
 

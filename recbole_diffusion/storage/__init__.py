@@ -1,0 +1,1 @@
+"""Files: how they are written, checkpoints, and the files of a run."""
