@@ -111,6 +111,7 @@ _GENERATION = section(Role.GENERATION, None, {
         "chains per history (DiffDiv: in each channel); with several, an item's score is the logarithm of its mean "
         "probability", high=_DEEPEST,
     ),
+    "chain_start": one_of(("noise", "zero"), "where a chain starts: at noise, or at 0, the mean of the noise"),
     "start_steps": whole("T', steps of noise added to the history before generation, at most T", low=0),
     "rescale_x0": flag("between steps, scale x0_hat to the mean norm of the items"),
     "eval_seed": whole("seed of the noise at generation", low=0, high=2**63 - 1, fixed=True, main=True),

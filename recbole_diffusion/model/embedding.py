@@ -158,8 +158,9 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature, self.max_cells)
 
     def chain_start(self, noise: RowNoise, guidance: Any) -> Tensor:
-        """Where each chain begins, [chains, dim]: standard normal noise."""
-        return self.chain_noise(noise, START, self.settings.embedding_size)
+        """Where each chain begins, [chains, dim]: standard normal noise, or its mean with ``chain_start=zero``."""
+        start = self.chain_noise(noise, START, self.settings.embedding_size)
+        return torch.zeros_like(start) if self.settings.chain_start == "zero" else start
 
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
         """The denoiser as generation calls it: from x_t [rows, dim] and t [rows], its output [rows, dim]."""

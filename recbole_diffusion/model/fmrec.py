@@ -64,6 +64,8 @@ class FMRecConfig(DiffuRecConfig, model="FMRec"):
         super().__post_init__()
         if self.prior == "history" and self.prior_keep == 0:
             raise UserError("prior_keep=0 with prior=history: every path would begin at 0. Set prior_keep above 0.")
+        if self.prior == "history" and self.chain_start == "zero":
+            raise UserError("chain_start=zero with prior=history: a chain starts at an item. Set chain_start=noise.")
 
 
 class HistoryDecoder(nn.Module):

@@ -58,7 +58,12 @@ class PreferGrowConfig(DreamRecConfig, model="PreferGrow"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, wanted in (("noise_schedule", None), ("mse_weight", 0.0), ("rescale_x0", False)):
+        for name, wanted in (
+            ("noise_schedule", None),
+            ("mse_weight", 0.0),
+            ("rescale_x0", False),
+            ("chain_start", "noise"),
+        ):
             if getattr(self, name) != wanted:
                 shown = "~" if wanted is None else f"{wanted}"
                 raise UserError(f"{name}={getattr(self, name)} with process=replacement: must be {shown}.")

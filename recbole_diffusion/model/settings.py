@@ -124,6 +124,7 @@ class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
     ce_weight: float
     rescale_x0: bool
     num_chains: int
+    chain_start: str
     pretrained_item_table: str | None
     stages: list | None  # type: ignore[type-arg]  # settings are declared by this text: "list"
 

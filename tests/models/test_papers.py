@@ -451,3 +451,13 @@ def test_what_a_discrete_process_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         build("PreferGrow", **{**GROW, **settings})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"), [("PreferGrow", {}), ("FMRec", {"prior": "history", "prior_keep": 0.5})]
+)
+def test_a_start_at_zero_is_refused_where_a_chain_starts_at_an_item(
+    build: Callable[..., Built], model: str, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match="chain_start=zero with"):
+        build(model, chain_start="zero", **settings)

@@ -112,6 +112,21 @@ def test_without_state_or_noise_nothing_is_left_to_chance(
     assert torch.equal(first, second) is (ablate is not None)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_chain_can_start_at_zero(build: Callable[..., Built], model: str) -> None:
+    built = _built(build, model, chain_start="zero", sampling_steps=2)
+    seen: list[torch.Tensor] = []
+    denoiser = built.model.denoiser
+    getattr(denoiser, "denoiser", denoiser).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    built.model.generate(built.loaders.valid.dataset[ROWS])
+    assert (seen[0] == 0).all() and (seen[1] != 0).all()
+
+
+def test_one_step_from_zero_does_not_depend_on_the_seed_of_generation(build: Callable[..., Built]) -> None:
+    first, second = (_ranked(_built(build, "DreamRec", chain_start="zero", eval_seed=seed), ROWS) for seed in (1, 2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
 def test_without_noise_training_sees_the_scaled_target(build: Callable[..., Built]) -> None:
     model = _built(build, "DreamRec", ablate="noise").model
     assert isinstance(model, EmbeddingDiffusionRecommender)
