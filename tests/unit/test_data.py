@@ -222,7 +222,7 @@ def test_mask_history_needs_the_whole_catalogue(build: Callable[..., Built]) -> 
 def test_missing_data_sets_say_where_they_were_looked_for(
     build: Callable[..., Built], random_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"dataset='randon': not found in .*Did you mean 'random'"):
+    with pytest.raises(UserError, match=r"dataset='randon': .* has no such folder, only random.*Did you mean 'random'"):
         build("DreamRec", dataset="randon")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"has no empty.inter. Put .*empty/empty.inter there"):
