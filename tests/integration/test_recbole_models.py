@@ -100,7 +100,7 @@ def test_a_model_of_stages_trains_them_in_turn(item_data: Path, caplog: pytest.L
         ("SASRec", ["--hidden_size=abc"], "hidden_size='abc': must be a whole number >= 1"),
         ("SASRec", ["--hidden_size=63"], "n_heads=2: must divide hidden_size=63"),
         ("GRU4Rec", ["--loss_type=X"], "loss_type='X': must be one of BPR, CE"),
-        ("BPR", [f"--embedding_size={10**15}"], "embedding_size=1000000000000000: must be a whole number >= 1 and <= "),
+        ("BPR", [f"--embedding_size={10**15}"], "must be a whole number >= 1 and <= 1000000"),
         ("DreamRec", [f"--embedding_size={10**15}", "--num_heads=1"], "must be a whole number >= 1 and <= 65536"),
         ("KSR", [], "shop.ent] not found"),
         ("DGCF", [], "DGCF failed in RecBole's code at dgcf.py:51: ValueError: Sample larger than population"),
