@@ -111,7 +111,7 @@ def finished(run: Run) -> Record | None:
         return None
     file = run.file(".json")
     again = "Remove it: the same command makes this run again."
-    record: Record = read_json(file, ("settings", *SHARED, "tests", "seconds"), again)
+    record: Record = read_json(file, ("settings", "tests", "seconds"), again)
     made_by = record.get("format", 1)
     if made_by != RECORD_FORMAT:
         which = "an earlier" if made_by < RECORD_FORMAT else "a later"

@@ -329,7 +329,7 @@ def test_a_run_that_fails_leaves_the_others(
     assert main(arguments) == 1
     shown = capsys.readouterr().out
     assert (
-        "run 1 of 2: DreamRec on random, seed 0 ... FAILED: embedding_size=-3: must be a whole number >= 1.; log: "
+        "run 1 of 2: DreamRec on random, seed 0 ... FAILED: embedding_size=-3: must be a whole number >= 1 and <= 6"
         in shown
     )
     assert list(pd.read_csv("out/results.csv").model) == ["Pop"]
