@@ -92,7 +92,7 @@ def test_a_study_is_resumed_and_its_best_setting_runs(
 
     # No trial was run again, and none drawn twice: as if the study had been run in one go.
     assert Path("out/log/0001.log").read_text(encoding="utf-8") == first
-    assert len(set(drawn())) == 5 and drawn()[0] == ("0.001", "0.3", "2")
+    assert len(set(drawn())) == 5 and drawn()[0] == ("0.002", "0.5", "2")
     search("whole", 5)
     assert drawn("whole") == drawn() and [r["NDCG@10"] for r in table("whole")] == [r["NDCG@10"] for r in table()]
 
@@ -296,7 +296,7 @@ def test_what_the_default_setting_cannot_do_ends_the_study(planted: Planted, sea
     planted.curve = lambda _: [0.1]
     search(trials=3)  # the default again, then the others
     assert states() == ["interrupted"] + ["complete"] * 3
-    assert planted.trained[0] == planted.trained[1] == {"learning_rate": 0.001, "dropout": 0.3, "num_layers": 2}
+    assert planted.trained[0] == planted.trained[1] == {"learning_rate": 0.002, "dropout": 0.5, "num_layers": 2}
 
 
 def test_ten_failures_in_a_row_end_the_study(planted: Planted, search: Search) -> None:
@@ -435,7 +435,7 @@ def test_the_default_setting_is_trained_to_its_end_whatever_the_seconds(planted:
 
 def test_every_setting_of_a_small_space_is_trained_once(planted: Planted, search: Search, tmp_path: Path) -> None:
     file = tmp_path / "few.yaml"
-    file.write_text("dropout: [0.1, 0.3]\nnum_layers: {low: 1, high: 2}\n", encoding="utf-8")
+    file.write_text("dropout: [0.1, 0.5]\nnum_layers: {low: 1, high: 2}\n", encoding="utf-8")
     result = search(space=file, trials=500)
     assert len(planted.trained) == 4 == len({tuple(settings.items()) for settings in planted.trained})
     assert result["trials"] == len(table()) < 500 and set(states()) == {"complete"}

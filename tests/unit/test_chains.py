@@ -86,7 +86,16 @@ def test_without_the_state_the_denoiser_sees_zeros_and_draws_stay_the_same(
             steps.append(inputs[1])
 
         denoiser = built.model.denoiser
-        getattr(denoiser, "denoiser", denoiser).register_forward_pre_hook(look)
+        if model == "FMRec":  # its training asks for a state inside the network too
+            whole = denoiser.with_middle
+
+            def looked_at(*inputs: Any, whole: Any = whole, look: Any = look) -> Any:
+                look(None, inputs)
+                return whole(*inputs)
+
+            denoiser.with_middle = looked_at
+        else:
+            getattr(denoiser, "denoiser", denoiser).register_forward_pre_hook(look)
         batch = next(iter(built.loaders.train))
         torch.manual_seed(1)
         built.model.calculate_loss(batch)
@@ -112,7 +121,7 @@ def test_without_state_or_noise_nothing_is_left_to_chance(
     assert torch.equal(first, second) is (ablate is not None)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "ADRec"])  # sees known items
 def test_a_chain_can_start_at_zero(build: Callable[..., Built], model: str) -> None:
     built = _built(build, model, chain_start="zero", sampling_steps=2)
     seen: list[torch.Tensor] = []

@@ -211,7 +211,7 @@ _REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"catalogue_loss": "gbce", **WHOLE}, "catalogue_loss=gbce with num_negatives=~"),
     ({"gbce_t": 0.5, "num_negatives": 5}, "gbce_t=0.5: only catalogue_loss=gbce"),
     ({"catalogue_loss": "gbce", "num_negatives": 5, "negative_sampler": "in_batch"}, "negative_sampler=in_batch"),
-    ({"num_negatives": 0}, "num_negatives=0: must be a whole number >= 1 or ~"),
+    ({"num_negatives": 0}, "num_negatives=0: must be a whole number >= 1 and <= 10000000 or ~"),
     ({"negative_sampler": "popular", "num_negatives": 5}, "negative_sampler='popular': must be one of"),
     ({"gbce_t": 1.5, "num_negatives": 5, "catalogue_loss": "gbce"}, "gbce_t=1.5: must be a number >= 0 and <= 1"),
 ]
