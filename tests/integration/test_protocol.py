@@ -216,7 +216,7 @@ def test_times_that_are_no_numbers_are_refused(tmp_path: Path, build: Callable[.
     file.write_text(file.read_text().replace("timestamp:float", "timestamp:token"))
     with pytest.raises(
         UserError,
-        match="TIME_FIELD='timestamp', which the rows are ordered by, must be a float column; there is a column of type",
+        match="TIME_FIELD='timestamp', which the rows are ordered by, must be a float column; there is a column of",
     ):
         build("DreamRec", dataset="dated", data_path=str(folder))
 
