@@ -190,7 +190,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         if self.settings.rescale_x0 and s >= 0:
             x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()
         if self.reverse_step is euler_start_step:
-            return euler_start_step(process, x_t, x_0, t, s, noise, start)
+            return self.reverse_step(process, x_t, x_0, t, s, noise, start)
         return self.reverse_step(process, x_t, x_0, t, s, noise)
 
     def score(self, x_0: Tensor) -> Tensor:
