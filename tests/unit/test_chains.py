@@ -86,7 +86,11 @@ def test_without_the_state_the_denoiser_sees_zeros_and_draws_stay_the_same(
             steps.append(inputs[1])
 
         denoiser = built.model.denoiser
-        getattr(denoiser, "denoiser", denoiser).register_forward_pre_hook(look)
+        if model == "FMRec":  # its training asks for more than the forward pass gives
+            plain = denoiser.with_middle
+            denoiser.with_middle = lambda *inputs, look=look, plain=plain: look(None, inputs) or plain(*inputs)
+        else:
+            getattr(denoiser, "denoiser", denoiser).register_forward_pre_hook(look)
         batch = next(iter(built.loaders.train))
         torch.manual_seed(1)
         built.model.calculate_loss(batch)
