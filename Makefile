@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install run test slow test-fake-device faults lint
+.PHONY: install run test test-units test-commands slow test-fake-device faults lint
 
 install: $(VENV)/.installed
 
@@ -19,8 +19,15 @@ $(VENV)/.installed: setup.cfg constraints.txt
 run: install
 	$(BIN)/recbole-diffusion run --model=DiffDiv --dataset=ml-100k --examples=5
 
+# Two halves side by side, one thread each.
 test: install
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 --output-sync=target test-units test-commands
+
+test-units: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/models
+
+test-commands: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration tests/faults
 
 # Do the models learn, are two runs the same, whole commands.
 slow: install
