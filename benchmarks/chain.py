@@ -13,7 +13,6 @@ and Wilcoxon's p over users. Its choice ``draws`` is the mean of each user over 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -23,7 +22,7 @@ import chain_trials
 import numpy as np
 import torch
 from results_file import append_rows
-from sweep import prepare_run, read_plan, record
+from sweep import plan_parser, prepare_run, read_plan, record
 
 from recbole_diffusion.compare.statistics import bootstrap_interval, wilcoxon
 from recbole_diffusion.quick_start import train
@@ -164,11 +163,7 @@ def table(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--table", action="store_true")
+    parser = plan_parser(__doc__)
     parser.add_argument(
         "--against", default=None, help="a run that all others are compared with; default: each with itself"
     )

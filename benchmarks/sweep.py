@@ -72,13 +72,18 @@ def table(runs: list[dict[str, Any]], out: Path) -> None:
             print(f"| {run['name']} | {curve} | {best} | {seconds:.1f} |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def plan_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments of a command that works on a plan; a command can add its own."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--only", default="")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = plan_parser(__doc__).parse_args()
     runs = read_plan(arguments.plan, arguments.only)
     if arguments.table:
         return table(runs, arguments.out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import FeatureType
 
-from recbole_diffusion.config.settings import Settings, UserError
+from recbole_diffusion.config.settings import Settings, UserError, check_heads
 from recbole_diffusion.config.table import recbole_row
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def check_types(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Check that ``values`` have the types of a model's ``defaults``, and are within the limits for their names.
 
     Raises:
-        UserError: a value, or an element of a list, has another type or is out of range.
+        UserError: a value, or an element of a list, has another type or is out of range; heads do not divide the width.
     """
     for key, default in defaults.items():
         if key in _FREE or not key.isidentifier():
@@ -40,16 +40,8 @@ def check_types(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         row = recbole_row(key, sample)
         for element in elements:
             row.read(key, element)
-
-
-def check_heads(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Check that the attention heads of RecBole's Transformers have the same size.
-
-    Raises:
-        UserError: ``n_heads`` does not divide ``hidden_size``.
-    """
-    if {"n_heads", "hidden_size"} <= defaults.keys() and values["hidden_size"] % values["n_heads"]:
-        raise UserError(f"n_heads={values['n_heads']}: must divide hidden_size={values['hidden_size']}.")
+    if {"n_heads", "hidden_size"} <= defaults.keys():
+        check_heads(("n_heads", values["n_heads"]), ("hidden_size", values["hidden_size"]))
 
 
 def item_columns(settings: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -49,6 +49,19 @@ def check_name(key: str, name: Any) -> None:
         )
 
 
+def check_heads(heads: tuple[str, int], size: tuple[str, int]) -> None:
+    """Check that attention heads have the same size.
+
+    Args:
+        heads, size: names and values of the settings.
+
+    Raises:
+        UserError: the number of heads does not divide the size.
+    """
+    if size[1] % heads[1]:
+        raise UserError(f"{heads[0]}={heads[1]}: must divide {size[0]}={size[1]}.")
+
+
 def rows_at_once(max_cells: int, columns: int) -> int:
     """How many rows of ``columns`` numbers are at most ``max_cells`` numbers; at least 1."""
     return max(1, max_cells // columns)

@@ -8,7 +8,7 @@ from typing import Any
 from recbole_diffusion.config.rows_run import RUN_ROWS
 from recbole_diffusion.config.settings import Settings, UserError
 
-LEAVE_ONE_OUT, GLOBAL_TIME, USER = "leave_one_out", "global_time", "user"
+GLOBAL_TIME, USER = "global_time", "user"
 OF_ONE_SPLIT = {"split_at": GLOBAL_TIME, "split_targets": GLOBAL_TIME, "split_seed": USER}
 _ARGS = ("split", "order", "group_by")  # of eval_args
 
@@ -46,5 +46,4 @@ def choose_split(settings: Settings, given: Mapping[str, Any], sequential: bool)
         raise UserError(f"split={split}: benchmark_filename takes the splits of its files as they are.")
     if split == USER and not sequential:
         raise UserError("split=user: the users of the test are not in training, so it needs a sequential model.")
-    RUN_ROWS["split_at"].read("split_at", settings["split_at"])
     settings["eval_args"] = {**settings["eval_args"], "split": split, "order": "TO", "group_by": "none"}

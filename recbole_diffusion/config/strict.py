@@ -162,7 +162,6 @@ class Config(RecBoleConfig):
         defaults = recbole_properties("model", f"{model}.yaml")
         values = {**self.internal_config_dict, **user}
         recbole_models.check_types(defaults, values)
-        recbole_models.check_heads(values, defaults)
         recbole_models.check_stage(model, self.internal_config_dict, user)
         recbole_models.load_item_columns(self.internal_config_dict, user)
 

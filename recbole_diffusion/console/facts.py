@@ -26,6 +26,13 @@ def days(first: float, last: float) -> str | None:
     return None
 
 
+def moment(time: float) -> str:
+    """A time as a number, with its date and time of day (UTC) if it is a Unix time in seconds."""
+    if not _DATES[0] <= time < _DATES[1]:
+        return f"{time:g}"
+    return f"{time:.0f} ({datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+
+
 def splits(loaders: Sequence[Any]) -> str:
     """How many interactions are for training, validation and test."""
     train, valid, test = (len(loader._dataset) for loader in loaders)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from recbole_diffusion.config.splitting import GLOBAL_TIME
-from recbole_diffusion.data.times import file_times, time_text
+from recbole_diffusion.console.facts import moment
+from recbole_diffusion.data.times import file_times
 
 _SHARES = (0.8, 0.9)  # of the interactions, or of the users: the ends of training and of validation
 
@@ -70,7 +71,7 @@ def at_times(rows: Columns, events: Columns, points: list[float] | None, first_o
         parts[name] = kept
         left_out = int((~known[rows.users[inside].unique()]).sum())
         notes.append(f"{name}: {left_out:,} new users left out, {_new_items(trained, rows.items[kept])}")
-    when = " and ".join(map(time_text, (begin, middle)))
+    when = " and ".join(map(moment, (begin, middle)))
     train = torch.nonzero(rows.times < begin).squeeze(-1)
     return Parts(train, parts["valid"], parts["test"], f"at {when}; {'; '.join(notes)}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 from torch import Tensor
@@ -20,11 +19,3 @@ def file_times(dataset: Any, times: Tensor) -> Tensor:
         return times
     first, last = dataset.times
     return first + times * (last - first)
-
-
-def time_text(time: float) -> str:
-    """A point in time, with its date if it is a Unix time from 1990 to 2100."""
-    if 631_152_000 <= time < 4_102_444_800:
-        date = datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat(sep=" ", timespec="seconds")
-        return f"{time:.0f} ({date[:19]} UTC)"
-    return f"{time:g}"

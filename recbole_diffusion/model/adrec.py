@@ -41,19 +41,15 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
-from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
-from recbole_diffusion.model.layers import Dropout, TransformerBlock
-from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
-
-_EPS = 1e-12  # of the items' layer norm: their variance is 0.0004 at the start
+from recbole_diffusion.model.layers import TransformerBlock
+from recbole_diffusion.model.normed_items import NormedItemsConfig, NormedItemsRecommender
+from recbole_diffusion.model.settings import DiffusionConfig
 
 
 @dataclass(frozen=True)
-class ADRecConfig(EmbeddingDiffusionConfig, model="ADRec"):
+class ADRecConfig(NormedItemsConfig, model="ADRec"):
     """ADRec's own settings. It trains on windows: a target at every position."""
 
-    embedding_dropout: float
-    use_position: bool
     token_weight: float
 
 
@@ -99,7 +95,7 @@ class SequenceDenoiser(nn.Module):
         return self.blocks(states + self.token_weight * (x_t + self.tau(t * self.step_scale)))
 
 
-class ADRec(EmbeddingDiffusionRecommender):
+class ADRec(NormedItemsRecommender):
     """Denoises the item after every position of a window."""
 
     config_class: ClassVar[type[DiffusionConfig]] = ADRecConfig
@@ -110,20 +106,11 @@ class ADRec(EmbeddingDiffusionRecommender):
         super().__init__(config, dataset)
         s = self.settings
         sizes = s.embedding_size, s.num_layers, s.num_heads, s.dropout
-        self.position_embedding = None
-        if s.use_position:
-            self.position_embedding = nn.Embedding(self.max_seq_length, s.embedding_size)
-            nn.init.normal_(self.position_embedding.weight, std=s.item_init_std)
-        self.embedding_dropout = Dropout(s.embedding_dropout)
-        self.embedding_norm = nn.LayerNorm(s.embedding_size, _EPS)
         self.encoder = CausalBlocks(*sizes)
         self.denoiser = SequenceDenoiser(CausalBlocks(*sizes), s.embedding_size, s.token_weight, s.timesteps)
 
     def encode(self, item_seq: Tensor) -> Tensor:
-        items = self.embedding_dropout(self.item_embedding(item_seq))
-        if self.position_embedding is not None:
-            items = items + self.position_embedding(torch.arange(item_seq.shape[1], device=item_seq.device))
-        return self.encoder(self.embedding_norm(items))
+        return self.encoder(self.normed_items(item_seq))
 
     def training_pairs(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         return self.encode(interaction[self.ITEM_SEQ]), interaction[self.TARGET_SEQ]

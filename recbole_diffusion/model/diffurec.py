@@ -30,20 +30,16 @@ from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.denoiser import TimestepEmbedding
 from recbole_diffusion.diffusion.noise import GUIDANCE, RowNoise
-from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 from recbole_diffusion.model.layers import Dropout, TransformerBlock
-from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
-
-_EPS = 1e-12  # of every layer norm, as the authors have it
+from recbole_diffusion.model.normed_items import EPS, NormedItemsConfig, NormedItemsRecommender
+from recbole_diffusion.model.settings import DiffusionConfig
 
 
 @dataclass(frozen=True)
-class DiffuRecConfig(EmbeddingDiffusionConfig, model="DiffuRec"):
+class DiffuRecConfig(NormedItemsConfig, model="DiffuRec"):
     """DiffuRec's own settings. It trains on prefixes, because each target is added to its whole history."""
 
-    embedding_dropout: float
     uncertainty: float
-    use_position: bool
 
 
 class History(NamedTuple):
@@ -72,9 +68,9 @@ class Approximator(nn.Module):
         self.step_scale = 1000 / timesteps
         self.tau = TimestepEmbedding(dim, 4 * dim, nn.SiLU())
         self.blocks = nn.ModuleList(
-            TransformerBlock(dim, num_heads, dropout, gelu="tanh", eps=_EPS) for _ in range(num_layers)
+            TransformerBlock(dim, num_heads, dropout, gelu="tanh", eps=EPS) for _ in range(num_layers)
         )
-        self.final_norm = nn.LayerNorm(dim, _EPS)
+        self.final_norm = nn.LayerNorm(dim, EPS)
         self.dropout = Dropout(dropout)
 
     def forward(self, x_t: Tensor, t: Tensor, history: History) -> Tensor:
@@ -97,7 +93,7 @@ class Approximator(nn.Module):
         return self.final_norm(self.dropout(z.squeeze(1))), middle
 
 
-class DiffuRec(EmbeddingDiffusionRecommender):
+class DiffuRec(NormedItemsRecommender):
     """Denoises the embedding of the next item with a Transformer over the history."""
 
     config_class: ClassVar[type[DiffusionConfig]] = DiffuRecConfig
@@ -106,20 +102,10 @@ class DiffuRec(EmbeddingDiffusionRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         s = self.settings
-        dim = s.embedding_size
-        self.position_embedding = None
-        if s.use_position:  # at the scale of the items, as in CausalEncoder: larger ones would hide the items
-            self.position_embedding = nn.Embedding(self.max_seq_length, dim)
-            nn.init.normal_(self.position_embedding.weight, std=s.item_init_std)
-        self.embedding_dropout = Dropout(s.embedding_dropout)
-        self.embedding_norm = nn.LayerNorm(dim, _EPS)
-        self.denoiser = Approximator(dim, s.num_layers, s.num_heads, s.dropout, s.uncertainty, s.timesteps)
+        self.denoiser = Approximator(s.embedding_size, s.num_layers, s.num_heads, s.dropout, s.uncertainty, s.timesteps)
 
     def encode(self, item_seq: Tensor) -> Tensor:
-        items = self.embedding_dropout(self.item_embedding(item_seq))
-        if self.position_embedding is not None:
-            items = items + self.position_embedding(torch.arange(item_seq.shape[1], device=item_seq.device))
-        return self.embedding_norm(items)
+        return self.normed_items(item_seq)
 
     def last_state(self, interaction: Interaction) -> History:
         item_seq = interaction[self.ITEM_SEQ]

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from recbole_diffusion.config.settings import UserError, rows_at_once
 from recbole_diffusion.diffusion.noise import START, STEP, RowNoise
-from recbole_diffusion.diffusion.process import Process, StraightPath
+from recbole_diffusion.diffusion.process import Process
 from recbole_diffusion.diffusion.samplers import Noise, euler_start_step, sample
 from recbole_diffusion.diffusion.step import Step
 from recbole_diffusion.model.base import DiffusionRecommender, Example
 from recbole_diffusion.model.diagnostics import nearest_neighbour_rank, table_statistics
 from recbole_diffusion.model.layers import CausalEncoder
-from recbole_diffusion.model.losses import catalogue_cross_entropy, squared_error
-from recbole_diffusion.model.negatives import SampledLoss
+from recbole_diffusion.model.losses import squared_error
+from recbole_diffusion.model.negatives import SampledLoss, next_item_loss
 from recbole_diffusion.model.pretrained import load_item_table
 from recbole_diffusion.model.settings import DiffusionConfig, EmbeddingDiffusionConfig
 
@@ -152,10 +152,8 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
 
         With ``num_negatives``, :class:`SampledLoss` instead.
         """
-        table = self.item_embedding.weight
-        if self.sampled_loss is not None:
-            return self.sampled_loss(prediction, table, items)
-        return catalogue_cross_entropy(prediction, table, items, self.settings.ce_temperature, self.max_cells)
+        table, temperature = self.item_embedding.weight, self.settings.ce_temperature
+        return next_item_loss(self.sampled_loss, prediction, table, items, temperature, self.max_cells)
 
     def chain_start(self, noise: RowNoise, guidance: Any) -> Tensor:
         """Where each chain begins, [chains, dim]: standard normal noise, or its mean with ``chain_start=zero``."""
@@ -196,8 +194,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         if self.settings.rescale_x0 and s >= 0:
             x_0 = F.normalize(x_0, dim=-1) * self.item_embedding.weight[1:].norm(dim=-1).mean()
         if self.reverse_step is euler_start_step:
-            assert isinstance(process, StraightPath)
-            return euler_start_step(process, x_t, x_0, t, s, noise, start)
+            return self.reverse_step(process, x_t, x_0, t, s, noise, start)
         return self.reverse_step(process, x_t, x_0, t, s, noise)
 
     def score(self, x_0: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_diffusion.model.losses import in_parts
+from recbole_diffusion.model.losses import catalogue_cross_entropy, in_parts
 from recbole_diffusion.model.settings import CatalogueLossConfig
 
 _GBCE_T = 0.75
@@ -123,6 +123,25 @@ class SampledLoss(nn.Module):
         if self.beta is None:
             return sampled_cross_entropy(prediction, item_table, items, draws, self.max_cells)
         return generalised_bce(prediction, item_table, items, draws.items, self.beta, self.max_cells)
+
+
+def next_item_loss(
+    sampled: SampledLoss | None,
+    prediction: Tensor,
+    item_table: Tensor,
+    items: Tensor,
+    temperature: float,
+    max_cells: int,
+) -> Tensor:
+    """The loss of each item, [*leading]: ``sampled``, or without it the cross-entropy over the catalogue.
+
+    Args:
+        sampled: what :class:`SampledLoss` computes, with the same ``prediction``, ``item_table`` and ``items``.
+        temperature, max_cells: as in :func:`~recbole_diffusion.model.losses.catalogue_cross_entropy`.
+    """
+    if sampled is not None:
+        return sampled(prediction, item_table, items)
+    return catalogue_cross_entropy(prediction, item_table, items, temperature, max_cells)
 
 
 def gbce_beta(num_negatives: int, n_items: int, t: float) -> float:

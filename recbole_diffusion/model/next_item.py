@@ -11,10 +11,9 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.settings import check_heads
 from recbole_diffusion.model.layers import Dropout
-from recbole_diffusion.model.losses import catalogue_cross_entropy
-from recbole_diffusion.model.negatives import SampledLoss
+from recbole_diffusion.model.negatives import SampledLoss, next_item_loss
 from recbole_diffusion.model.settings import CatalogueLossConfig
 
 
@@ -30,8 +29,7 @@ class NextItemConfig(CatalogueLossConfig):
 
     def __post_init__(self) -> None:
         self.check_catalogue_loss()
-        if self.embedding_size % self.num_heads:
-            raise UserError(f"num_heads={self.num_heads}: must divide embedding_size={self.embedding_size}.")
+        check_heads(("num_heads", self.num_heads), ("embedding_size", self.embedding_size))
 
 
 class NextItemRecommender(SequentialRecommender):
@@ -81,10 +79,8 @@ class NextItemRecommender(SequentialRecommender):
             states, items = self.encode(interaction)[real], targets[real]
         else:
             states, items = self(interaction), interaction[self.ITEM_ID]
-        table = self.item_embedding.weight
-        if self.sampled_loss is not None:
-            return self.sampled_loss(states, table, items).mean()
-        return catalogue_cross_entropy(states, table, items, self.settings.ce_temperature, self.max_cells).mean()
+        table, temperature = self.item_embedding.weight, self.settings.ce_temperature
+        return next_item_loss(self.sampled_loss, states, table, items, temperature, self.max_cells).mean()
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of items 0 ... N, [batch, N + 1]."""

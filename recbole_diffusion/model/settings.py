@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.settings import UserError, check_heads
 from recbole_diffusion.config.stages import Stage, read_stages
 from recbole_diffusion.config.typed import TypedSettings
 from recbole_diffusion.diffusion.process import GaussianDiffusion, Process, StraightPath
@@ -131,8 +131,7 @@ class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_catalogue_loss()
-        if self.embedding_size % self.num_heads:
-            raise UserError(f"num_heads={self.num_heads}: must divide embedding_size={self.embedding_size}.")
+        check_heads(("num_heads", self.num_heads), ("embedding_size", self.embedding_size))
         if self.pretrained_item_table is None and self.training_stages()[0].freezes("item_embedding.weight"):
             raise UserError("stages: the first one freezes item_embedding, which needs a pretrained_item_table.")
         if self.process == "straight":

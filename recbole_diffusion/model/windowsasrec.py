@@ -12,7 +12,7 @@ from recbole.model.layers import FeedForward
 from recbole.model.sequential_recommender import SASRec
 from torch import Tensor, nn
 
-from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.settings import check_heads
 from recbole_diffusion.model.layers import Dropout
 from recbole_diffusion.model.losses import softmax_cross_entropy
 from recbole_diffusion.model.negatives import SampledLoss
@@ -36,8 +36,7 @@ class WindowSASRecConfig(CatalogueLossConfig):
 
     def __post_init__(self) -> None:
         self.check_catalogue_loss()
-        if self.hidden_size % self.n_heads:
-            raise UserError(f"n_heads={self.n_heads}: must divide hidden_size={self.hidden_size}.")
+        check_heads(("n_heads", self.n_heads), ("hidden_size", self.hidden_size))
 
 
 class WindowSASRec(SASRec):
