@@ -36,6 +36,8 @@ from recbole_diffusion.model.settings import DiffusionConfig
 class DiffDivConfig(DreamRecConfig):
     """DiffDiv's own settings, in addition to DreamRec's."""
 
+    draws_elsewhere: ClassVar[bool] = True  # z
+
     latent_size: int | None
     latent_residual: bool
     divergence: str

@@ -39,6 +39,8 @@ from recbole_diffusion.model.settings import DiffusionConfig
 class DiffuRecConfig(NormedItemsConfig, model="DiffuRec"):
     """DiffuRec's own settings. It trains on prefixes, because each target is added to its whole history."""
 
+    draws_elsewhere: ClassVar[bool] = True  # lambda_i
+
     uncertainty: float
 
 

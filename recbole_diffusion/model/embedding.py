@@ -155,9 +155,13 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         table, temperature = self.item_embedding.weight, self.settings.ce_temperature
         return next_item_loss(self.sampled_loss, prediction, table, items, temperature, self.max_cells)
 
+    def start_noise(self, noise: RowNoise, guidance: Any) -> Tensor:
+        """Pure noise for each chain, [chains, dim]: standard normal."""
+        return self.chain_noise(noise, START, self.settings.embedding_size)
+
     def chain_start(self, noise: RowNoise, guidance: Any) -> Tensor:
-        """Where each chain begins, [chains, dim]: standard normal noise, or its mean with ``chain_start=zero``."""
-        start = self.chain_noise(noise, START, self.settings.embedding_size)
+        """Where each chain begins, [chains, dim]: pure noise, or its mean with ``chain_start=zero``."""
+        start = self.start_noise(noise, guidance)
         return torch.zeros_like(start) if self.settings.chain_start == "zero" else start
 
     def guided_denoiser(self, x_t: Tensor, t: Tensor, guidance: Any) -> Tensor:
@@ -255,7 +259,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         guidance = self.generation_guidance(_repeat(self.last_state(interaction), self.num_channels), noise)
         target = interaction[self.ITEM_ID].repeat_interleave(self.num_channels)
         x_0, table, last = self.item_embedding(target), self.item_embedding.weight, self.settings.timesteps - 1
-        eps = self.chain_start(noise, guidance)
+        eps = self.start_noise(noise, guidance)
         ranks = {}
         for step in sorted({int(share * last) for share in _DIAGNOSED_SHARES}, reverse=True):
             t = torch.full_like(target, step)

@@ -143,8 +143,8 @@ class FMRec(DiffuRec):
             noise = self.from_history(guidance, torch.rand(len(x_0), x_0.shape[-1] + 1, device=x_0.device))
         return super().training_step(x_0, guidance, real, noise)
 
-    def chain_start(self, noise: RowNoise, guidance: History) -> Tensor:
-        start = super().chain_start(noise, guidance)
+    def start_noise(self, noise: RowNoise, guidance: History) -> Tensor:
+        start = super().start_noise(noise, guidance)
         if self.settings.prior == "noise" or self.settings.ablate == "noise":
             return start
         return self.from_history(guidance, noise.uniform(START, self.settings.embedding_size + 1))

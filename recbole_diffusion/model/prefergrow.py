@@ -134,7 +134,7 @@ class PreferGrow(DreamRec):
         loss = in_parts(entropy, self.max_cells // _COPIES, len(table), output, *states)
         return {"ratio": self.process.rate(step.t) * loss}
 
-    def chain_start(self, noise: RowNoise, guidance: Any) -> Tensor:
+    def start_noise(self, noise: RowNoise, guidance: Any) -> Tensor:
         return draw_states(self.law, noise.uniform(START, 1).squeeze(-1)).unsqueeze(-1)
 
     def chain_noise(self, noise: RowNoise, purpose: int, size: int, t: int = 0) -> Tensor:

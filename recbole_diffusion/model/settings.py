@@ -108,7 +108,12 @@ class CatalogueLossConfig(TypedSettings):
 
 @dataclass(frozen=True)
 class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
-    """The settings of models that diffuse the embedding of the target item. Each has a Transformer."""
+    """The settings of models that diffuse the embedding of the target item. Each has a Transformer.
+
+    ``draws_elsewhere``: whether generation also draws something that is no noise of a chain.
+    """
+
+    draws_elsewhere: ClassVar[bool] = False
 
     process: str
     noise_schedule: str | None
@@ -136,6 +141,8 @@ class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
             raise UserError("stages: the first one freezes item_embedding, which needs a pretrained_item_table.")
         if self.process == "straight":
             self._check_straight()
+        if self.num_chains > 1:
+            self._check_chains()
         if not self.has_loss():
             raise UserError(
                 "mse_weight=0 and ce_weight=0: one of them must be above 0, otherwise there is no loss to learn from."
@@ -145,6 +152,20 @@ class EmbeddingDiffusionConfig(DiffusionConfig, CatalogueLossConfig):
                 f"ce_weight={self.ce_weight:g} with prediction=eps: x0_hat is then divided by sqrt(abar_t), which is "
                 "near 0 at most steps. Set ce_weight=0, or prediction=x0 or v."
             )
+
+    def _check_chains(self) -> None:
+        noise_between = self.sampling_steps > 1 and (
+            self.eta > 0 or (self.sampler == "ddpm" and self.variance != "none")
+        )
+        for name, cause in (
+            ("ablate", self.ablate is not None),
+            ("chain_start", self.chain_start == "zero" and not noise_between),
+        ):
+            if cause and not self.draws_elsewhere:
+                raise UserError(
+                    f"num_chains={self.num_chains} with {name}={getattr(self, name)}: all chains of a history are the "
+                    f"same then. Set {name}={'~' if name == 'ablate' else 'noise'}, or num_chains=1."
+                )
 
     def _check_straight(self) -> None:
         for name in ("noise_schedule", *self.schedule_parameters):

@@ -200,7 +200,7 @@ def test_a_path_from_the_history_begins_at_a_part_of_one_of_its_items(build: Cal
     guidance, table = model.last_state(history), model.item_embedding.weight.detach()
     torch.manual_seed(0)
     trained = model.training_step(torch.zeros(2000, 16), guidance, None).noise
-    generated = model.chain_start(RowNoise(torch.arange(2000)), guidance)
+    generated = model.start_noise(RowNoise(torch.arange(2000)), guidance)
     for start in (trained, generated):
         kept = start != 0
         assert kept.float().mean().item() == pytest.approx(keep, abs=0.02)

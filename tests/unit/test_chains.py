@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import Built
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
 
 SMALL = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0, "item_init_std": 1.0}
@@ -18,6 +19,7 @@ ROWS = [0, 1, 2, 3]
 
 def _built(build: Callable[..., Built], model: str, **settings: Any) -> Built:
     fixed: dict[str, Any] = {"uncertainty": 0.5} if model in ("DiffuRec", "FMRec") else {}
+    fixed["chain_start"] = "noise"
     built = build(model, **{**SMALL, **fixed, **settings})
     built.model.eval()
     return built
@@ -129,6 +131,33 @@ def test_a_chain_can_start_at_zero(build: Callable[..., Built], model: str) -> N
     getattr(denoiser, "denoiser", denoiser).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     built.model.generate(built.loaders.valid.dataset[ROWS])
     assert (seen[0] == 0).all() and (seen[1] != 0).all()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"chain_start": "zero"}, {"chain_start": "zero", "sampling_steps": 3}, {"ablate": "state"}]
+)
+def test_several_chains_that_would_be_equal_are_refused(build: Callable[..., Built], settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="num_chains=2 with .*same"):
+        _built(build, "DreamRec", num_chains=2, **settings)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [("DreamRec", {"sampling_steps": 3, "eta": 1.0}), ("DiffDiv", {"num_channels": 1}), ("DiffuRec", {})],
+)
+def test_several_chains_from_zero_differ_where_something_else_is_drawn(
+    build: Callable[..., Built], model: str, settings: dict[str, Any]
+) -> None:
+    built = _built(build, model, num_chains=2, chain_start="zero", **settings)
+    chains = built.model.generate(built.loaders.valid.dataset[ROWS])
+    assert (chains[:, 1] - chains[:, 0]).norm(dim=-1).min() > 1e-4
+
+
+@pytest.mark.parametrize("model", ["DreamRec", "ADIGRec"])
+def test_the_diagnosed_rank_is_from_noise_wherever_the_chain_starts(build: Callable[..., Built], model: str) -> None:
+    zero, noise = (_built(build, model, chain_start=start) for start in ("zero", "noise"))
+    rows = noise.loaders.valid.dataset[ROWS]
+    assert zero.model.diagnose(rows) == noise.model.diagnose(rows)
 
 
 def test_one_step_from_zero_does_not_depend_on_the_seed_of_generation(build: Callable[..., Built]) -> None:

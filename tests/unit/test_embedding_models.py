@@ -235,6 +235,7 @@ def test_every_model_generates_by_every_sampler(build: Callable[..., Built], mod
         for steps in (2, 20):
             built = build(
                 model, timesteps=20, noise_schedule="truncated_linear", sampling_steps=steps, prediction=prediction,
+                    chain_start="noise",
                 **settings, **loss, **SMALL,
             )  # fmt: skip
             batch = built.loaders.valid.dataset[[0, 1, 2]]
@@ -549,7 +550,7 @@ def test_ai2m_by_its_formula(build: Callable[..., Built]) -> None:
 
 
 def test_adigrec_sees_x_t_on_the_unit_sphere_in_training_and_at_every_step(build: Callable[..., Built]) -> None:
-    built = build("ADIGRec", sampling_steps=6, **SMALL)
+    built = build("ADIGRec", sampling_steps=6, chain_start="noise", **SMALL)
     seen: list[torch.Tensor] = []
     built.model.denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     built.model.calculate_loss(next(iter(built.loaders.train)))
