@@ -137,7 +137,7 @@ def test_a_chain_can_start_at_zero(build: Callable[..., Built], model: str) -> N
     "settings", [{"chain_start": "zero"}, {"chain_start": "zero", "sampling_steps": 3}, {"ablate": "state"}]
 )
 def test_several_chains_that_would_be_equal_are_refused(build: Callable[..., Built], settings: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="num_chains=2 with .*same"):
+    with pytest.raises(UserError, match=r"num_chains=2 with .*same"):
         _built(build, "DreamRec", num_chains=2, **settings)
 
 
