@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_diffusion.config.settings import UserError
@@ -31,11 +32,11 @@ class Known(NamedTuple):
 
     @classmethod
     def of(cls, config: Any, dataset: Any, with_times: bool) -> Known | None:
-        """What ``dataset`` says, after its loaders are built; None if its files are histories that are cut already."""
-        if config["benchmark_filename"] is not None:
-            return None
+        """What ``dataset`` says, after its loaders are built; None if it has histories, but no whole sequences."""
         events = getattr(dataset, "events", None)
         if events is None:
+            if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+                return None
             events = dataset.inter_feat
         users = events[dataset.uid_field]
         order = slice(None) if bool((users[1:] >= users[:-1]).all()) else users.argsort(stable=True)
@@ -64,7 +65,7 @@ class Known(NamedTuple):
         if parts is None:
             raise UserError(
                 f"{where}: has no interactions of users. It is the 'last' of a run or of an earlier version, or its "
-                "data set has only histories that are cut already (benchmark_filename). Take the 'best' of a run."
+                "data set keeps no whole sequences (benchmark_filename). Take the 'best' of a run."
             )
         try:
             known = cls(**parts)
