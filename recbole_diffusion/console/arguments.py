@@ -11,6 +11,7 @@ import yaml
 from recbole_diffusion._version import __version__
 from recbole_diffusion.config.reading import parse_value
 from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.console.convert import add_convert
 
 _COMPARE_EXAMPLES = """\
 settings:
@@ -93,6 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--verbose", action="store_true", help="show every line of the log on the console too")
     _add_tune(verbs)
     _add_compare(verbs)
+    add_convert(verbs)
     return parser
 
 

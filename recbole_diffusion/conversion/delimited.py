@@ -1,0 +1,194 @@
+"""Reads delimited text: CSV, TSV and their relatives, with or without quotation marks."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.conversion.request import Options
+from recbole_diffusion.conversion.sources import Source
+from recbole_diffusion.conversion.table import LINE, Bad, Table, Types, check_columns
+from recbole_diffusion.conversion.text import SEPARATOR, Text, as_text, replaced
+
+_DELIMITERS = ("\t", ",", ";", "|", "::")
+_NAMES = {"\t": "tab", SEPARATOR: "::"}
+_QUOTED = "\x1e"  # stands for a quoted field while delimiters are counted
+_CHUNK = 200_000  # rows
+
+
+class Layout(NamedTuple):
+    """How the lines of a text are split.
+
+    Args:
+        text: the text.
+        delimiter: one character.
+        quote: the quotation mark, None if the text has none.
+        names: of the columns.
+        rows_from: the line of the first row.
+    """
+
+    text: Text
+    delimiter: str
+    quote: str | None
+    names: list[str]
+    rows_from: int
+
+    @property
+    def note(self) -> str:
+        """Encoding and delimiter, for the user."""
+        return f"{self.text.note}, delimiter {_NAMES.get(self.delimiter, repr(self.delimiter))}"
+
+
+def find_layout(source: Source, scratch: Path, options: Options, wanted: Sequence[str] = ()) -> Layout:
+    """Encoding, delimiter and columns of a text file.
+
+    Args:
+        source: the file.
+        scratch: a temporary folder.
+        options: what the user says about the file.
+        wanted: columns that the header should have; they help to find the delimiter.
+
+    Raises:
+        UserError: no delimiter fits.
+    """
+    text = as_text(source, scratch, options.encoding)
+    quote = options.quotes if text.has_quotes or options.quotes != '"' else None
+    delimiter = options.delimiter or _find_delimiter(text, quote, wanted)
+    if len(delimiter.encode()) > 1:
+        text, quote, delimiter = replaced(text, scratch, delimiter), None, SEPARATOR
+    if options.header:
+        names, rows_from = list(options.header), 1
+        width = len(next(_split(text.first[:1], delimiter, quote)))
+        if width != len(names):
+            raise UserError(f"header: has {len(names)} names, but the first line of {source.shown} has {width} fields.")
+    else:
+        names, rows_from = [name.strip() for name in next(_split(text.first[:1], delimiter, quote))], 2
+    return Layout(text, delimiter, quote, names, rows_from)
+
+
+def _split(lines: Sequence[str], delimiter: str, quote: str | None) -> Iterator[list[str]]:
+    if len(delimiter) > 1 or quote is None:
+        return (line.split(delimiter) for line in lines)
+    return csv.reader(lines, delimiter=delimiter, quotechar=quote)
+
+
+def _find_delimiter(text: Text, quote: str | None, wanted: Sequence[str]) -> str:
+    """The delimiter that splits most lines into as many fields as the first; of several, that with most fields."""
+    best: tuple[Any, ...] = (False, 0.0, 1)
+    found = ""
+    for delimiter in _DELIMITERS:
+        try:
+            rows = [row for row in _split(text.first, delimiter, quote) if row]
+        except csv.Error:
+            continue
+        widths = [len(row) for row in rows]
+        alike = widths.count(widths[0]) / len(widths)
+        score = (bool(wanted) and set(wanted) <= {name.strip() for name in rows[0]}, round(alike, 1), widths[0])
+        if widths[0] > 1 and score > best:
+            best, found = score, delimiter
+    if not found:
+        first = repr(text.first[0][:60])
+        raise UserError(f"{text.source.shown}: no delimiter was found; it starts {first}. Give it: --delimiter=';'")
+    return found
+
+
+def read_delimited(source: Source, scratch: Path, options: Options, wanted: Mapping[str, str], types: Types) -> Table:
+    """The rows of a delimited text.
+
+    Args:
+        source: the file.
+        scratch: a temporary folder.
+        options: what the user says about the file.
+        wanted: role to column.
+        types: the polars type of each role.
+
+    Raises:
+        UserError: it lacks a column, or has a quotation mark that is not closed.
+    """
+    layout = find_layout(source, scratch, options, list(wanted.values()))
+    check_columns(source.shown, wanted, layout.names)
+    ragged = _ragged(layout)
+    if ragged is None:
+        frame, wrong = _by_csv_module(layout, wanted, types)
+    else:
+        frame, wrong = _by_polars(layout, wanted, types), ragged
+        if wrong:
+            frame = frame.filter(~pl.col(LINE).is_in(wrong))
+    width = len(layout.names)
+    bad = [Bad(f"not {width} fields, as the header has", wrong)] if wrong else []
+    return Table(source.shown, frame, bad, layout.note)
+
+
+def _ragged(layout: Layout) -> list[int] | None:
+    """The lines with more or fewer fields than the header; None if a quoted field may go on in the next line."""
+    delimiter, quote = re.escape(layout.delimiter), re.escape(layout.quote or "")
+    line = pl.col("line")
+    lines = pl.scan_lines(layout.text.path, row_index_name="row").slice(layout.rows_from - 1)
+    lines = lines.filter(line.str.strip_chars() != "")
+    opened = pl.lit(False)
+    if layout.quote:
+        fields = f"(^|{delimiter}){quote}(?:[^{quote}]|{quote}{quote})*{quote}"
+        line = line.str.replace_all(fields, "${1}" + _QUOTED)
+        # A quotation mark that opens a field and stays open, or that ends before the field does.
+        opened = line.str.contains(f"(?:^|{delimiter}){quote}|{_QUOTED}[^{delimiter}]")
+    lines = lines.select("row", opened=opened, count=line.str.count_matches(layout.delimiter, literal=True))
+    wrong = lines.filter(pl.col("opened") | (pl.col("count") != len(layout.names) - 1)).collect(engine="streaming")
+    if wrong["opened"].any():
+        return None
+    return [int(row) + 1 for row in wrong["row"]]
+
+
+def _by_polars(layout: Layout, wanted: Mapping[str, str], types: Types) -> pl.DataFrame:
+    """The rows of a text in which every row is one line."""
+    roles = {layout.names.index(name): role for role, name in wanted.items()}
+    places = [f"{place}" for place in range(len(layout.names))]
+    schema = {place: types[roles[int(place)]] if int(place) in roles else pl.String for place in places}
+    rows = pl.scan_csv(
+        layout.text.path, has_header=False, skip_rows=layout.rows_from - 1, schema=schema, separator=layout.delimiter,
+        quote_char=layout.quote, row_index_name=LINE, row_index_offset=layout.rows_from, truncate_ragged_lines=True,
+    )  # fmt: skip
+    rows = rows.select(LINE, *(pl.col(f"{place}").alias(role) for place, role in roles.items()))
+    try:
+        frame = rows.collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{layout.text.source.shown} cannot be read: {reason}") from error
+    blank = pl.scan_lines(layout.text.path, row_index_name="row").slice(layout.rows_from - 1)
+    blank = blank.filter(pl.col("line").str.strip_chars() == "").select(pl.col("row") + 1)
+    blanks = blank.collect(engine="streaming")["row"]
+    return frame.filter(~pl.col(LINE).is_in(blanks.to_list())) if len(blanks) else frame
+
+
+def _by_csv_module(layout: Layout, wanted: Mapping[str, str], types: Types) -> tuple[pl.DataFrame, list[int]]:
+    """The rows of a text in which a field may hold line breaks, and the lines of those with other numbers of fields."""
+    places = {role: layout.names.index(name) for role, name in wanted.items()}
+    schema = {LINE: pl.UInt32, **{role: types[role] for role in places}}
+    parts, rows, wrong = [pl.DataFrame(schema=schema)], [], []
+    csv.field_size_limit(1 << 30)
+    with layout.text.path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=layout.delimiter, quotechar=layout.quote, strict=True)
+        start = 1
+        try:
+            for row in reader:
+                if start >= layout.rows_from and any(map(str.strip, row)):
+                    if len(row) == len(layout.names):
+                        rows.append((start, *(row[place] for place in places.values())))
+                    else:
+                        wrong.append(start)
+                    if len(rows) == _CHUNK:
+                        parts.append(pl.DataFrame(rows, schema=schema, orient="row"))
+                        rows = []
+                start = reader.line_num + 1
+        except csv.Error as error:
+            raise UserError(
+                f"{layout.text.source.shown}: the row from line {start} has a quotation mark in the wrong place "
+                f"({error}). If quotation marks are ordinary characters, give --quote=none."
+            ) from error
+    parts.append(pl.DataFrame(rows, schema=schema, orient="row"))
+    return pl.concat(parts), wrong
