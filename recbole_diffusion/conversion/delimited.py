@@ -44,6 +44,10 @@ class Layout(NamedTuple):
         """Encoding and delimiter, for the user."""
         return f"{self.text.note}, delimiter {_NAMES.get(self.delimiter, repr(self.delimiter))}"
 
+    def split(self, lines: Sequence[str]) -> Iterator[list[str]]:
+        """The fields of some lines."""
+        return _split(lines, self.delimiter, self.quote)
+
 
 def find_layout(source: Source, scratch: Path, options: Options, wanted: Sequence[str] = ()) -> Layout:
     """Encoding, delimiter and columns of a text file.

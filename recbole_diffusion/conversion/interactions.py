@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from recbole_diffusion.config.settings import UserError
+from recbole_diffusion.config.settings import UserError, shown
 from recbole_diffusion.conversion.delimited import read_delimited
 from recbole_diffusion.conversion.records import read_json, read_parquet
 from recbole_diffusion.conversion.request import FILE_ORDER, Options
@@ -84,7 +84,8 @@ def read_interactions(
         times = read_times(frame, columns["time"], options.time_format, _where(tables))
         facts.append(("times", times.note))
         checked.frame = times.frame
-        checked.refuse(pl.col(BAD), "time", f"{columns['time']!r} is no time that is known", columns["time"])
+        checked.refuse(pl.col(BAD), "time", f"{columns['time']!r} is no time that is known")
+        checked.drop("time", BAD)
     else:
         facts.append(("times", "none: the rows are taken in the order of the files, and numbered"))
     if "rating" in columns:
@@ -119,15 +120,18 @@ class _Checked:
         self._tables = tables
         self._bad = {number: list(table.bad) for number, table in enumerate(tables)}
 
-    def refuse(self, wrong: pl.Expr, drop: str | None, reason: str, name: str) -> None:
-        """Take out the rows that are ``wrong``, and remember them with the reason."""
-        found = self.frame.lazy().filter(wrong).select(_FILE, LINE).collect(engine="streaming")
-        for number, lines in found.group_by(_FILE, maintain_order=True).agg(LINE).iter_rows():
-            self._bad[number].append(Bad(reason, lines))
-        if len(found):
+    def refuse(self, wrong: pl.Expr, column: str, reason: str) -> None:
+        """Take out the rows that are ``wrong``, and remember them with the reason and the first value of ``column``."""
+        wrong = wrong.fill_null(False)
+        found = self.frame.lazy().filter(wrong).select(_FILE, LINE, pl.col(column).cast(pl.String))
+        groups = found.collect(engine="streaming").group_by(_FILE, maintain_order=True).agg(LINE, column)
+        for number, lines, values in groups.iter_rows():
+            self._bad[number].append(Bad(f"{reason}: {shown(values[0])}", lines))
+        if len(groups):
             self.frame = self.frame.lazy().filter(~wrong).collect(engine="streaming")
-        if BAD in self.frame.columns:
-            self.frame = self.frame.drop(BAD)
+
+    def drop(self, *columns: str) -> None:
+        self.frame = self.frame.drop(columns)
 
     def read_ratings(self, name: str, decimal: str) -> None:
         text = pl.col("rating").str.strip_chars()
@@ -139,8 +143,10 @@ class _Checked:
         comma = self.frame.lazy().filter(bad & text.str.contains(r"^-?\d+,\d+$")).head(1)
         if decimal == "." and comma.collect().height:
             hint += " (--decimal=, reads 3,5 as three and a half)"
-        self.frame = self.frame.lazy().with_columns(bad.alias(BAD), number.alias("rating")).collect(engine="streaming")
-        self.refuse(pl.col(BAD), "rating", hint, name)
+        read = self.frame.lazy().with_columns(bad.alias(BAD), number.alias("number"))
+        self.frame = read.collect(engine="streaming")
+        self.refuse(pl.col(BAD), "rating", hint)
+        self.frame = self.frame.drop("rating", BAD).rename({"number": "rating"})
 
     def check_ids(self, key: str, name: str) -> list[tuple[str, str]]:
         """Check the different ids of a column, and write whole numbers without ``.0``."""
@@ -150,7 +156,7 @@ class _Checked:
         wrong = texts.str.contains(_UNWRITABLE)
         if wrong.any():
             reason = f"{name!r} has a tab, a line break or another control character, or is '[PAD]'"
-            self.refuse(pl.col(key).is_in(ids.filter(wrong).implode()), key, reason, name)
+            self.refuse(pl.col(key).is_in(ids.filter(wrong).implode()), key, reason)
         facts = []
         filled = texts.filter(texts.str.strip_chars() != "")
         if len(filled) and filled.str.contains(_AS_FLOAT).all():

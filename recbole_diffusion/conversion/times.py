@@ -25,7 +25,7 @@ class Times(NamedTuple):
     """Times that were read.
 
     Args:
-        frame: with :data:`SECONDS` (null if missing or unreadable) and :data:`BAD` in place of ``time``.
+        frame: with :data:`SECONDS` (null if missing or unreadable) and :data:`BAD` added.
         note: which unit or format was taken.
     """
 
@@ -68,7 +68,7 @@ def read_times(frame: pl.DataFrame, column: str, format: str | None, where: pl.E
     if len(kinds) > 1:
         raise UserError(f"time={column!r}: the column mixes {_mixed(kinds)}. All must be of one kind.")
     if not kinds:
-        return Times(frame.select(pl.exclude("time", "kind"), **_nothing(frame)), "none")
+        return Times(frame.select(pl.exclude("kind"), **_nothing(frame)), "none")
     if "numbers" in kinds:
         return _numbers(frame, column, where)
     return _dates(frame, next(iter(kinds)))
@@ -113,7 +113,7 @@ def _dates(frame: pl.DataFrame, kind: str) -> Times:
     )
     read = read.with_columns((pl.col(SECONDS).is_null() & pl.col("kind").is_not_null()).alias(BAD))
     note = "ISO dates with time zones" if "with a" in kind else "ISO dates without a time zone, taken as UTC"
-    return Times(read.select(pl.exclude("time", "kind")).collect(engine="streaming"), note)
+    return Times(read.select(pl.exclude("kind")).collect(engine="streaming"), note)
 
 
 def _numbers(frame: pl.DataFrame, column: str, where: pl.Expr) -> Times:
@@ -151,7 +151,7 @@ def _numbers(frame: pl.DataFrame, column: str, where: pl.Expr) -> Times:
 def _seconds(frame: pl.DataFrame, seconds: pl.Expr) -> pl.DataFrame:
     read = frame.lazy().with_columns(seconds.cast(pl.Float64).alias(SECONDS))
     read = read.with_columns((pl.col(SECONDS).is_null() & pl.col("kind").is_not_null()).alias(BAD))
-    return read.select(pl.exclude("time", "kind")).collect(engine="streaming")
+    return read.select(pl.exclude("kind")).collect(engine="streaming")
 
 
 def _by_format(frame: pl.DataFrame, format: str) -> Times:
@@ -161,7 +161,7 @@ def _by_format(frame: pl.DataFrame, format: str) -> Times:
     try:
         read = frame.lazy().with_columns((parsed.cast(pl.Datetime("us")).cast(pl.Int64) / 1e6).alias(SECONDS))
         read = read.with_columns((pl.col(SECONDS).is_null() & ~is_missing(text)).alias(BAD))
-        done = read.select(pl.exclude("time")).collect()
+        done = read.collect()
     except pl.exceptions.PolarsError as error:
         raise UserError(f"time_format={format!r}: {' '.join(str(error).split())[:150]}") from error
     zone = "" if "%z" in format or "%Z" in format or "%s" in format else ", taken as UTC"
