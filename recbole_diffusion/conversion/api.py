@@ -49,6 +49,9 @@ def convert(
         raise UserError("item_id, title and category are columns of the file of items: give items too.")
     if items and not (title or category):
         raise UserError("items: give the column of titles (title), of categories (category), or both.")
+    for role, name in columns.items():
+        if name is not None and list(columns.values()).count(name) > 1:
+            raise UserError(f"{role}={name!r}: the same column is given for something else too.")
     for name in options:
         if name not in vars(Options()):
             raise UserError(f"convert has no argument {name!r}.{did_you_mean(name, vars(Options()))}")

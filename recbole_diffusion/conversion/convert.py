@@ -105,13 +105,17 @@ def finish(
     tell("written", ", ".join(map(str, files)))
     place = f"--dataset={shlex.quote(folder.name)} --data_path={shlex.quote(str(folder.parent))}"
     return Converted(
-        folder, tuple(files), rows.rows_read, dropped, len(frame), len(per_user), len(np.unique(items_of)), short,
+        folder, tuple(files), rows.rows_read, dropped, len(frame), len(per_user), _different(items_of), short,
         tuple(facts), f"recbole-diffusion run --model=DiffDiv {place}",
     )  # fmt: skip
 
 
 def _counts(users: np.ndarray, items: np.ndarray) -> str:
-    return f"{len(users):,} rows of {len(np.unique(users)):,} users with {len(np.unique(items)):,} items"
+    return f"{len(users):,} rows of {_different(users):,} users with {_different(items):,} items"
+
+
+def _different(numbers: np.ndarray) -> int:
+    return int(np.count_nonzero(np.bincount(numbers)))
 
 
 def _span(frame: pl.DataFrame, rows: Interactions) -> str:

@@ -49,6 +49,20 @@ class Layout(NamedTuple):
         return _split(lines, self.delimiter, self.quote)
 
 
+class _Lines(NamedTuple):
+    """The lines of a text in which every row is one line.
+
+    Args:
+        first: the number of the first row; None if there is none.
+        blank: the numbers of blank lines.
+        wrong: those of lines with more or fewer fields than the header.
+    """
+
+    first: int | None
+    blank: pl.Series
+    wrong: pl.Series
+
+
 def find_layout(source: Source, scratch: Path, options: Options, wanted: Sequence[str] = ()) -> Layout:
     """Encoding, delimiter and columns of a text file.
 
@@ -117,56 +131,56 @@ def read_delimited(source: Source, scratch: Path, options: Options, wanted: Mapp
     """
     layout = find_layout(source, scratch, options, list(wanted.values()))
     check_columns(source.shown, wanted, layout.names)
-    ragged = _ragged(layout)
-    if ragged is None:
+    lines = _lines(layout)
+    if lines is None:
         frame, wrong = _by_csv_module(layout, wanted, types)
     else:
-        frame, wrong = _by_polars(layout, wanted, types), ragged
-        if wrong:
-            frame = frame.filter(~pl.col(LINE).is_in(wrong))
+        frame, wrong = _by_polars(layout, lines, wanted, types), lines.wrong.to_list()
     width = len(layout.names)
     bad = [Bad(f"not {width} fields, as the header has", wrong)] if wrong else []
     return Table(source.shown, frame, bad, layout.note)
 
 
-def _ragged(layout: Layout) -> list[int] | None:
-    """The lines with more or fewer fields than the header; None if a quoted field may go on in the next line."""
+def _lines(layout: Layout) -> _Lines | None:
+    """Which lines are rows; None if a quoted field may go on in the next line."""
     delimiter, quote = re.escape(layout.delimiter), re.escape(layout.quote or "")
-    line = pl.col("line")
-    lines = pl.scan_lines(layout.text.path, row_index_name="row").slice(layout.rows_from - 1)
-    lines = lines.filter(line.str.strip_chars() != "")
-    opened = pl.lit(False)
+    line, opened = pl.col("line"), pl.lit(False)
     if layout.quote:
         fields = f"(^|{delimiter}){quote}(?:[^{quote}]|{quote}{quote})*{quote}"
         line = line.str.replace_all(fields, "${1}" + _QUOTED)
         # A quotation mark that opens a field and stays open, or that ends before the field does.
         opened = line.str.contains(f"(?:^|{delimiter}){quote}|{_QUOTED}[^{delimiter}]")
-    lines = lines.select("row", opened=opened, count=line.str.count_matches(layout.delimiter, literal=True))
-    wrong = lines.filter(pl.col("opened") | (pl.col("count") != len(layout.names) - 1)).collect(engine="streaming")
-    if wrong["opened"].any():
+    blank = pl.col("line").str.strip_chars() == ""
+    right = line.str.count_matches(layout.delimiter, literal=True) == len(layout.names) - 1
+    kind = pl.when(blank).then(0).when(opened).then(1).when(right).then(2).otherwise(3).cast(pl.UInt8)
+    lines = pl.scan_lines(layout.text.path, row_index_name="row", row_index_offset=1).slice(layout.rows_from - 1)
+    kinds = lines.select("row", kind=kind).collect(engine="streaming")
+    blanks, opens, rows, wrong = (kinds.filter(pl.col("kind") == number)["row"] for number in range(4))
+    if len(opens):
         return None
-    return [int(row) + 1 for row in wrong["row"]]
+    return _Lines(rows[0] if len(rows) else None, blanks, wrong)
 
 
-def _by_polars(layout: Layout, wanted: Mapping[str, str], types: Types) -> pl.DataFrame:
+def _by_polars(layout: Layout, lines: _Lines, wanted: Mapping[str, str], types: Types) -> pl.DataFrame:
     """The rows of a text in which every row is one line."""
-    roles = {layout.names.index(name): role for role, name in wanted.items()}
-    places = [f"{place}" for place in range(len(layout.names))]
-    schema = {place: types[roles[int(place)]] if int(place) in roles else pl.String for place in places}
+    if lines.first is None:
+        return pl.DataFrame(schema={LINE: pl.UInt32, **{role: types[role] for role in wanted}})
+    places = {role: f"{layout.names.index(name)}" for role, name in wanted.items()}
+    schema = {f"{place}": pl.String for place in range(len(layout.names))}
+    schema |= {place: types[role] for role, place in places.items()}
     rows = pl.scan_csv(
-        layout.text.path, has_header=False, skip_rows=layout.rows_from - 1, schema=schema, separator=layout.delimiter,
-        quote_char=layout.quote, row_index_name=LINE, row_index_offset=layout.rows_from, truncate_ragged_lines=True,
+        layout.text.path, has_header=False, skip_lines=lines.first - 1, schema=schema, separator=layout.delimiter,
+        quote_char=layout.quote, row_index_name=LINE, row_index_offset=lines.first, truncate_ragged_lines=True,
     )  # fmt: skip
-    rows = rows.select(LINE, *(pl.col(f"{place}").alias(role) for place, role in roles.items()))
+    rows = rows.select(LINE, *(pl.col(place).alias(role) for role, place in places.items()))
+    others = pl.concat([lines.blank, lines.wrong])
+    if len(others):
+        rows = rows.filter(~pl.col(LINE).is_in(others.implode()))
     try:
-        frame = rows.collect(engine="streaming")
+        return rows.collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{layout.text.source.shown} cannot be read: {reason}") from error
-    blank = pl.scan_lines(layout.text.path, row_index_name="row").slice(layout.rows_from - 1)
-    blank = blank.filter(pl.col("line").str.strip_chars() == "").select(pl.col("row") + 1)
-    blanks = blank.collect(engine="streaming")["row"]
-    return frame.filter(~pl.col(LINE).is_in(blanks.to_list())) if len(blanks) else frame
 
 
 def _by_csv_module(layout: Layout, wanted: Mapping[str, str], types: Types) -> tuple[pl.DataFrame, list[int]]:

@@ -134,19 +134,22 @@ class _Checked:
         self.frame = self.frame.drop(columns)
 
     def read_ratings(self, name: str, decimal: str) -> None:
+        """Make the ratings numbers, null if missing."""
         text = pl.col("rating").str.strip_chars()
         if decimal == ",":
             text = text.str.replace_all(".", "x", literal=True).str.replace(",", ".", literal=True)
-        number = pl.when(~is_missing(text)).then(text.cast(pl.Float64, strict=False))
-        bad = ~is_missing(text) & (number.is_null() | ~number.is_finite() | (number.abs() > _FLOAT_LARGEST))
-        hint = f"{name!r} is no number"
-        comma = self.frame.lazy().filter(bad & text.str.contains(r"^-?\d+,\d+$")).head(1)
-        if decimal == "." and comma.collect().height:
-            hint += " (--decimal=, reads 3,5 as three and a half)"
-        read = self.frame.lazy().with_columns(bad.alias(BAD), number.alias("number"))
-        self.frame = read.collect(engine="streaming")
-        self.refuse(pl.col(BAD), "rating", hint)
-        self.frame = self.frame.drop("rating", BAD).rename({"number": "rating"})
+        number = text.cast(pl.Float64, strict=False).fill_nan(None)
+        self.frame = self.frame.lazy().with_columns(number=number).collect(engine="streaming")
+        number = pl.col("number")
+        bad = (number.is_null() & ~is_missing(text)) | (number.abs() > _FLOAT_LARGEST)  # inf too
+        # Most texts are numbers, and need no look at their letters.
+        suspects = self.frame.filter(number.is_null() | (number.abs() > _FLOAT_LARGEST))
+        if len(suspects):
+            hint = f"{name!r} is no number"
+            if decimal == "." and len(suspects.filter(bad & text.str.contains(r"^-?\d+,\d+$"))):
+                hint += " (--decimal=, reads 3,5 as three and a half)"
+            self.refuse(bad, "rating", hint)
+        self.frame = self.frame.drop("rating").rename({"number": "rating"})
 
     def check_ids(self, key: str, name: str) -> list[tuple[str, str]]:
         """Check the different ids of a column, and write whole numbers without ``.0``."""
@@ -216,7 +219,8 @@ def _without_duplicates(frame: pl.DataFrame, dropped: dict[str, int], facts: lis
     if len(kept) < len(frame):
         dropped["the same user, item and time again"] = len(frame) - len(kept)
         frame = frame[kept]
-    pairs = frame.lazy().select(pl.struct(pl.col("user").to_physical(), pl.col("item").to_physical()).n_unique())
+    user, item = (pl.col(key).to_physical().cast(pl.UInt64) for key in _KEYS)
+    pairs = frame.lazy().select((user * 2**32 + item).n_unique())
     repeated = len(frame) - int(pairs.collect(engine="streaming").item())
     if repeated:
         facts.append(("repeats", f"{repeated:,} rows repeat an earlier pair of user and item; they are kept"))

@@ -52,6 +52,8 @@ def read_times(frame: pl.DataFrame, column: str, format: str | None, where: pl.E
     """
     if format is not None:
         return _by_format(frame, format)
+    if (times := _plain_epochs(frame)) is not None:
+        return times
     text = pl.col("time").str.strip_chars()
     zone = text.str.contains(_ISO + _ZONE + ")$")
     kind = (
@@ -72,6 +74,19 @@ def read_times(frame: pl.DataFrame, column: str, format: str | None, where: pl.E
     if "numbers" in kinds:
         return _numbers(frame, column, where)
     return _dates(frame, next(iter(kinds)))
+
+
+def _plain_epochs(frame: pl.DataFrame) -> Times | None:
+    """The usual case, without a look at each text: whole numbers in one unit. None if it is another."""
+    whole = frame["time"].cast(pl.Int64, strict=False)
+    if whole.null_count() > frame["time"].null_count() or whole.null_count() == len(whole):
+        return None
+    least, largest = whole.abs().min(), whole.abs().max()
+    for low, name, divisor in _UNITS[1:]:
+        if low <= least and largest < low * 1000:  # type: ignore[operator]
+            seconds = (whole.cast(pl.Float64) / divisor).alias(SECONDS)
+            return Times(frame.with_columns(seconds, pl.lit(False).alias(BAD)), f"Unix times in {name}")
+    return None
 
 
 def _nothing(frame: pl.DataFrame) -> dict[str, pl.Series]:
