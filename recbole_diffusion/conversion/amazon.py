@@ -23,7 +23,7 @@ _BEFORE = {"user": "reviewerID", "item": "asin", "rating": "overall", "time": "u
 # The ratings of 2014 and 2018 have no header; users and items have changed places between them.
 _HEADERS = {"2014": ("user", "item", "rating", "time"), "2018": ("item", "user", "rating", "time")}
 _ITEM = re.compile(r"[0-9A-Z]{10}")
-_ITEM_NAMES = (("parent_asin", "categories"), ("asin", "category"), ("asin", "categories"))
+_CATEGORIES = ("categories", "category")  # of 2014 and 2023, and of 2018
 
 
 def convert_amazon(
@@ -86,10 +86,10 @@ def _columns(source: Source, scratch: Path) -> tuple[dict[str, str], tuple[str, 
 def _item_columns(source: Source, scratch: Path) -> dict[str, str]:
     text = as_text(source, scratch, None)
     names = json_names(text.first) or json_names([json.dumps(_literal(text.first[0]))])
-    for item, category in _ITEM_NAMES:
-        if item in names and "title" in names:
-            columns = {"item_id": item, "title": "title"}
-            return columns | ({"category": category} if category in names else {})
+    item = "parent_asin" if "parent_asin" in names else "asin"
+    if item in names and "title" in names:
+        category = next((name for name in _CATEGORIES if name in names), None)
+        return {"item_id": item, "title": "title", **({"category": category} if category else {})}
     raise UserError(f"{source.shown} has no asin and title, as the items of Amazon have; its keys are {names[:20]}.")
 
 

@@ -84,9 +84,14 @@ def _plain_epochs(frame: pl.DataFrame) -> Times | None:
     least, largest = whole.abs().min(), whole.abs().max()
     for low, name, divisor in _UNITS[1:]:
         if low <= least and largest < low * 1000:  # type: ignore[operator]
-            seconds = (whole.cast(pl.Float64) / divisor).alias(SECONDS)
+            seconds = divided(whole, divisor).alias(SECONDS)
             return Times(frame.with_columns(seconds, pl.lit(False).alias(BAD)), f"Unix times in {name}")
     return None
+
+
+def divided(whole: pl.Series, divisor: float) -> pl.Series:
+    """Exactly rounded quotients. polars multiplies by the reciprocal, which gives 1.1230001 where 1.123 is right."""
+    return pl.Series(whole.cast(pl.Float64).to_numpy() / divisor, nan_to_null=True)
 
 
 def _nothing(frame: pl.DataFrame) -> dict[str, pl.Series]:
@@ -112,7 +117,8 @@ def _dates(frame: pl.DataFrame, kind: str) -> Times:
     """ISO dates. Day and time of day have fixed places; the zone is the end."""
     text = pl.col("time").str.strip_chars()
     day = text.str.slice(0, 10).str.replace_all("/", "-", literal=True).str.to_date("%Y-%m-%d", strict=False)
-    hour, minute, second = (text.str.slice(place, 2).cast(pl.Int64, strict=False) for place in (11, 14, 17))
+    hour, minute = (text.str.slice(place, 2).cast(pl.Int64, strict=False) for place in (11, 14))
+    second = text.str.slice(16).str.extract(r"^:(\d{2})").cast(pl.Int64)
     fraction = text.str.extract(r":\d{2}[.,](\d{1,9})").str.pad_end(9, "0").str.slice(0, 6).cast(pl.Int64)
     zone = text.str.slice(10).str.extract(r"([+-]\d{2}(?::?\d{2})?)$").str.replace_all(":", "", literal=True)
     minutes = zone.str.slice(3, 2).cast(pl.Int64, strict=False).fill_null(0)
@@ -122,13 +128,9 @@ def _dates(frame: pl.DataFrame, kind: str) -> Times:
     whole = day.cast(pl.Int32).cast(pl.Int64) * _DAY + of_day - shift.fill_null(0)
     # 24 hours and 60 seconds are no times of day here; to_date refuses days such as the 30th of February.
     valid = (hour.fill_null(0) < 24) & (minute.fill_null(0) < 60) & (second.fill_null(0) < 60)
-    micro = whole * 1_000_000 + fraction.fill_null(0)
-    read = frame.lazy().with_columns(
-        pl.when(valid & pl.col("kind").cast(pl.String).eq(kind)).then(micro / 1e6).alias(SECONDS)
-    )
-    read = read.with_columns((pl.col(SECONDS).is_null() & pl.col("kind").is_not_null()).alias(BAD))
+    micro = pl.when(valid & pl.col("kind").cast(pl.String).eq(kind)).then(whole * 1_000_000 + fraction.fill_null(0))
     note = "ISO dates with time zones" if "with a" in kind else "ISO dates without a time zone, taken as UTC"
-    return Times(read.select(pl.exclude("kind")).collect(engine="streaming"), note)
+    return Times(_seconds(frame, micro, 1e6), note)
 
 
 def _numbers(frame: pl.DataFrame, column: str, where: pl.Expr) -> Times:
@@ -139,7 +141,7 @@ def _numbers(frame: pl.DataFrame, column: str, where: pl.Expr) -> Times:
     )  # fmt: skip
     if compact.select(pl.col("day").all()).collect(engine="streaming").item():
         note = "dates written YYYYMMDD, taken as UTC"
-        return Times(_seconds(frame, text.str.to_date("%Y%m%d", strict=False).cast(pl.Int32) * float(_DAY)), note)
+        return Times(_seconds(frame, text.str.to_date("%Y%m%d", strict=False).cast(pl.Int64) * _DAY), note)
     whole = text.cast(pl.Int64, strict=False)
     number = pl.when(whole.is_not_null()).then(whole.cast(pl.Float64)).otherwise(text.cast(pl.Float64, strict=False))
     number = pl.when(is_number & (number.abs() < _LARGEST)).then(number)
@@ -157,16 +159,18 @@ def _numbers(frame: pl.DataFrame, column: str, where: pl.Expr) -> Times:
     if name == _PLAIN:
         return Times(_seconds(frame, number), "numbers that are no dates (below 100,000,000), kept as they are")
     if name == "nanoseconds":  # whole ones are cut to microseconds first, which a 64-bit float holds exactly
-        number = pl.when(whole.is_not_null()).then((whole // 1000).cast(pl.Float64) / 1e6).otherwise(number / 1e9)
-        return Times(_seconds(frame, number), "Unix times in nanoseconds, cut to microseconds")
+        micro = pl.when(whole.is_not_null()).then(whole // 1000).otherwise((number / 1000).cast(pl.Int64))
+        return Times(_seconds(frame, micro, 1e6), "Unix times in nanoseconds, cut to microseconds")
     divisor = next(divisor for _, unit_name, divisor in _UNITS if unit_name == name)
-    return Times(_seconds(frame, number / divisor), f"Unix times in {name}")
+    return Times(_seconds(frame, number, divisor), f"Unix times in {name}")
 
 
-def _seconds(frame: pl.DataFrame, seconds: pl.Expr) -> pl.DataFrame:
-    read = frame.lazy().with_columns(seconds.cast(pl.Float64).alias(SECONDS))
-    read = read.with_columns((pl.col(SECONDS).is_null() & pl.col("kind").is_not_null()).alias(BAD))
-    return read.select(pl.exclude("kind")).collect(engine="streaming")
+def _seconds(frame: pl.DataFrame, numbers: pl.Expr, divisor: float = 1.0) -> pl.DataFrame:
+    """The frame with seconds, which are ``numbers`` by ``divisor``."""
+    found = frame.lazy().select(numbers).collect(engine="streaming").to_series()
+    seconds = divided(found, divisor)
+    bad = seconds.is_null() & frame["kind"].is_not_null()
+    return frame.drop("kind").with_columns(seconds.alias(SECONDS), bad.alias(BAD))
 
 
 def _by_format(frame: pl.DataFrame, format: str) -> Times:
@@ -174,9 +178,10 @@ def _by_format(frame: pl.DataFrame, format: str) -> Times:
     clock = any(sign in format for sign in ("%H", "%I", "%T", "%R", "%s", "%X"))
     parsed = text.str.to_datetime(format, strict=False) if clock else text.str.to_date(format, strict=False)
     try:
-        read = frame.lazy().with_columns((parsed.cast(pl.Datetime("us")).cast(pl.Int64) / 1e6).alias(SECONDS))
-        read = read.with_columns((pl.col(SECONDS).is_null() & ~is_missing(text)).alias(BAD))
-        done = read.collect()
+        micro = parsed.cast(pl.Datetime("us")).cast(pl.Int64)
+        done = _seconds(
+            frame.with_columns(kind=pl.when(~is_missing(text)).then(True)), pl.when(~is_missing(text)).then(micro), 1e6
+        )
     except pl.exceptions.PolarsError as error:
         raise UserError(f"time_format={format!r}: {' '.join(str(error).split())[:150]}") from error
     zone = "" if "%z" in format or "%Z" in format or "%s" in format else ", taken as UTC"
