@@ -59,8 +59,8 @@ def test_a_run_reads_what_was_converted(shop: list[tuple[str, str, int]], capsys
     assert item_titles(dataset.config, dataset)[place] == "Product, number 7"
     assert item_categories(dataset.config, list(items))[place].tolist() == [True, True]
 
-    metrics = "--metrics=[NDCG,ItemCoverage,CategoryCoverage]"
-    assert main(["run", "--model=WindowSASRec", *command[2:], *SMALL, metrics, "--examples=3"]) == 0
+    measured = ["--metrics=[NDCG,CategoryCoverage]", "--topk=[5,10]"]
+    assert main(["run", "--model=WindowSASRec", *command[2:], *SMALL, *measured, "--examples=3"]) == 0
     out = capsys.readouterr().out
     assert "categorycoverage@10" in out and "Product, number" in out
 
