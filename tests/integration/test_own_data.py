@@ -16,8 +16,9 @@ from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.loaders import create_dataset
 from recbole_diffusion.evaluation.collector import item_categories
 from recbole_diffusion.evaluation.examples import item_titles
+from recbole_diffusion.quick_start import run
 
-SMALL = ["--use_gpu=False", "--epochs=1", "--hidden_size=8", "--n_layers=1", "--MAX_ITEM_LIST_LENGTH=5"]
+SMALL = {"use_gpu": False, "epochs": 1, "hidden_size": 8, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 5}
 
 
 def config(**settings: Any) -> Config:
@@ -59,10 +60,9 @@ def test_a_run_reads_what_was_converted(shop: list[tuple[str, str, int]], capsys
     assert item_titles(dataset.config, dataset)[place] == "Product, number 7"
     assert item_categories(dataset.config, list(items))[place].tolist() == [True, True]
 
-    measured = ["--metrics=[NDCG,CategoryCoverage]", "--topk=[5,10]"]
-    assert main(["run", "--model=WindowSASRec", *command[2:], *SMALL, *measured, "--examples=3"]) == 0
-    out = capsys.readouterr().out
-    assert "categorycoverage@10" in out and "Product, number" in out
+    settings = {"data_path": "data", "metrics": ["NDCG", "CategoryCoverage"], "topk": [5, 10], **SMALL}
+    result = run("WindowSASRec", "shop", settings=settings, examples=2)
+    assert result["test"]["categorycoverage@10"] == 1
 
 
 def test_the_yaml_file_beside_the_data() -> None:
