@@ -15,7 +15,7 @@ from recbole_diffusion.console.facts import days
 from recbole_diffusion.conversion.core import k_core
 from recbole_diffusion.conversion.interactions import Interactions, read_interactions
 from recbole_diffusion.conversion.items import Items, read_items
-from recbole_diffusion.conversion.request import Converted, Options, Say, silent
+from recbole_diffusion.conversion.request import Converted, Options, Say, counted, silent
 from recbole_diffusion.conversion.sources import find_sources
 from recbole_diffusion.conversion.write import check_out, write_data_set
 
@@ -78,9 +78,9 @@ def finish(
     for label, text in rows.facts:
         tell(label, text)
     frame, dropped = rows.frame, dict(rows.dropped)
-    tell("read", f"{rows.rows_read:,} rows")
+    tell("read", counted(rows.rows_read, "row"))
     for reason, count in dropped.items():
-        tell("dropped", f"{count:,} rows: {reason}")
+        tell("dropped", f"{counted(count, 'row')}: {reason}")
     users, items_of = (frame[key].to_physical().to_numpy() for key in ("user", "item"))
     if options.min_interactions > 1:
         tell("before", _counts(users, items_of))
@@ -88,8 +88,8 @@ def finish(
         if len(left) < len(frame):
             dropped[f"{options.min_interactions}-core"] = len(frame) - len(left)
             frame, users, items_of = frame[left], users[left], items_of[left]
-        what = f"users and items with fewer than {options.min_interactions} rows, in {rounds} rounds"
-        tell(f"{options.min_interactions}-core", f"{rows.frame.height - frame.height:,} rows dropped: {what}")
+        what = f"users and items with fewer than {options.min_interactions} rows, in {counted(rounds, 'round')}"
+        tell("dropped", f"{counted(rows.frame.height - frame.height, 'row')}: {what}")
     if not len(frame):
         raise UserError("no row is left: nothing was written.")
     per_user = np.bincount(users)
@@ -97,7 +97,7 @@ def finish(
     short = int((per_user <= _HELD_OUT).sum())
     tell("kept", _counts(users, items_of) + _span(frame, rows))
     if short:
-        tell("short", f"{short:,} users have fewer than {_HELD_OUT + 1} rows: leave-one-out cannot test them")
+        tell("short", f"{counted(short, 'user')} with fewer than {_HELD_OUT + 1} rows: leave-one-out cannot test them")
     written = _matched(frame, items, tell) if items is not None else None
     about = [f"Written by recbole-diffusion convert from {', '.join(paths)}"]
     about += [f"{label}: {text}" for label, text in facts]
@@ -111,7 +111,8 @@ def finish(
 
 
 def _counts(users: np.ndarray, items: np.ndarray) -> str:
-    return f"{len(users):,} rows of {_different(users):,} users with {_different(items):,} items"
+    counts = {"row": len(users), "user": _different(users), "item": _different(items)}
+    return ", ".join(counted(count, what) for what, count in counts.items())
 
 
 def _different(numbers: np.ndarray) -> int:
@@ -133,9 +134,9 @@ def _matched(frame: pl.DataFrame, items: Items, tell: Callable[[str, str], None]
     if len(known) < len(ids):
         missing = ids.filter(~ids.is_in(known["item"].implode())).sort()
         few = ", ".join(map(repr, missing[:3])) + (", ..." if len(missing) > 3 else "")
-        tell("items", f"{len(missing):,} of {len(ids):,} items are not in {items.shown}: {few}")
+        tell("items", f"{len(missing):,} of {len(ids):,} without a row in {items.shown}: {few}")
     if not len(known):
         raise UserError(f"items: no item of the rows is in {items.shown}. Is it the right column?")
     if len(items.frame) > len(known):
-        tell("items", f"{len(items.frame) - len(known):,} items of {items.shown} have no rows: left out")
+        tell("items", f"{len(items.frame) - len(known):,} of {items.shown} without interactions left out")
     return known

@@ -12,7 +12,7 @@ import polars as pl
 from recbole_diffusion.config.settings import UserError, shown
 from recbole_diffusion.conversion.delimited import read_delimited
 from recbole_diffusion.conversion.records import read_json, read_parquet
-from recbole_diffusion.conversion.request import FILE_ORDER, Options
+from recbole_diffusion.conversion.request import FILE_ORDER, Options, counted
 from recbole_diffusion.conversion.sources import Source, kind_of
 from recbole_diffusion.conversion.table import LINE, Bad, Table, Types
 from recbole_diffusion.conversion.times import BAD, SECONDS, is_missing, read_times
@@ -71,9 +71,9 @@ def read_interactions(
         "rating": pl.String,
     }
     tables = [read_table(source, scratch, options, columns, types) for source in sources]
-    facts = [(Path(table.shown).name, f"{_rows(table):,} rows, {table.note}") for table in tables[:3]]
+    facts = [("file", f"{table.shown}: {counted(_rows(table), 'row')}, {table.note}") for table in tables[:3]]
     if len(tables) > 3:
-        facts.append(("", f"and {len(tables) - 3} more files"))
+        facts.append(("file", f"and {counted(len(tables) - 3, 'more file')}"))
     if not sum(len(table.frame) for table in tables):
         raise UserError(f"{tables[0].shown}: no row can be read.")
     frame = pl.concat(
@@ -204,7 +204,7 @@ def _without_missing(
             dropped[f"without time ({columns['time']})"] = len(frame) - len(kept)
             frame = kept
     if "rating" in columns and (without := frame["rating"].null_count()):
-        facts.append(("ratings", f"{without:,} rows have none; they are kept"))
+        facts.append(("ratings", f"{counted(without, 'row')} without a rating kept"))
     return frame
 
 
@@ -223,5 +223,5 @@ def _without_duplicates(frame: pl.DataFrame, dropped: dict[str, int], facts: lis
     pairs = frame.lazy().select((user * 2**32 + item).n_unique())
     repeated = len(frame) - int(pairs.collect(engine="streaming").item())
     if repeated:
-        facts.append(("repeats", f"{repeated:,} rows repeat an earlier pair of user and item; they are kept"))
+        facts.append(("repeats", f"{counted(repeated, 'row')} with the user and item of an earlier row kept"))
     return frame

@@ -13,7 +13,7 @@ import polars as pl
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.conversion.interactions import read_table
-from recbole_diffusion.conversion.request import Options
+from recbole_diffusion.conversion.request import Options, counted
 from recbole_diffusion.conversion.sources import find_sources
 from recbole_diffusion.conversion.table import LINE
 
@@ -56,10 +56,10 @@ def read_items(paths: Sequence[str | Path], scratch: Path, options: Options, wan
         raise UserError(f"{'; '.join(bad[:3])}. Mend them, or leave them out by --on_bad_rows=drop.")
     frame = pl.concat(table.frame for table in tables)
     shown = Path(tables[0].shown).name
-    facts = [(shown, f"{len(frame):,} items, {tables[0].note}")]
+    facts = [("items", f"{shown}: {counted(len(frame), 'row')}, {tables[0].note}")]
     if bad:
         left_out = sum(len(one.lines) for table in tables for one in table.bad)
-        facts.append(("", f"{left_out:,} rows cannot be read: left out"))
+        facts.append(("items", f"{counted(left_out, 'row')} that cannot be read left out"))
     return make_items(shown, frame.drop(LINE).rename({"item_id": "item"}), options.category_separator, facts)
 
 
@@ -77,7 +77,7 @@ def make_items(shown: str, frame: pl.DataFrame, separator: str | None, facts: li
         frame = frame.with_columns(pl.col("item").str.replace(r"\.0+$", ""))
     once = frame.unique("item", keep="first", maintain_order=True)
     if len(once) < len(frame):
-        facts.append(("", f"{len(frame) - len(once):,} rows of items that have one already: the first is kept"))
+        facts.append(("items", f"{counted(len(frame) - len(once), 'row')} of an earlier item left out"))
     columns = [once["item"]]
     if "title" in once.columns:
         columns.append(pl.Series("title", [one_line(title) for title in once["title"]], dtype=pl.String))

@@ -14,7 +14,7 @@ from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.conversion.convert import finish
 from recbole_diffusion.conversion.interactions import read_interactions, read_table
 from recbole_diffusion.conversion.items import Items, make_items
-from recbole_diffusion.conversion.request import NO_QUOTES, Converted, Options, Say
+from recbole_diffusion.conversion.request import NO_QUOTES, Converted, Options, Say, counted
 from recbole_diffusion.conversion.sources import Source, find_sources, unpack
 from recbole_diffusion.conversion.table import Table
 from recbole_diffusion.conversion.write import check_out
@@ -111,7 +111,7 @@ def _movies(path: Path, layout: _Layout, scratch: Path) -> Items:
     item = layout.movie_columns[0]
     genres: Callable[[Table], pl.Expr] = _of_flags if layout.ratings == "u.data" else _of_text
     frame = table.frame.select(item=pl.col(item), title=pl.col("title"), category=genres(table))
-    return make_items(path.name, frame, "|", [(path.name, f"{len(frame):,} items, {table.note}")])
+    return make_items(path.name, frame, "|", [("items", f"{path.name}: {counted(len(frame), 'row')}, {table.note}")])
 
 
 def _of_text(table: Table) -> pl.Expr:

@@ -13,6 +13,11 @@ from recbole_diffusion.config.settings import UserError
 Say = Callable[[str, str], None]
 
 
+def counted(count: int, what: str) -> str:
+    """``1 row``, ``1,200 rows``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def silent(label: str, text: str) -> None:
     """Shows nothing."""
 

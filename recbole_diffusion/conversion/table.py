@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from recbole_diffusion.config.settings import UserError, did_you_mean
+from recbole_diffusion.conversion.request import counted
 
 LINE = "line"  # column of line numbers
 _SHOWN = 5
@@ -23,7 +24,7 @@ class Bad(NamedTuple):
         """``3 rows (lines 4, 9, 12)`` and the reason."""
         few = ", ".join(f"{line}" for line in self.lines[:_SHOWN]) + (", ..." if len(self.lines) > _SHOWN else "")
         s = "s" if len(self.lines) > 1 else ""
-        return f"{len(self.lines):,} row{s} ({unit}{s} {few}): {self.reason}"
+        return f"{counted(len(self.lines), 'row')} ({unit}{s} {few}): {self.reason}"
 
 
 class Table(NamedTuple):

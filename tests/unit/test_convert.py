@@ -113,7 +113,7 @@ def test_every_format_gives_the_same_file(name: str) -> None:
 
 def test_an_encoding_is_found_and_told() -> None:
     done = convert(write("a.csv", table(UTC_ROWS).encode("cp1252")))
-    assert "cp1252, because line 4 is not UTF-8" in dict(done.facts)["a.csv"]
+    assert "cp1252, because line 4 is not UTF-8" in dict(done.facts)["file"]
     convert(write("b.csv", table(UTC_ROWS).replace("ë", "é").encode("cp850")), "ds/b", encoding="cp850")
     assert written("ds/b/b.inter")[3][0] == "Zoé"
 
@@ -178,7 +178,7 @@ def test_duplicates_and_repeats() -> None:
     done = convert(write("a.csv", HEAD + rows))
     assert done.dropped == {"the same user, item and time again": 1}
     assert written()[1:] == [["a", "x", "1700000000"], ["a", "x", "1700000009"], ["b", "x", "1700000000"]]
-    assert dict(done.facts)["repeats"].startswith("1 rows repeat")
+    assert dict(done.facts)["repeats"] == "1 row with the user and item of an earlier row kept"
 
 
 def test_the_order_of_the_rows_can_be_the_time() -> None:
@@ -197,7 +197,7 @@ def test_ratings() -> None:
         convert(path, rating="stars")
     done = convert(path, rating="stars", decimal=",")
     assert [row[3] for row in written()] == ["rating:float", "3.5", "", ""]
-    assert dict(done.facts)["ratings"] == "2 rows have none; they are kept"
+    assert dict(done.facts)["ratings"] == "2 rows without a rating kept"
 
 
 def test_k_core_against_a_loop() -> None:
@@ -234,9 +234,9 @@ def test_items() -> None:
         ["1", "Two words, and more", "Sci_Fi Drama"],
         ["2", "", ""],
     ]
-    told = [text for label, text in done.facts if label in ("items", "")]
-    assert "1 of 3 items are not in items.csv: '3'" in told
-    assert "1 items of items.csv have no rows: left out" in told
+    told = [text for label, text in done.facts if label == "items"]
+    assert "1 of 3 without a row in items.csv: '3'" in told
+    assert "1 of items.csv without interactions left out" in told
     text = Path("ds/shop/shop.yaml").read_text(encoding="utf-8")
     assert text.endswith("title_field: title\ncategory_field: category\n")
 
@@ -381,3 +381,16 @@ def test_converting_loads_neither_torch_nor_recbole() -> None:
     root = Path(recbole_diffusion.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_polars_is_only_needed_to_convert(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)
+    assert main(["convert", "a.csv"]) == 2
+    assert "needs the package polars: pip install 'recbole-diffusion[convert]'" in capsys.readouterr().err
+    assert main(["convert", "movielens", "--list"]) == 0
+
+
+def test_a_file_without_a_header() -> None:
+    text = "\ufeffa,x,1700000000\nb,y,1700000001\n"
+    convert(write("a.csv", text), header=("who", "what", "when"))
+    assert [row[0] for row in written()[1:]] == ["a", "b"]
