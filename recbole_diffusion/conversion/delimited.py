@@ -137,7 +137,7 @@ def read_delimited(source: Source, scratch: Path, options: Options, wanted: Mapp
     else:
         frame, wrong = _by_polars(layout, lines, wanted, types), lines.wrong.to_list()
     width = len(layout.names)
-    bad = [Bad(f"not {width} fields, as the header has", wrong)] if wrong else []
+    bad = [Bad(f"not {width} fields, as the header has, or a carriage return inside", wrong)] if wrong else []
     return Table(source.shown, frame, bad, layout.note)
 
 
@@ -152,6 +152,8 @@ def _lines(layout: Layout) -> _Lines | None:
         opened = line.str.contains(f"(?:^|{delimiter}){quote}|{_QUOTED}[^{delimiter}]")
     blank = pl.col("line").str.strip_chars() == ""
     right = line.str.count_matches(layout.delimiter, literal=True) == len(layout.names) - 1
+    # polars would drop a carriage return at the end of a field in silence.
+    right &= ~line.str.contains("\r", literal=True)
     kind = pl.when(blank).then(0).when(opened).then(1).when(right).then(2).otherwise(3).cast(pl.UInt8)
     lines = pl.scan_lines(layout.text.path, row_index_name="row", row_index_offset=1).slice(layout.rows_from - 1)
     kinds = lines.select("row", kind=kind).collect(engine="streaming")

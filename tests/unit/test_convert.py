@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import recbole_diffusion
@@ -255,6 +255,7 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 
 
 @settings(max_examples=40, deadline=None)
+@example([("0", "0\r")], ",")
 @given(st.lists(st.tuples(_TEXT, _TEXT), min_size=1, max_size=30), st.sampled_from([",", "\t", ";"]))
 def test_ids_survive_or_are_refused(pairs: list[tuple[str, str]], delimiter: str) -> None:
     """Every row of a CSV is either written as it is, or counted as missing or unreadable."""
