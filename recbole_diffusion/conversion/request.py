@@ -112,5 +112,5 @@ def require_polars() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "polars":
             raise
-        raise UserError("convert needs the package polars: pip install 'recbole-diffusion[convert]'") from error
+        raise UserError("convert needs the package polars: pip install 'polars>=2,<3'") from error
     return polars
