@@ -105,7 +105,7 @@ def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
         from recbole_diffusion.recommend.export import Wanted, recommend
 
         whose = Wanted(known.users, known.all, known.history, known.histories)
-        recommend(known.checkpoint, whose, known.topk, known.out, not known.seen, settings, known.model)
+        recommend(known.checkpoint, whose, known.topk, known.out, not known.seen, known.index, settings, known.model)
         return 0
     if known.verb == "evaluate":
         from recbole_diffusion.recommend.evaluate import evaluate

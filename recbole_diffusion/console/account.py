@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
+import torch
+
 from recbole_diffusion.console import facts
 from recbole_diffusion.console.log import RunLog
 
@@ -36,7 +38,9 @@ class Account:
             self._logger.info(part)
         self._screen.fact("data set", facts.data_set(dataset))
         self._screen.fact("split", facts.splits(loaders))
-        self._screen.fact("model", f"{facts.parameters(model):,} parameters, on {config['device']}")
+        threads = torch.get_num_threads()
+        where = f"{config['device']}, {threads} thread{'s' if threads > 1 else ''}"  # both change the last digits
+        self._screen.fact("model", f"{facts.parameters(model):,} parameters, on {where}")
         self._screen.fact("settings", settings)
         if resumed:
             self._logger.info(f"resume: {resumed}")

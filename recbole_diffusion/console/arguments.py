@@ -166,6 +166,12 @@ def _add_recommend(verbs: Any) -> None:
     )
     recommend.add_argument("--topk", type=_positive, default=10, metavar="K", help="length of the lists; default: 10")
     recommend.add_argument("--out", type=_path, metavar="FILE", help=".csv, .jsonl or .parquet; default: the screen")
+    recommend.add_argument(
+        "--index",
+        default="exact",
+        metavar="KIND",
+        help="exact (default), or hnsw or ivf for many items, with faiss-cpu",
+    )
     recommend.add_argument("--seen", action="store_true", help="also list items of the user's own history")
 
 

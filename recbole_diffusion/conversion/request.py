@@ -61,8 +61,8 @@ class Options:
             raise UserError(f"quote={self.quote!r}: must be one ASCII character, or {NO_QUOTES}.")
         if self.decimal not in (".", ","):
             raise UserError(f"decimal={self.decimal!r}: must be '.' or ','.")
-        if self.min_interactions < 1:
-            raise UserError(f"min_interactions={self.min_interactions}: must be a whole number >= 1.")
+        if type(self.min_interactions) is not int or self.min_interactions < 1:
+            raise UserError(f"min_interactions={self.min_interactions!r}: must be a whole number >= 1.")
         if self.category_separator == "":
             raise UserError("category_separator='': must be a text of one character or more.")
         if len(set(self.header)) < len(self.header) or not all(self.header):

@@ -45,12 +45,13 @@ def write_data_set(folder: Path, rows: pl.DataFrame, items: pl.DataFrame | None,
     comments = "".join(f"# {' '.join(line.split())}\n" for line in about)
     of_items = [] if items is None else items.columns
     settings = [f"{kind}_field: {kind}\n" for kind in ("title", "category") if kind in of_items]
+    # The last one is renamed first, so that a data set without all of its files has no interactions either.
     contents: dict[Path, Callable[[Any], Any]] = {
-        folder / f"{name}.yaml": lambda file: file.write((comments + "".join(settings)).encode())
+        folder / f"{name}.inter": lambda file: _write(_plain_numbers(rows), file),
+        folder / f"{name}.yaml": lambda file: file.write((comments + "".join(settings)).encode()),
     }
     if items is not None:
         contents[folder / f"{name}.item"] = lambda file: _write(items, file)
-    contents[folder / f"{name}.inter"] = lambda file: _write(_plain_numbers(rows), file)
     is_new = not folder.exists()
     try:
         with ExitStack() as files:  # no file is renamed before all are written

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.model.embedding import EmbeddingDiffusionRecommender
-from recbole_diffusion.model.next_item import NextItemRecommender
 from recbole_diffusion.recommend.histories import Histories
 from recbole_diffusion.recommend.ranking import Lists, Ranker
 
@@ -90,41 +89,3 @@ def recorded(model: EmbeddingDiffusionRecommender) -> Iterator[list[tuple[int, T
         yield seen
     finally:
         del model.predict_x0
-
-
-@torch.no_grad()
-def user_vectors(ranker: Ranker, rows: Histories) -> Tensor:
-    """What is multiplied with the item vectors: [rows, dim], or [rows, channels, dim] with several channels.
-
-    Raises:
-        UserError: the model's scores are no inner products with item vectors.
-    """
-    model, found = ranker.model, []
-    for part in torch.arange(len(rows)).split(1024):
-        batch = ranker.batch(rows.part(part))
-        if isinstance(model, EmbeddingDiffusionRecommender):
-            vectors = model.generate(batch)
-            vectors = vectors.squeeze(1) if vectors.shape[1] == 1 else vectors
-        elif isinstance(model, NextItemRecommender):
-            vectors = model(batch)
-        elif ranker.sequential and hasattr(model, "item_embedding"):
-            vectors = model(batch[model.ITEM_SEQ], batch[model.ITEM_SEQ_LEN])
-        elif hasattr(model, "user_embedding") and hasattr(model, "item_embedding"):
-            vectors = model.user_embedding(batch[model.USER_ID])
-        else:
-            raise UserError(f"{type(model).__name__} has no vectors of users.")
-        found.append(vectors.float().cpu())
-    return torch.cat(found)
-
-
-def item_vectors(ranker: Ranker) -> Tensor:
-    """The embeddings of the items 1 ... N, [N, dim].
-
-    Raises:
-        UserError: the model has none.
-    """
-    table = getattr(ranker.model, "item_embedding", None)
-    if table is None:
-        raise UserError(f"{type(ranker.model).__name__} has no vectors of items.")
-    vectors: Tensor = table.weight.detach()[1 : ranker.n_items].float().cpu()
-    return vectors

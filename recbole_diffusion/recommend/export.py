@@ -34,8 +34,9 @@ class Wanted(NamedTuple):
 
 
 def recommend(
-    path: str, wanted: Wanted, k: int, out: str | None, filter_seen: bool, settings: Settings, model: str | None = None
-) -> Path | None:
+    path: str, wanted: Wanted, k: int, out: str | None, filter_seen: bool, index: str, settings: Settings,
+    model: str | None = None,
+) -> Path | None:  # fmt: skip
     """Write the lists of users to a file, or show them if there is no file.
 
     Args:
@@ -44,6 +45,7 @@ def recommend(
         k: length of the lists.
         out: a file .csv, .jsonl or .parquet; with None, the lists are shown.
         filter_seen: leave out what a user has taken.
+        index: as for :meth:`recbole_diffusion.recommend.recommender.Recommender.recommend`.
         settings, model: as for :func:`recbole_diffusion.recommend.recommender.load`.
 
     Returns:
@@ -57,7 +59,7 @@ def recommend(
     recommender = load(path, model, **settings)
     rows = _rows(recommender, wanted)
     if out is None:
-        screen.line(_shown(recommender.frame(rows, recommender.lists(rows, k, filter_seen))))
+        screen.line(_shown(recommender.frame(rows, recommender.lists(rows, k, filter_seen, index=index))))
         return None
     start = time.perf_counter()
     bar = screen.bar(len(rows), 0, _BAR)
@@ -66,7 +68,8 @@ def recommend(
         for part in torch.arange(len(rows)).split(_ROWS_AT_ONCE):
             these = rows.part(part)
             done = None if bar is None else bar.update
-            frame = recommender.frame(these, recommender.lists(these, k, filter_seen, after_batch=done))
+            lists = recommender.lists(these, k, filter_seen, index=index, after_batch=done)
+            frame = recommender.frame(these, lists)
             write(frame)
             listed += len(frame)
     if bar is not None:

@@ -17,6 +17,7 @@ from recbole_diffusion.evaluation.diversity import category_matrix
 from recbole_diffusion.evaluation.rerank import maximal_marginal_relevance
 from recbole_diffusion.names import AGE_LIST
 from recbole_diffusion.recommend.histories import Histories
+from recbole_diffusion.recommend.index import Index, best_of
 from recbole_diffusion.recommend.loading import Loaded
 
 _ROWS_SORTED = 8192  # rows among which those of similar length share a batch
@@ -38,6 +39,7 @@ class Ranker:
         self.model, self.config = loaded.model, config
         self.n_items = len(loaded.vocabulary.items)
         self.sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        self.n_channels = getattr(self.model, "num_channels", 1)
         self.reads_ages = registry.reads_ages(loaded.resolved)
         counts = torch.bincount(loaded.known.items.long(), minlength=self.n_items).float()
         self.popularity = (counts + 1).log()  # [n_items]
@@ -101,9 +103,14 @@ class Ranker:
         every.update(Interaction({self.config["ITEM_ID_FIELD"]: items}))
         return self.model.predict(every).float()
 
-    def batches(self, rows: Histories) -> Iterator[Tensor]:
-        """Row numbers in batches, those of similar length together. Their matrices of scores are bounded."""
-        at_once = min(self.config["eval_batch_size"], rows_at_once(self.config["max_cells"], self.n_items))
+    def batches(self, rows: Histories, cells: int | None = None) -> Iterator[Tensor]:
+        """Row numbers in batches, those of similar length together.
+
+        Args:
+            cells: numbers that each row needs; default: a score for each item. A batch has at most ``max_cells``.
+        """
+        at_once = rows_at_once(self.config["max_cells"], cells or self.n_items)
+        at_once = min(self.config["eval_batch_size"], at_once)
         for part in torch.arange(len(rows)).split(_ROWS_SORTED):
             yield from part[rows.counts[part].argsort(stable=True)].split(at_once)
 
@@ -122,19 +129,55 @@ class Ranker:
             allowed: which items may be listed, bool [n_items]; None: all.
             after_batch: called with the number of rows that are done.
         """
-        k = min(k, self.n_items - 1)
-        listed = Lists(
-            torch.zeros(len(rows), k, dtype=torch.long), torch.full((len(rows), k), -torch.inf),
-            ~self.known_to_the_model(rows),
-        )  # fmt: skip
+        listed = self._empty(rows, k)
         for part in self.batches(rows):
             scores = self._masked_scores(rows.part(part), filter_seen, allowed, k)
-            best, items = scores.topk(k, dim=-1)
+            best, items = scores.topk(listed.items.shape[1], dim=-1)
             listed.scores[part] = best.cpu()
             listed.items[part] = items.masked_fill(best.isneginf(), 0).cpu()
             if after_batch is not None:
                 after_batch(len(part))
         return listed
+
+    def lists_by_index(
+        self,
+        rows: Histories,
+        k: int,
+        filter_seen: bool,
+        index: Index,
+        vectors: Callable[[Histories], Tensor],
+        after_batch: Callable[[int], None] | None = None,
+    ) -> Lists:
+        """The same by an index, which may miss some items.
+
+        Args:
+            index: of the item vectors.
+            vectors: from rows to their vectors.
+        """
+        listed = self._empty(rows, k)
+        if bool(listed.popular.any()):  # the most popular items, not by vectors
+            strangers = torch.nonzero(listed.popular).squeeze(-1)
+            of_strangers = self.lists(rows.part(strangers), k, filter_seen, after_batch=after_batch)
+            listed.items[strangers], listed.scores[strangers] = of_strangers[:2]
+        known = torch.nonzero(~listed.popular).squeeze(-1)
+        for place in self.batches(rows.part(known), cells=self.n_channels * index.dim * (int(rows.counts.max()) + k)):
+            part = known[place]
+            these = rows.part(part)
+            seen = int(these.counts.max()) if filter_seen else 0
+            scores, items = index.search(vectors(these), listed.items.shape[1] + seen)
+            if filter_seen:
+                row = torch.repeat_interleave(torch.arange(len(these)), these.counts)
+                found = torch.arange(len(these)).unsqueeze(1) * self.n_items + items
+                scores = scores.masked_fill(torch.isin(found, row * self.n_items + these.items), -torch.inf)
+            listed.scores[part], listed.items[part] = best_of(scores, items, listed.items.shape[1])
+            if after_batch is not None:
+                after_batch(len(part))
+        return listed
+
+    def _empty(self, rows: Histories, k: int) -> Lists:
+        shape = len(rows), min(k, self.n_items - 1)
+        items, scores = torch.zeros(shape, dtype=torch.long), torch.full(shape, -torch.inf)
+        return Lists(items, scores, ~self.known_to_the_model(rows))
 
     def _masked_scores(self, rows: Histories, filter_seen: bool, allowed: Tensor | None, k: int) -> Tensor:
         device, known = self.config["device"], self.known_to_the_model(rows)

@@ -14,7 +14,7 @@ from torch import Tensor
 from recbole_diffusion.config.roles import that_count
 from recbole_diffusion.config.settings import Settings, UserError, shown
 from recbole_diffusion.recommend.accuracy import accuracy
-from recbole_diffusion.recommend.explaining import Explanation, explained, item_vectors, user_vectors
+from recbole_diffusion.recommend.explaining import Explanation, explained
 from recbole_diffusion.recommend.fitting import fit
 from recbole_diffusion.recommend.histories import (
     Histories,
@@ -24,9 +24,11 @@ from recbole_diffusion.recommend.histories import (
     token_of,
     user_ids,
 )
+from recbole_diffusion.recommend.index import EXACT, KINDS, Index
 from recbole_diffusion.recommend.loading import load_model, read_checkpoint
 from recbole_diffusion.recommend.ranking import Lists, Ranker
 from recbole_diffusion.recommend.tables import lists_table, named, steps_table
+from recbole_diffusion.recommend.vectors import index_of, item_vectors, user_vectors
 from recbole_diffusion.storage import checkpoint
 
 
@@ -55,7 +57,7 @@ class Recommender:
 
     def __init__(self, path: str | Path, state: dict[str, Any], settings: Settings, model: str | None = None) -> None:
         self.path, self._state, self._settings, self._model = str(path), state, dict(settings), model
-        self._ranker = Ranker(load_model(path, settings, model, state))
+        self._ranker, self._indexes = Ranker(load_model(path, settings, model, state)), dict[str, Index]()
         vocabulary = self._ranker.loaded.vocabulary
         self._items = {token: index for index, token in enumerate(vocabulary.items) if index}
         self._users = {token: index for index, token in enumerate(vocabulary.users) if index}
@@ -137,6 +139,7 @@ class Recommender:
         block: Iterable[Any] | None = None,
         channels: int | None = None,
         seed: int | None = None,
+        index: str = EXACT,
         **settings: Any,
     ) -> pd.DataFrame:
         """The ``k`` best items for each user.
@@ -149,6 +152,7 @@ class Recommender:
             filter_seen: leave out the items of the user's history.
             allow, block: items that alone may be listed, and items that may not.
             channels, seed: the settings ``num_channels`` and ``eval_seed``.
+            index: ``exact``, or ``hnsw`` or ``ivf``: faster where there are many items, and may miss some (faiss).
             settings: other settings, as for :func:`load`.
 
         Returns:
@@ -160,7 +164,7 @@ class Recommender:
         """
         other = self.with_settings(num_channels=channels, eval_seed=seed, **settings)
         rows = self.rows(users, histories)
-        return other.frame(rows, other.lists(rows, k, filter_seen, allow, block))
+        return other.frame(rows, other.lists(rows, k, filter_seen, allow, block, index))
 
     def rows(self, users: Iterable[Any] | None = None, histories: Any = None) -> Histories:
         """The histories of ``users`` or those given, as for :meth:`recommend`."""
@@ -190,12 +194,24 @@ class Recommender:
         filter_seen: bool = True,
         allow: Iterable[Any] | None = None,
         block: Iterable[Any] | None = None,
+        index: str = EXACT,
         after_batch: Callable[[int], None] | None = None,
     ) -> Lists:
-        """The lists of some rows, in ids of the model; see :meth:`recommend`."""
+        """The lists of some rows, in ids of the model; see :meth:`recommend`. ``after_batch`` gets numbers of rows."""
         if type(k) is not int or k < 1:
             raise UserError(f"k={shown(k)}: must be a whole number >= 1.")
-        return self._ranker.lists(rows, k, filter_seen, self._allowed(allow, block), after_batch)
+        if index not in KINDS:
+            raise UserError(f"index={index!r}: must be one of {', '.join(KINDS)}.")
+        ranker, allowed = self._ranker, self._allowed(allow, block)
+        if index == EXACT:
+            return ranker.lists(rows, k, filter_seen, allowed, after_batch)
+        if allowed is not None or ranker.categories is not None:
+            raise UserError(f"index={index!r}: cannot be combined with allow, block or mmr_weight. Take index='exact'.")
+        if index not in self._indexes:
+            self._indexes[index] = index_of(ranker, index)
+        return ranker.lists_by_index(
+            rows, k, filter_seen, self._indexes[index], lambda these: user_vectors(ranker, these), after_batch
+        )
 
     def _allowed(self, allow: Iterable[Any] | None, block: Iterable[Any] | None) -> Tensor | None:
         if allow is None and block is None:

@@ -18,6 +18,7 @@ from recbole_diffusion.__main__ import main
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.quick_start import run
 from recbole_diffusion.recommend.evaluate import evaluate, grouped
+from recbole_diffusion.recommend.index import Index
 from recbole_diffusion.storage import checkpoint
 
 NETWORK = {"embedding_size": 8, "num_layers": 1, "num_heads": 2, "sampling_steps": 2}
@@ -210,6 +211,46 @@ def test_an_explanation_says_where_items_come_from(trained: Callable[[str], Trai
     if model == "DreamRec":
         best = recommender.recommend(users=users, k=29, filter_seen=False)
         assert last["item"].tolist() == best["item"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+@pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "BPR"])
+def test_an_index_of_few_items_gives_the_exact_lists(trained: Callable[[str], Trained], model: str, kind: str) -> None:
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    recommender = trained(model).recommender
+    for filter_seen in (True, False):
+        exact, found = (recommender.recommend(k=8, filter_seen=filter_seen, index=index) for index in ("exact", kind))
+        pd.testing.assert_frame_equal(found, exact, rtol=1e-5)
+    if model != "BPR":
+        histories = {"new": [], "known": ["i3", "i4"]}
+        exact, found = (recommender.recommend(histories=histories, k=30, index=index) for index in ("exact", kind))
+        pd.testing.assert_frame_equal(found, exact, rtol=1e-5)
+
+
+def test_an_index_is_refused_where_it_would_be_wrong(trained: Callable[[str], Trained]) -> None:
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    for model, settings, message in (
+        ("DreamRec", {"index": "flat"}, "index='flat': must be one of exact, hnsw, ivf"),
+        ("DreamRec", {"index": "hnsw", "block": ["i1"]}, "cannot be combined with allow, block"),
+        ("DreamRec", {"index": "ivf", "num_chains": 2, "chain_start": "noise"}, "are no inner products"),
+        ("DiffRec", {"index": "hnsw"}, "DiffRec has no vectors of items"),
+    ):
+        with pytest.raises(UserError, match=message):
+            trained(model).recommender.recommend(**settings)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_an_index_finds_most_items_and_each_once(kind: str) -> None:
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    torch.manual_seed(0)
+    items, queries = torch.randn(3000, 16), torch.randn(50, 3, 16)
+    scores, found = Index(items, kind).search(queries, 10)
+    best, places = (queries @ items.T).amax(dim=1).topk(10)
+    recall = (found.unsqueeze(2) == places.unsqueeze(1) + 1).any(dim=2).float().mean()
+    assert recall > (0.95 if kind == "hnsw" else 0.2)
+    assert all(len(set(row)) == 10 for row in found.tolist())
+    torch.testing.assert_close(scores, (queries @ items.T).amax(dim=1).gather(1, found - 1))
+    assert (scores[:, 0] <= best[:, 0] + 1e-5).all()
 
 
 def test_files_have_the_same_lists_and_an_interrupted_one_is_not_there(
