@@ -73,7 +73,8 @@ def _packed(name: str) -> Path:
         write("folder/_SUCCESS", "")
         return Path(name)
     if name == "a.parquet":
-        frame.with_columns(pl.col("when").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC")).write_parquet(name)
+        moment = pl.col("when").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC")
+        frame.with_columns(moment.dt.convert_time_zone("Europe/Berlin")).write_parquet(name)
         return Path(name)
     contents = {
         "a.csv": text.encode(),
