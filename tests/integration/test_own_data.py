@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import recbole_diffusion
@@ -63,6 +64,17 @@ def test_a_run_reads_what_was_converted(shop: list[tuple[str, str, int]], capsys
     settings = {"data_path": "data", "metrics": ["NDCG", "CategoryCoverage"], "topk": [5, 10], **SMALL}
     result = run("WindowSASRec", "shop", settings=settings, examples=2)
     assert result["test"]["categorycoverage@10"] == 1
+
+    checkpoint = f"--checkpoint={result['checkpoint']}"
+    assert main(["recommend", checkpoint, "--all", "--topk=3", "--out=lists.csv"]) == 0
+    lists = pd.read_csv("lists.csv", dtype={"user": str})
+    assert len(lists) == len(lists.drop_duplicates(["user", "item"])) and set(lists["user"]) <= {row[0] for row in shop}
+    assert (lists["title"] == "Product, number " + lists["item"].str[2:-1]).all()
+    assert not set(zip(lists["user"], lists["item"], strict=True)) & {row[:2] for row in shop}
+    capsys.readouterr()
+    assert main(["evaluate", checkpoint, "--split=valid,test"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{result['test'][name]:.4f}" in printed for name in ("ndcg@5", "ndcg@10"))
 
 
 def test_the_yaml_file_beside_the_data() -> None:
