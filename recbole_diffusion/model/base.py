@@ -12,6 +12,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_diffusion import processes
 from recbole_diffusion.config.stages import Stage
 from recbole_diffusion.diffusion.noise import RowNoise, history_keys
 from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
@@ -104,8 +105,10 @@ class DiffusionRecommender(SequentialRecommender):
         twice = losses.keys() & denoising.keys()
         assert not twice, f"two losses are called {', '.join(twice)}"
         terms = losses | {name: (step.weight * loss).mean() for name, loss in denoising.items()}
-        t, total = step.t, torch.stack([loss.detach() for loss in denoising.values()]).sum(dim=0)
-        self.timestep_sampler.update(*((t, total) if real is None else (t[real], total[real])))
+        if self.timestep_sampler.learns:  # from the rows of all processes, so that it stays the same in all
+            total = torch.stack([loss.detach() for loss in denoising.values()]).sum(dim=0)
+            t, total = (part if real is None else part[real] for part in (step.t, total))
+            self.timestep_sampler.update(processes.rows_of_all(t.flatten()), processes.rows_of_all(total.flatten()))
         self.loss_names = tuple(terms)
         return tuple(terms.values())
 
