@@ -42,8 +42,8 @@ def count() -> int:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
-    return dist.get_rank() if _Group.joined else 0
+    """The number of this process, from 0; 0 inside :func:`alone`."""
+    return dist.get_rank() if _Group.joined and not _Group.alone else 0
 
 
 def may_tell() -> bool:

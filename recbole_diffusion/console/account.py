@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
+from recbole_diffusion.config.launch import launched
 from recbole_diffusion.console import facts
 from recbole_diffusion.console.log import RunLog
 
@@ -36,7 +37,8 @@ class Account:
             self._logger.info(part)
         self._screen.fact("data set", facts.data_set(dataset))
         self._screen.fact("split", facts.splits(loaders))
-        self._screen.fact("model", f"{facts.parameters(model):,} parameters, on {config['device']}")
+        several = f", {launched()} processes" if launched() > 1 else ""
+        self._screen.fact("model", f"{facts.parameters(model):,} parameters, on {config['device']}{several}")
         self._screen.fact("settings", settings)
         if resumed:
             self._logger.info(f"resume: {resumed}")

@@ -45,7 +45,7 @@ def over_processes(loss_func: Loss, model: nn.Module, target_field: str) -> Loss
             with processes.alone():
                 losses = loss_func(batch)
         else:
-            own = batch[slice(processes.rank(), None, number)]
+            own = batch[list(range(processes.rank(), len(batch), number))]
             weight = _targets(own, target_field) / _targets(batch, target_field)
             losses = loss_func(own)
         terms = losses if isinstance(losses, tuple) else (losses,)

@@ -254,11 +254,11 @@ class ResumableTrainer(Trainer):
         there = state["training"].pop("where")
         if self.data_sha256 and there["data_sha256"] != self.data_sha256:
             raise UserError(f"{path}: was made from other files of the data set {self.config['dataset']!r}.")
-        if other := differences({**there, "versions": state["versions"]}, {**self.where, "versions": versions()}):
-            self.logger.warning(f"{path} was made with {described(other)}: the numbers may differ by rounding.")
         training = checkpoint.unpack(state["training"])
         check_training_parts(training, str(path))
         take_own(training, str(path))
+        if other := differences({**there, "versions": state["versions"]}, {**self.where, "versions": versions()}):
+            self.logger.warning(f"{path} was made with {described(other)}: the numbers may differ by rounding.")
         self.files, self._owns_files = RunFiles.of_last(path), True
         self.saved_model_file = str(self.files.best)
         if training["saved_epoch"] is not None and not self.files.best.is_file():
