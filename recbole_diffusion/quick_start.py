@@ -77,8 +77,8 @@ def run(
         Stopped: a signal has stopped training; it can go on.
     """
     wanted = request(model, dataset, load_settings(config_files, settings), preset)
-    config = wanted.config()
     registry.check_shares(wanted.resolved)
+    config = wanted.config()
     with processes.joined(config), run_log(config, verbose) as log:
         own = facts.settings(wanted.user, settings or {}, config_files, wanted.preset)
         return _run(wanted, config, examples, test_model or best_epoch_metrics, log, own, resume)

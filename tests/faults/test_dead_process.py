@@ -44,7 +44,9 @@ def _last(folder: Path) -> Path:
 
 def _wait_for_epoch(job: subprocess.Popen[str], folder: Path, epoch: int) -> None:
     until = time.monotonic() + 300
-    while not any(checkpoint.load_data(path)["epoch"] >= epoch for path in (folder / "saved").glob("*-last.*")):
+    while not any(
+        checkpoint.load_data(path)["epoch"] >= epoch for path in (folder / "saved").glob("*-last.safetensors")
+    ):
         assert job.poll() is None and time.monotonic() < until
         time.sleep(0.05)
 
