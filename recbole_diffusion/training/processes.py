@@ -19,7 +19,9 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_diffusion import processes
+from recbole_diffusion import compat, processes
+
+compat.apply()
 
 Loss = Callable[[Interaction], Any]
 
