@@ -113,6 +113,17 @@ def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
             known.baseline, known.metric, known.curve_steps, known.png, known.tuned,
         )  # fmt: skip
         return 1 if failed else 0
+    if known.verb == "recommend":
+        from recbole_diffusion.recommend.export import Wanted, recommend
+
+        whose = Wanted(known.users, known.all, known.history, known.histories)
+        recommend(known.checkpoint, whose, known.topk, known.out, not known.seen, known.index, settings, known.model)
+        return 0
+    if known.verb == "evaluate":
+        from recbole_diffusion.recommend.evaluate import evaluate
+
+        evaluate(known.checkpoint, known.split, settings, known.by, known.model, known.picture)
+        return 0
     wanted = (known.model, known.dataset, known.config_files, settings, known.preset)
     if known.verb == "tune":
         from recbole_diffusion.tune.search import tune

@@ -27,6 +27,7 @@ from recbole_diffusion.console.log import RunLog, run_log
 from recbole_diffusion.console.progress import Progress, shown_progress
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.items import check_named_columns
+from recbole_diffusion.data.known import Known
 from recbole_diffusion.data.loaders import Loaders, create_dataset, fetch_files, prepare_loaders
 from recbole_diffusion.evaluation.examples import example_recommendations, item_titles
 from recbole_diffusion.evaluation.reference import reference_for
@@ -224,7 +225,7 @@ def prepare(resolved: registry.Resolved, config: Config, resume: str | None = No
         with continuing(found.last):
             trainer = registry.get_trainer(resolved)(config, model)
     trainer.eval_collector.check(dataset)
-    trainer.vocabulary, trainer.data_sha256 = vocabulary, data_sha256
+    trainer.vocabulary, trainer.data_sha256, trainer.known = vocabulary, data_sha256, Known.of(config, dataset)
     trainer.reference = reference_for(trainer, loaders)
     trainer.resumed = found.text
     own_random_numbers()
@@ -259,13 +260,8 @@ def train(
     start = time.perf_counter()
     try:
         with using(prepared.model):
-            _, valid = trainer.fit(
-                loaders.train,
-                loaders.valid,
-                saved=True,
-                show_progress=trainer.config["show_progress"],
-                callback_fn=validated,
-            )
+            shown = trainer.config["show_progress"]
+            _, valid = trainer.fit(loaders.train, loaders.valid, show_progress=shown, callback_fn=validated)
     finally:
         trainer.tensorboard.close()  # it holds a file and a thread
     return {

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
+import torch
+
 from recbole_diffusion.config.launch import launched
 from recbole_diffusion.console import facts
 from recbole_diffusion.console.log import RunLog
@@ -37,8 +39,10 @@ class Account:
             self._logger.info(part)
         self._screen.fact("data set", facts.data_set(dataset))
         self._screen.fact("split", facts.splits(loaders))
-        several = f", {launched()} processes" if launched() > 1 else ""
-        self._screen.fact("model", f"{facts.parameters(model):,} parameters, on {config['device']}{several}")
+        threads = torch.get_num_threads()
+        where = f"{config['device']}, {threads} thread{'s' if threads > 1 else ''}"  # both change the last digits
+        where += f", {launched()} processes" if launched() > 1 else ""
+        self._screen.fact("model", f"{facts.parameters(model):,} parameters, on {where}")
         self._screen.fact("settings", settings)
         if resumed:
             self._logger.info(f"resume: {resumed}")

@@ -12,38 +12,7 @@ from recbole_diffusion._version import __version__
 from recbole_diffusion.config.launch import is_first, left_to_first
 from recbole_diffusion.config.reading import parse_value
 from recbole_diffusion.config.settings import UserError
-
-_COMPARE_EXAMPLES = """\
-settings:
-  --key=value                  for every run; it is an error if one of the models does not have this setting
-  --MODEL.key=value            for one model of --models, e.g. --DiffDiv.num_channels=8; MODEL:paper.key for a preset
-  Files of --config_files have lines such as 'epochs: 20' or 'DiffDiv.num_channels: 8'. 'run --help' shows the main
-  settings.
-
-All models on a data set must have the same metrics, topk, eval_args, mask_history and data filters.
-
-files that are written:
-  DIR/report.html              tables and figures in one file; updated after each run
-  DIR/results.md, results.csv  means and deviations, tests against the baseline, cost, protocol; updated after each run
-  DIR/figures/DATASET-NAME.png the figures of the report, with --png
-  DIR/runs/DATASET/MODEL/      seedK.json (result), seedK.npz (metrics of each user), seedK.log
-  DIR/saved, log, log_tensorboard
-
-You can stop it with Ctrl-C, and continue with the same command: finished runs are kept. To make several runs at the
-same time, start the same command several times: the processes share the runs of DIR. It is an error if DIR has a
-finished run with other settings.
-Exit status 1: some runs failed; 2: the command is wrong; 130: it was stopped.
-"""
-
-
-_TUNE_HELP = """\
-  --key=value and --config_files give settings that are the same in every trial. The search space is a YAML file:
-    learning_rate: {low: 1e-4, high: 1e-2, log: true}
-    num_layers: {low: 1, high: 3}
-    dropout: [0.1, 0.3, 0.5]
-  The same command continues a study. Several processes can share a study if they have the same --out or --storage.
-  The test split is not read: 'run --config_files OUT/best.yaml' tests the best settings.
-"""
+from recbole_diffusion.console import epilogs
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,6 +66,8 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--verbose", action="store_true", help="show every line of the log on the console too")
     _add_tune(verbs)
     _add_compare(verbs)
+    _add_recommend(verbs)
+    _add_evaluate(verbs)
     return parser
 
 
@@ -117,7 +88,7 @@ def _add_tune(verbs: Any) -> None:
         help="search for the settings that validate best",
         usage="recbole-diffusion tune --model=M --dataset=D (--trials=N | --seconds=S) [--space=FILE] [--out=DIR] "
         "[--storage=URL] [--key=value ...]",
-        epilog=_TUNE_HELP,
+        epilog=epilogs.TUNE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -138,7 +109,7 @@ def _add_compare(verbs: Any) -> None:
         "compare",
         help="train and test several models with several seeds, and test their differences",
         usage="recbole-diffusion compare --models=A,B --datasets=D --seeds=0,1,2 --out=DIR [--key=value ...]",
-        epilog=_COMPARE_EXAMPLES,
+        epilog=epilogs.COMPARE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -175,6 +146,65 @@ def _add_compare(verbs: Any) -> None:
     compare.add_argument(
         "--config_files", nargs="+", action="extend", default=[], metavar="FILE", help="YAML files; later ones win"
     )
+
+
+def _add_recommend(verbs: Any) -> None:
+    recommend = verbs.add_parser(
+        "recommend",
+        help="lists of a trained model",
+        usage="recbole-diffusion recommend --checkpoint=FILE (--users=FILE | --all | --history=A,B,C | "
+        "--histories=FILE) [--topk=10] [--out=FILE] [--key=value ...]",
+        epilog=epilogs.RECOMMEND,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_checkpoint(recommend)
+    whose = recommend.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--users", type=_path, metavar="FILE", help="users of the data set, one on each line")
+    whose.add_argument("--all", action="store_true", help="all users of the data set")
+    whose.add_argument("--history", type=_path, metavar="A,B,C", help="one history: its items, the oldest first")
+    whose.add_argument(
+        "--histories", type=_path, metavar="FILE", help=".csv with user, item and perhaps time, or .jsonl, see below"
+    )
+    recommend.add_argument("--topk", type=_positive, default=10, metavar="K", help="length of the lists; default: 10")
+    recommend.add_argument("--out", type=_path, metavar="FILE", help=".csv, .jsonl or .parquet; default: the screen")
+    recommend.add_argument(
+        "--index",
+        default="exact",
+        metavar="KIND",
+        help="exact (default), or hnsw or ivf for many items, with faiss-cpu",
+    )
+    recommend.add_argument("--seen", action="store_true", help="also list items of the user's own history")
+
+
+def _add_evaluate(verbs: Any) -> None:
+    evaluate = verbs.add_parser(
+        "evaluate",
+        help="measure a trained model again",
+        usage="recbole-diffusion evaluate --checkpoint=FILE [--split=test] [--by=activity,popularity] [--picture=FILE] "
+        "[--key=value ...]",
+        epilog=epilogs.EVALUATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_checkpoint(evaluate)
+    evaluate.add_argument("--split", type=_names, default=["test"], metavar="A,B", help="valid, test; default: test")
+    evaluate.add_argument(
+        "--by", type=_names, default=[], metavar="A,B", help="activity, popularity: also the metrics of groups of users"
+    )
+    evaluate.add_argument("--picture", type=_path, metavar="FILE", help="draw the groups into this .html file")
+
+
+def _add_checkpoint(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--checkpoint", type=_path, required=True, metavar="FILE", help="NAME-best.safetensors of a run")
+    verb.add_argument("--model", metavar="M", help="package.module:Class, for a model that is not registered")
+
+
+def _positive(text: str) -> int:
+    count = _count(text)
+    if count == 0:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return count
 
 
 def _count(text: str) -> int:

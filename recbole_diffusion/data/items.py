@@ -41,6 +41,23 @@ def item_column(config: Any, setting: str) -> ItemColumn:
     return ItemColumn(file.columns[field].value, dict(zip(table[item_field], table[field].fillna(""), strict=True)))
 
 
+def item_column_if_any(config: Any, setting: str) -> ItemColumn | None:
+    """:func:`item_column`, or None if the setting is ~, or only a default that the data set's files do not have.
+
+    Raises:
+        UserError: the user has named a column that does not exist.
+    """
+    if config[setting] is None:
+        return None
+    try:
+        _file_with(config, setting)
+    except UserError:
+        if config.external_config_dict.get(setting) is not None:
+            raise
+        return None
+    return item_column(config, setting)
+
+
 def check_named_columns(config: Any) -> None:
     """Check that the columns exist that the user's settings name, even if this run does not read them.
 

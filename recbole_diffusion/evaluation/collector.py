@@ -17,7 +17,7 @@ from torch import Tensor
 from recbole_diffusion import processes
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.items import interaction_counts, item_column
-from recbole_diffusion.evaluation.diversity import item_vectors
+from recbole_diffusion.evaluation.diversity import category_matrix, item_vectors
 from recbole_diffusion.evaluation.rerank import maximal_marginal_relevance
 
 _CATEGORY_TYPES = ("token", "token_seq")
@@ -208,14 +208,8 @@ def item_categories(config: Any, tokens: Sequence[str]) -> Tensor:
         raise UserError(
             f"category_field={field!r}: must be a column of type {' or '.join(_CATEGORY_TYPES)}; it is {column.kind}."
         )
-    separator = config["seq_separator"]
-    texts = [column.texts.get(token, "") for token in tokens]
-    sets = [set(text.split(separator) if column.kind == "token_seq" else [text]) - {""} for text in texts]
-    names = sorted(set().union(*sets))
-    if not names:
+    separator = config["seq_separator"] if column.kind == "token_seq" else None
+    categories = category_matrix([column.texts.get(token, "") for token in tokens], separator)
+    if not categories.any():
         raise UserError(f"category_field={field!r}: no item of {config['dataset']!r} has a value there.")
-    number = {name: index for index, name in enumerate(names)}
-    categories = torch.zeros(len(tokens), len(names), dtype=torch.bool)
-    cells = [(item, number[name]) for item, found in enumerate(sets) for name in found]
-    categories[tuple(torch.tensor(cells).T)] = True
     return categories

@@ -9,7 +9,7 @@ takes any away. If too few items are left, the value is 0: coverage, entropy and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,22 @@ from torch.nn.functional import embedding_bag, normalize
 _LISTS_AT_ONCE = 256  # bounds the memory of [lists, k, categories]
 _VECTOR_SIZE = 64
 _ROUNDING = 1e-6  # a shorter vector is the rounding error of a zero
+
+
+def category_matrix(texts: Sequence[str], separator: str | None) -> Tensor:
+    """The categories of each item, [n_items, n_categories] bool, in the order of their names.
+
+    Args:
+        texts: the categories of each item, [n_items]; an empty text is none.
+        separator: between the categories of an item; None: each text is one category.
+    """
+    sets = [set(text.split(separator) if separator else [text]) - {""} for text in texts]
+    number = {name: index for index, name in enumerate(sorted(set().union(*sets)))}
+    categories = torch.zeros(len(texts), len(number), dtype=torch.bool)
+    cells = [(item, number[name]) for item, found in enumerate(sets) for name in found]
+    if cells:
+        categories[tuple(torch.tensor(cells).T)] = True
+    return categories
 
 
 def category_distance(items: Tensor, categories: Tensor) -> Tensor:

@@ -108,6 +108,7 @@ class ADIGRec(EmbeddingDiffusionRecommender):
 
     config_class: ClassVar[type[DiffusionConfig]] = ADIGRecConfig
     settings: ADIGRecConfig
+    origin: ClassVar[str] = "interest"
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -166,6 +167,11 @@ class ADIGRec(EmbeddingDiffusionRecommender):
 
     def project(self, x_t: Tensor) -> Tensor:
         return F.normalize(x_t, dim=-1)
+
+    def origins(self, interaction: Interaction, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """The inherent interest that is nearest to each item, [pairs]."""
+        interests = self.last_state(interaction).inherent[rows]  # [pairs, k, dim]
+        return torch.einsum("rkd,rd->rk", interests, self.item_embedding(items)).argmax(dim=1)
 
     @torch.no_grad()
     def diagnose(self, interaction: Interaction) -> dict[str, float]:

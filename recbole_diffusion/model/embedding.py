@@ -45,6 +45,7 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
     settings: EmbeddingDiffusionConfig
     denoiser: nn.Module
     num_channels = 1
+    origin: ClassVar[str] = "channel"  # what :meth:`origins` numbers
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -239,6 +240,11 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
             logs = scores / temperature - self._log_normalisers(x_0 / temperature)[rows]
             scores = logs.unflatten(1, (-1, self.num_chains)).logsumexp(dim=-1) - math.log(self.num_chains)
         return scores.amax(dim=1)
+
+    def origins(self, interaction: Interaction, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """Where items come from: the channel with the largest score, [pairs], for pairs as in :meth:`score_items`."""
+        best = torch.einsum("rcd,rd->rc", x_0[rows], self.item_embedding(items)).argmax(dim=1)
+        return best // self.num_chains
 
     def _log_normalisers(self, x_0: Tensor) -> Tensor:
         """``logsumexp`` of the logits of items 1 ... N, [batch, all chains], from x0_hat [batch, all chains, dim]."""

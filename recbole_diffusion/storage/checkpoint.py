@@ -170,6 +170,28 @@ def check_vocabulary(there: Vocabulary | None, where: str, here: Vocabulary) -> 
             raise UserError(f"{where}: was made from other data: the values of {field!r} differ.")
 
 
+def restore(model: Any, state: Mapping[str, Any], device: torch.device | str, resume: bool = False) -> None:
+    """Put the weights of a checkpoint into a model, and what it keeps outside its parameters.
+
+    Args:
+        resume: to go on with training. Otherwise what only training reads may differ, such as the timestep sampler: it
+            keeps its own values.
+
+    Raises:
+        UserError, RuntimeError: they do not fit the model.
+    """
+    weights = state["state_dict"]
+    if not resume:
+        unread = getattr(model, "read_in_training", ())
+        own = {name: value for name, value in model.state_dict().items() if name.startswith(unread)}
+        weights = {name: value for name, value in weights.items() if not name.startswith(unread)} | own
+    model.load_state_dict(weights)
+    others = unpack(state["other_parameter"], device)
+    if not set(others or {}) <= set(model.other_parameter()):
+        raise UserError(f"the model keeps {sorted(model.other_parameter())}, and the file has {sorted(others)}.")
+    model.load_other_parameter(others)
+
+
 def check_sources(config: Any, vocabulary: Vocabulary) -> None:
     """Check the files that RecBole's models start from (``pre_model_path``, ...). The models do not check them.
 

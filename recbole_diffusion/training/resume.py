@@ -263,7 +263,7 @@ class ResumableTrainer(Trainer):
         self.saved_model_file = str(self.files.best)
         if training["saved_epoch"] is not None and not self.files.best.is_file():
             raise UserError(f"{path}: its best epoch is not beside it: there is no {self.files.best}.")
-        self._restore(state, resume=True)
+        checkpoint.restore(self.model, state, self.device, resume=True)
         for name, part in training["optimizers"].items():
             before = getattr(self, name).state_dict()
             getattr(self, name).load_state_dict(part)
@@ -288,7 +288,7 @@ class ResumableTrainer(Trainer):
         """RecBole's own checkpoint has model and optimiser, and no random state: the numbers are not the same."""
         if checkpoint.RECBOLES not in state:
             raise UserError(f"{path}: holds only the model of the best epoch; training goes on from a file *{LAST}.")
-        self._restore(state, resume=True)
+        checkpoint.restore(self.model, state, self.device, resume=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch = state["epoch"] + 1
         self.cur_step = 0

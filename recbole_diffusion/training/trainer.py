@@ -18,6 +18,7 @@ from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.stages import Stage, check_stages, stage_at
 from recbole_diffusion.console.curves import writes_nothing_yet
 from recbole_diffusion.console.progress import Progress
+from recbole_diffusion.data.known import Known
 from recbole_diffusion.evaluation.collapse import Validation
 from recbole_diffusion.evaluation.collector import SafeCollector
 from recbole_diffusion.evaluation.reference import Reference
@@ -44,6 +45,7 @@ class SafeTrainer(ResumableTrainer):
     """
 
     vocabulary: Vocabulary  # of the data set, once it is known
+    known: Known | None = None  # what a checkpoint tells of the data
     reference: Reference | None = None  # Pop, on the same splits
     progress: Progress = Progress()  # gets each batch
     saved_epoch: int | None = None
@@ -85,8 +87,9 @@ class SafeTrainer(ResumableTrainer):
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)
+        known = None if self.known is None else {"known": self.known._asdict()}
         if is_first():
-            checkpoint.save(self._state(epoch), path)
+            checkpoint.save(self._state(epoch) | (known or {}), path)
         processes.wait()
         self._owns_files = True
         self.saved_epoch, self.saved_validation = epoch, self._validation
@@ -110,27 +113,13 @@ class SafeTrainer(ResumableTrainer):
         checkpoint.check(state, str(path), self.vocabulary, self.config.final_config_dict, resume)
         return state
 
-    def _restore(self, state: dict[str, Any], resume: bool = False) -> None:
-        weights = state["state_dict"]
-        if not resume:  # what only training reads may differ, such as the timestep sampler: it keeps its own values
-            unread = getattr(self.model, "read_in_training", ())
-            own = {name: value for name, value in self.model.state_dict().items() if name.startswith(unread)}
-            weights = {name: value for name, value in weights.items() if not name.startswith(unread)} | own
-        self.model.load_state_dict(weights)
-        others = checkpoint.unpack(state["other_parameter"], self.device)
-        if not set(others or {}) <= set(self.model.other_parameter()):
-            raise UserError(
-                f"the model keeps {sorted(self.model.other_parameter())}, and the file has {sorted(others)}."
-            )
-        self.model.load_other_parameter(others)
-
     def evaluate(
         self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
     ) -> Any:
         if eval_data and load_best_model:
             path = model_file or self.saved_model_file
             with understood(str(path)):
-                self._restore(self._load(path))
+                checkpoint.restore(self.model, self._load(path), self.device)
             self.logger.info(f"Evaluating {path}")
         start = time.perf_counter()
         with self.eval_collector.shared(eval_data):
