@@ -101,8 +101,8 @@ def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Call the verb's function. It is imported here, so that ``--help`` and wrong arguments do not wait for torch."""
     if launched() > 1 and known.verb != "run":
         raise UserError(
-            f"WORLD_SIZE={launched()}: torchrun starts processes that train one model together, and {known.verb} "
-            "trains many. Start it without torchrun, once for each process: they share the work (docs/large.md)."
+            f"WORLD_SIZE={launched()}: torchrun starts processes that train one model together, as only 'run' does. "
+            f"Start {known.verb} without torchrun; several processes can share a comparison or a study (docs/large.md)."
         )
     recbole_folder()  # raises an error with instructions if RecBole is missing; the imports below need it
     if known.verb == "compare":
