@@ -68,7 +68,7 @@ def joined(config: Any) -> Iterator[None]:
         config: with the device.
 
     Raises:
-        UserError: some have a GPU, and others have none.
+        UserError: some have a GPU, and others have none; or not torchrun has set ``WORLD_SIZE``.
     """
     if launched() == 1 or _Group.store is not None:
         yield
@@ -76,7 +76,12 @@ def joined(config: Any) -> Iterator[None]:
     if not is_first():
         config.final_config_dict.update(show_progress=False, log_wandb=False)
     device = config["device"]
-    store, rank, size = next(iter(rendezvous("env://", timeout=_LONGEST_WAIT)))
+    try:
+        store, rank, size = next(iter(rendezvous("env://", timeout=_LONGEST_WAIT)))
+    except ValueError as error:  # a variable is missing
+        raise UserError(
+            f"WORLD_SIZE={launched()}: means several processes, which torchrun starts ({error})."
+        ) from error
     store.set(f"device {rank}", device.type)
     devices = [store.get(f"device {other}").decode() for other in range(size)]
     _Group.store = store
@@ -172,7 +177,7 @@ def rows_of_all(values: Tensor) -> Tensor:
 def wait() -> None:
     """Wait until all processes are here."""
     if count() > 1:
-        _together(dist.barrier)
+        gathered(None)  # not a barrier, which would need to know the device
 
 
 class _Sum(torch.autograd.Function):
