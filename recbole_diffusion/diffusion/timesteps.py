@@ -1,7 +1,6 @@
 """How training draws t, and the weights that each loss is multiplied by."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ class TimestepSampler(nn.Module):
         timesteps: T.
     """
 
-    learns: ClassVar[bool] = False  # whether :meth:`update` does something
     _anchor: Tensor
 
     def __init__(self, timesteps: int) -> None:
@@ -79,7 +77,6 @@ class LossSecondMomentTimesteps(TimestepSampler):
         uniform_share: share of the draws that ignore the losses, from 0 to 1.
     """
 
-    learns: ClassVar[bool] = True
     losses: Tensor
     seen: Tensor
 

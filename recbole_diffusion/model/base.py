@@ -105,10 +105,10 @@ class DiffusionRecommender(SequentialRecommender):
         twice = losses.keys() & denoising.keys()
         assert not twice, f"two losses are called {', '.join(twice)}"
         terms = losses | {name: (step.weight * loss).mean() for name, loss in denoising.items()}
-        if self.timestep_sampler.learns:  # from the rows of all processes, so that it stays the same in all
-            total = torch.stack([loss.detach() for loss in denoising.values()]).sum(dim=0)
-            t, total = (part if real is None else part[real] for part in (step.t, total))
-            self.timestep_sampler.update(processes.rows_of_all(t.flatten()), processes.rows_of_all(total.flatten()))
+        t, total = step.t, torch.stack([loss.detach() for loss in denoising.values()]).sum(dim=0)
+        of_states = (t, total) if real is None else (t[real], total[real])
+        # It learns from the states of all processes, so that it stays the same in all.
+        self.timestep_sampler.update(*(processes.rows_of_all(values) for values in of_states))
         self.loss_names = tuple(terms)
         return tuple(terms.values())
 
