@@ -59,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if is_first():
                 _show_help(known.help, known.model, known.preset)
             return 0
+        if known.verb == "convert":
+            from recbole_diffusion.conversion.command import command
+
+            return command(known, rest)
         return _call(known, read_arguments(rest))
     except (UserError, RecBoleMissing, CannotMend) as error:
         _tell(error_line(str(error)))

@@ -218,14 +218,16 @@ def prepare(resolved: registry.Resolved, config: Config, resume: str | None = No
         vocabulary = Vocabulary.of(dataset)
         check_sources(config, vocabulary)
         rows, short = registry.training_rows(resolved, config), registry.takes_short_batches(resolved)
-        loaders = prepare_loaders(config, dataset, rows, short, registry.reads_ages(resolved))
+        ages = registry.reads_ages(resolved)
+        loaders = prepare_loaders(config, dataset, rows, short, ages)
         init_seed(config["seed"], config["reproducibility"])
         with nullcontext() if resolved.ours else read_by_recbole(config["trust_checkpoint"]):
             model = resolved.model_class(config, loaders.train._dataset).to(config["device"])
         with continuing(found.last):
             trainer = registry.get_trainer(resolved)(config, model)
     trainer.eval_collector.check(dataset)
-    trainer.vocabulary, trainer.data_sha256, trainer.known = vocabulary, data_sha256, Known.of(config, dataset)
+    trainer.vocabulary, trainer.data_sha256 = vocabulary, data_sha256
+    trainer.known = Known.of(config, dataset, with_times=ages)
     trainer.reference = reference_for(trainer, loaders)
     trainer.resumed = found.text
     own_random_numbers()

@@ -23,20 +23,14 @@ from recbole.utils.argument_list import (
 
 from recbole_diffusion import compat
 from recbole_diffusion.config import recbole_models, roles
+from recbole_diffusion.config.dataset_file import beside_the_data
 from recbole_diffusion.config.launch import own_gpu
 from recbole_diffusion.config.model_files import model_files, model_name, shipped_files
 from recbole_diffusion.config.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
 from recbole_diffusion.config.reading import YamlLoader, read_properties, recbole_properties
 from recbole_diffusion.config.row import Part, Row
 from recbole_diffusion.config.rows_run import RUN_ROWS
-from recbole_diffusion.config.settings import (
-    Settings,
-    UserError,
-    check_finite,
-    check_name,
-    did_you_mean,
-    shown,
-)
+from recbole_diffusion.config.settings import Settings, UserError, check_finite, check_name, did_you_mean, shown
 from recbole_diffusion.config.splitting import choose_split
 from recbole_diffusion.config.table import TABLE
 from recbole_diffusion.names import OURS
@@ -57,7 +51,7 @@ class Config(RecBoleConfig):
     Args:
         model_class: the recommender: ours, of another package, or RecBole's.
         dataset: the name of the data set.
-        settings: what the user set (:func:`load_settings`). It wins over the shipped YAML files.
+        settings: what the user set (:func:`load_settings`). It wins over YAML files, also over that beside the data.
         ours: whether the model is not one of RecBole's. If so, RecBole's YAML file of the same name is not read.
         preset: ``default``, or ``paper`` for ``properties/paper/<Model>.yaml`` on top of the model's YAML file.
 
@@ -71,6 +65,7 @@ class Config(RecBoleConfig):
         self._preset = preset
         folders = ("data_path", "checkpoint_dir")
         settings = {key: value for key, value in settings.items() if key not in folders or value is not None}
+        settings = {**beside_the_data(dataset, settings), **settings}
         check_finite(settings)
         settings = {
             key: TABLE[key].read(key, value) if key in roles.PATHS else value for key, value in settings.items()

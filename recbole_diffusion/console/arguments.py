@@ -13,6 +13,7 @@ from recbole_diffusion.config.launch import is_first, left_to_first
 from recbole_diffusion.config.reading import parse_value
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console import epilogs
+from recbole_diffusion.console.convert import add_convert
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_compare(verbs)
     _add_recommend(verbs)
     _add_evaluate(verbs)
+    add_convert(verbs)
     return parser
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_diffusion.config.settings import UserError
@@ -24,23 +25,23 @@ class Known(NamedTuple):
 
     starts: Tensor  # [users + 1], int64; users with the padding
     items: Tensor  # ids, [events], int32
-    times: Tensor | None  # in seconds as in the file, [events], float64; None if there are none
+    times: Tensor | None  # in seconds as in the file, [events], float64; None if the model does not read times
     titles: list[str] | None  # of the item ids, with the padding
     categories: list[str] | None  # of the item ids, with the padding
     separator: str | None  # between the categories of an item; None: an item has one
 
     @classmethod
-    def of(cls, config: Any, dataset: Any) -> Known | None:
-        """What ``dataset`` says, after its loaders are built; None if its files are histories that are cut already."""
-        if config["benchmark_filename"] is not None:
-            return None
+    def of(cls, config: Any, dataset: Any, with_times: bool) -> Known | None:
+        """What ``dataset`` says, after its loaders are built; None if it has histories, but no whole sequences."""
         events = getattr(dataset, "events", None)
         if events is None:
+            if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+                return None
             events = dataset.inter_feat
         users = events[dataset.uid_field]
         order = slice(None) if bool((users[1:] >= users[:-1]).all()) else users.argsort(stable=True)
         times = None
-        if dataset.time_field in events:
+        if with_times:
             times = file_times(dataset, events[dataset.time_field][order])
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         title, category = (item_column_if_any(config, setting) for setting in ("title_field", "category_field"))
@@ -64,7 +65,7 @@ class Known(NamedTuple):
         if parts is None:
             raise UserError(
                 f"{where}: has no interactions of users. It is the 'last' of a run or of an earlier version, or its "
-                "data set has only histories that are cut already (benchmark_filename). Take the 'best' of a run."
+                "data set keeps no whole sequences (benchmark_filename). Take the 'best' of a run."
             )
         try:
             known = cls(**parts)
