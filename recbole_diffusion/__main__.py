@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import textwrap
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from recbole_diffusion.config.help import main_settings, model_settings
+from recbole_diffusion.config.launch import is_first, launched
 from recbole_diffusion.config.model_files import model_files
 from recbole_diffusion.config.outside import names, registered
 from recbole_diffusion.config.settings import UserError
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         if getattr(known, "help", None) is not None:
-            _show_help(known.help, known.model, known.preset)
+            if is_first():
+                _show_help(known.help, known.model, known.preset)
             return 0
         if known.verb == "convert":
             from recbole_diffusion.conversion.command import command
@@ -64,20 +65,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return command(known, rest)
         return _call(known, read_arguments(rest))
     except (UserError, RecBoleMissing, CannotMend) as error:
-        sys.stderr.write(error_line(str(error)))
+        _tell(error_line(str(error)))
         return 2
     except KeyboardInterrupt as stop:
         over = "\r" if sys.stderr.isatty() else ""  # writes over the ^C that a terminal shows
-        print(f"{over}recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.", file=sys.stderr)
+        _tell(f"{over}recbole-diffusion: interrupted{f': {stop}' if stop.args else ''}.\n")
         return 128 + number_of(stop)
     except OSError as error:  # of libraries that write their own files
         if not no_space(error):
             raise
         where = f" for {error.filename}" if error.filename else ""
-        sys.stderr.write(error_line(f"there is no space on the disk{where}."))
+        _tell(error_line(f"there is no space on the disk{where}."))
         return 2
+    except RuntimeError as error:
+        if launched() == 1 or not isinstance(error, sys.modules["recbole_diffusion.processes"].Broken):
+            raise
+        _tell(error_line(f"{error}; the same command with --resume=auto goes on from its last checkpoint."))
+        return 1
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _tell(text: str) -> None:
+    """Write ``text`` to standard error. Of several processes of a training only the first that has something does."""
+    if launched() > 1:
+        from recbole_diffusion.processes import may_tell
+
+        if not may_tell():
+            return
+    sys.stderr.write(text)
 
 
 def _interrupt(number: int, _: Any) -> None:
@@ -87,10 +103,10 @@ def _interrupt(number: int, _: Any) -> None:
 
 def _call(known: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Call the verb's function. It is imported here, so that ``--help`` and wrong arguments do not wait for torch."""
-    if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+    if launched() > 1 and known.verb != "run":
         raise UserError(
-            f"WORLD_SIZE={processes}: a run is one process on one device, and torchrun has started more. Start it "
-            "without torchrun. Several processes can share a comparison or a study (docs/large.md)."
+            f"WORLD_SIZE={launched()}: torchrun starts processes that train one model together, as only 'run' does. "
+            f"Start {known.verb} without torchrun; several processes can share a comparison or a study (docs/large.md)."
         )
     recbole_folder()  # raises an error with instructions if RecBole is missing; the imports below need it
     if known.verb == "compare":

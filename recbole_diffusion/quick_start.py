@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from recbole.data.dataset import Dataset
 from recbole.utils import init_seed
 
-from recbole_diffusion import registry
+from recbole_diffusion import processes, registry
+from recbole_diffusion.config.model_files import class_path
 from recbole_diffusion.config.reading import load_settings
 from recbole_diffusion.config.recbole_models import check_data
 from recbole_diffusion.config.refusals import setting_up, using
@@ -34,6 +35,7 @@ from recbole_diffusion.evaluation.signs import signs_of_collapse
 from recbole_diffusion.storage.checkpoint import Vocabulary, check_sources, plain, read_by_recbole
 from recbole_diffusion.storage.files import check_folder
 from recbole_diffusion.storage.run_files import Found, continuing, find
+from recbole_diffusion.training.processes import own_random_numbers
 from recbole_diffusion.versions import versions
 
 
@@ -64,20 +66,21 @@ def run(
             was never stopped.
 
     Returns:
-        ``model``, ``model_class``, ``dataset``, ``seed``, ``preset``, ``mask_history``, ``generation`` (the settings of
-        generation), ``settings`` (all that can change a result, as plain data), ``valid`` and ``test`` (metric to
-        value), ``pop`` (Pop's ``valid`` and ``test`` on the same splits; None for Pop itself and for metrics of single
-        predictions), ``warnings`` (texts; each is a sign that the model has collapsed), ``best_epoch``, ``epochs``,
-        ``train_seconds``, ``test_seconds``, ``parameters``, ``checkpoint``, ``history`` (one entry per validation) and
-        ``versions``.
+        ``model``, ``model_class``, ``dataset``, ``seed``, ``processes``, ``preset``, ``mask_history``, ``generation``
+        (the settings of generation), ``settings`` (all that can change a result, as plain data), ``valid`` and ``test``
+        (metric to value), ``pop`` (Pop's ``valid`` and ``test`` on the same splits; None for Pop itself and for metrics
+        of single predictions), ``warnings`` (texts; each is a sign that the model has collapsed), ``best_epoch``,
+        ``epochs``, ``train_seconds``, ``test_seconds``, ``parameters``, ``checkpoint``, ``history`` (one entry per
+        validation) and ``versions``.
 
     Raises:
         UserError: a setting, model or data set does not exist, or they do not fit together.
         Stopped: a signal has stopped training; it can go on.
     """
     wanted = request(model, dataset, load_settings(config_files, settings), preset)
+    registry.check_shares(wanted.resolved)
     config = wanted.config()
-    with run_log(config, verbose) as log:
+    with processes.joined(config), run_log(config, verbose) as log:
         own = facts.settings(wanted.user, settings or {}, config_files, wanted.preset)
         return _run(wanted, config, examples, test_model or best_epoch_metrics, log, own, resume)
 
@@ -121,6 +124,7 @@ def _run(
         "model_class": class_path(resolved.model_class),
         "dataset": wanted.dataset,
         "seed": config["seed"],
+        "processes": processes.count(),
         "preset": wanted.preset,
         "mask_history": config["mask_history"],
         "generation": {key: config[key] for key in GENERATION if key in config},
@@ -206,7 +210,7 @@ def prepare(resolved: registry.Resolved, config: Config, resume: str | None = No
     with setting_up(f"{config['model']} on {config['dataset']}", resolved.ours):
         fetch_files(config)
         data_sha256 = dataset_hash(config)
-        found = find(resume, config, data_sha256) if resume is not None else Found(None, "")
+        found = processes.from_first(lambda: Found(None, "") if resume is None else find(resume, config, data_sha256))
         dataset = create_dataset(config)
         check_named_columns(config)
         if not resolved.ours:
@@ -226,6 +230,7 @@ def prepare(resolved: registry.Resolved, config: Config, resume: str | None = No
     trainer.known = Known.of(config, dataset, with_times=ages)
     trainer.reference = reference_for(trainer, loaders)
     trainer.resumed = found.text
+    own_random_numbers()
     if found.last is not None:
         trainer.resume_checkpoint(found.last)
         trainer.resumed += f": {trainer.place}"
@@ -291,8 +296,3 @@ def _name(key: str, given: str | None, user: Settings) -> str:
     if not isinstance(name, str):
         raise UserError(f"{key}={name!r}: must be a text; write it in quotation marks.")
     return name
-
-
-def class_path(model_class: type) -> str:
-    """Module and name of a class, e.g. ``recbole_diffusion.model.dreamrec.DreamRec``."""
-    return f"{model_class.__module__}.{model_class.__qualname__}"

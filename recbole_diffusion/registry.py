@@ -11,6 +11,7 @@ from recbole.utils import InputType
 from recbole.utils import get_trainer as recbole_trainer
 
 from recbole_diffusion.config import outside
+from recbole_diffusion.config.launch import launched
 from recbole_diffusion.config.model_files import is_recboles, model_files, package_of
 from recbole_diffusion.config.settings import UserError, check_name, did_you_mean
 from recbole_diffusion.config.strict import Config
@@ -26,6 +27,8 @@ SHORT_BATCHES = (
     "CORE", "FDSA", "FPMC", "GCSAN", "GRU4Rec", "GRU4RecF", "HRM", "NARM", "SASRec", "SASRecF", "SRGNN", "STAMP",
     "TransRec",
 )  # fmt: skip
+# RecBole's models whose loss of a batch is the mean over its rows, so that several processes can share a batch.
+MEANS_OVER_ROWS = ("BPR", "GRU4Rec", "NARM", "SASRec", "STAMP")
 
 
 class Resolved(NamedTuple):
@@ -122,6 +125,21 @@ def get_trainer(resolved: Resolved) -> type:
     if resolved.ours:
         return DiffusionTrainer
     return safe_trainer(recbole_trainer(resolved.model_class.type, resolved.model_class.__name__))
+
+
+def check_shares(resolved: Resolved) -> None:
+    """Check that the processes that torchrun has started can share a batch: the loss must be a mean over its rows.
+
+    Our models and those of other packages have to see to it themselves (docs/add_a_model.md).
+
+    Raises:
+        UserError: it is a model of RecBole whose loss is something else, or was not looked at.
+    """
+    if launched() > 1 and not resolved.ours and resolved.model_class.__name__ not in MEANS_OVER_ROWS:
+        raise UserError(
+            f"model={resolved.model_class.__name__}: several processes cannot train it, as its loss may not be a mean "
+            f"over rows. Of RecBole's models they train {', '.join(MEANS_OVER_ROWS)}. Start it without torchrun."
+        )
 
 
 def training_rows(resolved: Resolved, config: Config) -> str:

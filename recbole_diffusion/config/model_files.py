@@ -111,3 +111,8 @@ def _folders_around(module: str) -> Iterator[Path]:
         yield Path(file).parent
     while module := module.rpartition(".")[0]:
         yield from map(Path, sys.modules[module].__path__)
+
+
+def class_path(model_class: type) -> str:
+    """Module and name of a class, e.g. ``recbole_diffusion.model.dreamrec.DreamRec``."""
+    return f"{model_class.__module__}.{model_class.__qualname__}"

@@ -25,7 +25,7 @@ from recbole_diffusion.config.row import (
 
 _SEEDS = 2**32 - 1
 _PICKLES = "pickled data sets and loaders are not supported: opening a pickle runs code"
-_PROCESSES = "a run is one process on one device; gpu_id chooses the GPU"
+_PROCESSES = "torchrun starts the processes of a run; gpu_id chooses the GPU of a single one"
 _LONGEST = 1_000_000  # items of a history
 _MOST_ROWS = 2**31 - 1  # in a batch
 _MOST_DECIMALS, _MOST_PROCESSES = 16, 256  # 16 are the decimals of a 64-bit float

@@ -24,6 +24,7 @@ from recbole.utils.argument_list import (
 from recbole_diffusion import compat
 from recbole_diffusion.config import recbole_models, roles
 from recbole_diffusion.config.dataset_file import beside_the_data
+from recbole_diffusion.config.launch import own_gpu
 from recbole_diffusion.config.model_files import model_files, model_name, shipped_files
 from recbole_diffusion.config.protocol import check_pre_split, check_protocol, is_sampled, phase_modes
 from recbole_diffusion.config.reading import YamlLoader, read_properties, recbole_properties
@@ -248,10 +249,10 @@ class Config(RecBoleConfig):
                 row.read(key, self[key])
 
     def _init_device(self) -> None:
-        if not self.final_config_dict["use_gpu"]:
-            self.final_config_dict["gpu_id"] = ""  # RecBole chooses the device only by this key
+        settings, wanted = self.final_config_dict, self.external_config_dict.get("gpu_id")
+        # RecBole chooses the device only by this key.
+        settings["gpu_id"] = own_gpu(wanted, settings["gpu_id"]) if settings["use_gpu"] else ""
         super()._init_device()
-        wanted = self.external_config_dict.get("gpu_id")
         if self.final_config_dict["use_gpu"] and wanted not in (None, "") and self["device"].type == "cpu":
             raise UserError(f"gpu_id={wanted!r}: torch finds no such GPU. Set use_gpu=False to use the CPU.")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from recbole_diffusion.config.launch import launched
 from recbole_diffusion.console import facts
 from recbole_diffusion.console.log import RunLog
 
@@ -40,6 +41,7 @@ class Account:
         self._screen.fact("split", facts.splits(loaders))
         threads = torch.get_num_threads()
         where = f"{config['device']}, {threads} thread{'s' if threads > 1 else ''}"  # both change the last digits
+        where += f", {launched()} processes" if launched() > 1 else ""
         self._screen.fact("model", f"{facts.parameters(model):,} parameters, on {where}")
         self._screen.fact("settings", settings)
         if resumed:

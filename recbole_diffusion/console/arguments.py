@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import yaml
 
 from recbole_diffusion._version import __version__
+from recbole_diffusion.config.launch import is_first, left_to_first
 from recbole_diffusion.config.reading import parse_value
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.console import epilogs
@@ -19,6 +20,9 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like errors of settings."""
 
     def error(self, message: str) -> NoReturn:
+        if not is_first():  # of the processes that torchrun has started
+            left_to_first()
+            self.exit(2)
         self.exit(2, error_line(f"{' '.join(message.split())}. {self.prog} --help shows what is allowed."))
 
 

@@ -12,6 +12,7 @@ from recbole.trainer import trainer as recbole_trainer
 from torch.utils.tensorboard import SummaryWriter
 
 from recbole_diffusion import compat
+from recbole_diffusion.config.launch import is_first
 
 compat.apply()
 
@@ -22,12 +23,13 @@ class Curves:
     """What RecBole's trainers call of torch's ``SummaryWriter``. The folder is made when the first value is written.
 
     Where the folder cannot be written, as on a full disk, the curves end with a warning, and the run goes on.
+    Of several processes of a training, only the first writes.
     """
 
     def __init__(self, name: str) -> None:
         self.log_dir = str(Path(CURVES, name.replace(".", "_")))
         self._writer: SummaryWriter | None = None
-        self._broken = False
+        self._broken = not is_first()
 
     def add_scalar(self, tag: str, value: Any, step: int) -> None:
         self._write("add_scalar", tag, value, step)

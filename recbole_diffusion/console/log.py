@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TextIO
 from colorlog import ColoredFormatter
 from recbole.utils.logger import log_colors_config
 
+from recbole_diffusion.config.launch import is_first
 from recbole_diffusion.console.screen import Screen, around_bars
 from recbole_diffusion.storage.files import check_folder, file_name, make_folder, no_space, unique_name
 
@@ -97,6 +98,8 @@ def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
 
     The file is made by ``begin``, with what was logged before: a run that is refused leaves none.
 
+    Of several processes of a training only the first has a file, a console and a screen.
+
     With ``verbose`` the console shows all messages. If the program already has log handlers, there is no console, and
     the screen is off. The screen is also off if ``config["state"]`` is above INFO.
 
@@ -110,9 +113,9 @@ def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
     model = file_name(config["model"])
     path = Path("log", model, f"{unique_name(model, config['dataset'])}.log")
     check_folder("the log", path.parent)
-    file = _LogFile(path)
-    own: list[logging.Handler] = [file]
-    if not others:
+    file, first = _LogFile(path), is_first()
+    own: list[logging.Handler] = [file] if first else [logging.NullHandler()]
+    if first and not others:
         own.append(_console(verbose))
 
     def as_before(record: logging.LogRecord) -> bool:
@@ -131,7 +134,8 @@ def run_log(config: Any, verbose: bool = False) -> Iterator[RunLog]:
             undo.callback(handler.removeFilter, as_before)
         undo.callback(root.setLevel, before)
         root.setLevel(min(before, state))
-        yield RunLog(path, Screen(off=bool(others) or state > logging.INFO), file.begin)
+        off = bool(others) or state > logging.INFO or not first
+        yield RunLog(path, Screen(off), file.begin if first else lambda: None)
 
 
 def _has_level(logger: logging.Logger) -> bool:

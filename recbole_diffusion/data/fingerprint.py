@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 from recbole.data.dataset import Dataset
 
+from recbole_diffusion import processes
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.loaders import Loaders
 
 _SUFFIXES = (".inter", ".user", ".item", ".kg", ".link")
 
 
 def dataset_hash(config: Any) -> str:
-    """SHA-256 of the names and contents of the data set's atomic files."""
+    """SHA-256 of the names and contents of the data set's atomic files.
+
+    Raises:
+        UserError: several processes train together, and they have other files.
+    """
     folder, name = Path(config["data_path"]), config["dataset"]
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
@@ -24,7 +30,10 @@ def dataset_hash(config: Any) -> str:
             with file.open("rb") as content:
                 while block := content.read(1 << 20):
                     digest.update(block)
-    return digest.hexdigest()
+    found = digest.hexdigest()
+    if len(set(processes.gathered(found))) > 1:
+        raise UserError(f"dataset={name!r}: the processes of this training have different files in {folder}.")
+    return found
 
 
 def describe_split(dataset: Dataset, loaders: Loaders) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice, zip_longest
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from recbole.evaluator import Collector
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
+from recbole_diffusion import processes
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.items import interaction_counts, item_column
 from recbole_diffusion.evaluation.diversity import category_matrix, item_vectors
@@ -42,7 +45,38 @@ class SafeCollector(Collector):
         super().__init__(config)
         self.mmr_weight: float | None = config["mmr_weight"]
         self.list_length = int(config["valid_metric"].partition("@")[2] or max(self.topk))
+        self._sizes: list[dict[str, int]] | None = None  # rows of each batch, if processes share an evaluation
         self._listed: Tensor | None = None  # whether each item was in a list, [n_items]; id 0 is no item
+
+    @contextmanager
+    def shared(self, loader: Any) -> Iterator[None]:
+        """A context in which several processes share an evaluation: process r of N ranks the batches r, r + N, ...
+
+        What they collect is put together in the order of the batches, in all of them. So each user is ranked once, in
+        the same batch as in one process, and the metrics are the same numbers.
+        """
+        if processes.count() == 1 or not loader:
+            yield
+            return
+        batches = loader.batch_sampler
+        loader.__dict__["batch_sampler"] = _OwnBatches(batches)
+        self._sizes = []
+        try:
+            yield
+        finally:
+            self._sizes, loader.__dict__["batch_sampler"] = None, batches
+
+    def _put_together(self, sizes: list[dict[str, int]]) -> None:
+        """Replace what this process has collected by what all have. ``sizes``: the rows of each of its batches."""
+        data = self.data_struct
+        split = {key: data[key].cpu().split([of_batch[key] for of_batch in sizes]) for key in (sizes or [{}])[0]}
+        batches = [{key: split[key][number] for key in split} for number in range(len(sizes))]
+        of_all = processes.gathered(batches)
+        order = [batch for turn in zip_longest(*of_all) for batch in turn if batch is not None]
+        for key in order[0]:
+            data.set(key, torch.cat([batch[key] for batch in order]))
+        listed = [of_one for of_one in processes.gathered(self._listed) if of_one is not None]
+        self._listed = torch.stack([of_one.cpu() for of_one in listed]).any(dim=0) if listed else None
 
     def without_reranking(self) -> SafeCollector:
         """A second collector with the same facts. It does not re-rank."""
@@ -96,6 +130,13 @@ class SafeCollector(Collector):
             lists[scores_tensor.gather(1, lists).isneginf()] = 0
         if scores_tensor.dim() == 2:  # else each score is a single prediction
             self._count_listed(scores_tensor, lists)
+        if self._sizes is not None:
+            before = {key: sum(of_batch[key] for of_batch in self._sizes) for key in self._collected()}
+            self._sizes.append({key: len(self.data_struct[key]) - before[key] for key in before})
+
+    def _collected(self) -> list[str]:
+        """The keys of what is collected batch by batch."""
+        return [key for key in self.data_struct._data_dict if not _is_fact(key)]
 
     def _count_listed(self, scores: Tensor, lists: Tensor | None) -> None:
         """Note the best ``list_length`` items: of ``lists`` [batch, max k] if given, else of ``scores``."""
@@ -110,6 +151,8 @@ class SafeCollector(Collector):
 
     def get_data_struct(self) -> Any:
         """RecBole's method, without the facts: it would copy them to another device, which fails for numbers."""
+        if self._sizes is not None:
+            self._put_together(self._sizes)
         data = self.data_struct._data_dict
         facts = {key: data.pop(key) for key in list(data) if _is_fact(key)}
         collected = super().get_data_struct()
@@ -120,6 +163,19 @@ class SafeCollector(Collector):
             collected.set("lists.items", int(self._listed[1:].sum()))
             self._listed = None
         return collected
+
+
+class _OwnBatches:
+    """Those of ``batches`` that this process ranks. Its length is that of all: RecBole takes 0 for no data."""
+
+    def __init__(self, batches: Any) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self._batches, processes.rank(), None, processes.count())
+
+    def __len__(self) -> int:
+        return len(self._batches)
 
 
 def _is_fact(key: str) -> bool:

@@ -12,6 +12,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_diffusion import processes
 from recbole_diffusion.config.stages import Stage
 from recbole_diffusion.diffusion.noise import RowNoise, history_keys
 from recbole_diffusion.diffusion.samplers import make_step, select_timesteps
@@ -105,7 +106,9 @@ class DiffusionRecommender(SequentialRecommender):
         assert not twice, f"two losses are called {', '.join(twice)}"
         terms = losses | {name: (step.weight * loss).mean() for name, loss in denoising.items()}
         t, total = step.t, torch.stack([loss.detach() for loss in denoising.values()]).sum(dim=0)
-        self.timestep_sampler.update(*((t, total) if real is None else (t[real], total[real])))
+        of_states = (t, total) if real is None else (t[real], total[real])
+        # It learns from the states of all processes, so that it stays the same in all.
+        self.timestep_sampler.update(*(processes.rows_of_all(values) for values in of_states))
         self.loss_names = tuple(terms)
         return tuple(terms.values())
 

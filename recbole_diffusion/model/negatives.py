@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_diffusion import processes
 from recbole_diffusion.model.losses import catalogue_cross_entropy, in_parts
 from recbole_diffusion.model.settings import CatalogueLossConfig
 
@@ -45,6 +46,8 @@ class Negatives(nn.Module):
       plus 1, so that every item can be drawn.
     - ``in_batch``: the targets of ``count`` other rows of the step, or of all if it has fewer. The expected count takes
       the other rows for independent draws from all training targets.
+
+    If several processes share a step, ``in_batch`` draws from the targets of all of them. Each makes its own draw.
 
     Args:
         sampler: one of these names.
@@ -78,6 +81,7 @@ class Negatives(nn.Module):
             drawn = torch.searchsorted(self.cumulative, uniform, right=True).clamp(max=self.n_items)
             expected = float(self.count)
         else:
+            targets = processes.rows_of_all(targets)
             rows = len(targets)
             drawn = targets
             if self.count < rows:

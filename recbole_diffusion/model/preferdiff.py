@@ -33,6 +33,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_diffusion import processes
 from recbole_diffusion.diffusion.step import Step
 from recbole_diffusion.model.dreamrec import DreamRec, DreamRecConfig
 from recbole_diffusion.model.settings import DiffusionConfig
@@ -68,7 +69,7 @@ class PreferDiff(DreamRec):
             others_hat = self.denoiser(self.noised(others, step.t), step.t, guidance)
             worse = cosine_error(others_hat, others) - error
             if s.preference_of == "batch":
-                worse = worse.mean().expand_as(worse)
+                worse = (processes.sum_of_all(worse.sum()) / processes.count_rows(worse)).expand_as(worse)
             losses["preference"] = -s.preference_weight * F.logsigmoid(s.preference_scale * worse)
         if s.ce_weight > 0:
             losses["ce"] = s.ce_weight * self.cross_entropy(x_0_hat, target)
@@ -81,5 +82,5 @@ def cosine_error(prediction: Tensor, x_0: Tensor) -> Tensor:
 
 
 def others_mean(x_0: Tensor) -> Tensor:
-    """The mean of all other rows, for each row of [rows, dim]. It is 0 for a row that is alone."""
-    return (x_0.sum(dim=0) - x_0) / max(len(x_0) - 1, 1)
+    """The mean of all other rows of the step, for each row of [rows, dim]. It is 0 for a row that is alone."""
+    return (processes.sum_of_all(x_0.sum(dim=0)) - x_0) / max(processes.count_rows(x_0) - 1, 1)

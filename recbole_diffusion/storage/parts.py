@@ -51,7 +51,7 @@ def check_training_parts(training: Mapping[str, Any], where: str) -> None:
     Raises:
         UserError: as :func:`check_model_parts`.
     """
-    _check(training, _TRAINING, where)
+    _check({"others": [], **training}, _TRAINING, where)
 
 
 def check_optimizer(optimizer: Any, before: Mapping[str, Any], where: str) -> None:
@@ -173,6 +173,7 @@ _MODEL: dict[str, Check] = {
 _TRAINING: dict[str, Check] = {
     "place": _or_none(_is_place),
     "random": _is_random_state,
+    "others": _list_of(_list_of(_is_random_state)),
     "optimizers": _mapping_of(_is_text, lambda value: isinstance(value, dict)),
     "loss_names": _or_none(_list_of(_is_text)),
     "train_losses": _mapping_of(_is_count, lambda loss: _is_number(loss) or _list_of(_is_number)(loss)),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
+from recbole_diffusion import processes
 from recbole_diffusion.config.roles import differences, that_count
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.storage import checkpoint
@@ -35,7 +36,8 @@ class RunFiles(NamedTuple):
         if last is not None and last.name.endswith(LAST):
             return cls.of_last(last)
         parts = (file_name(config["model"]), config["dataset"], config["preset"])
-        return cls(Path(config["checkpoint_dir"]), unique_name(*parts, f"seed{config['seed']}"))
+        name = processes.from_first(lambda: unique_name(*parts, f"seed{config['seed']}"))
+        return cls(Path(config["checkpoint_dir"]), name)
 
     @classmethod
     def of_last(cls, last: Path) -> RunFiles:
@@ -146,7 +148,9 @@ def find(wanted: str, config: Any, data_sha256: str) -> Found:
 
 def where(config: Any, data_sha256: str) -> dict[str, Any]:
     """What the bits of a result depend on, in addition to settings and versions."""
-    return {"data_sha256": data_sha256, "device": str(config["device"]), "threads": torch.get_num_threads()}
+    several = {"processes": processes.count()} if processes.count() > 1 else {}
+    device, threads = str(config["device"]), torch.get_num_threads()
+    return {"data_sha256": data_sha256, "device": device, "threads": threads, **several}
 
 
 def _changed(path: Path) -> float:

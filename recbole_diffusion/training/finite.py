@@ -12,6 +12,7 @@ from recbole.trainer import Trainer
 from recbole_diffusion import compat
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.training.place import Batches
+from recbole_diffusion.training.processes import over_processes
 
 compat.apply()
 
@@ -31,7 +32,8 @@ class FiniteLosses(Trainer):
     saved_model_file: str
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
-        loss_func = loss_func or self.model.calculate_loss
+        target_field = self.config["TARGET_LIST_FIELD"]
+        loss_func = over_processes(loss_func or self.model.calculate_loss, self.model, target_field)
         batches = self._batches(train_data)
         numbers = itertools.count(batches.done + 1)
 

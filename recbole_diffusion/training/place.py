@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from recbole_diffusion import processes
 from recbole_diffusion.config.settings import UserError
 
 RandomState = dict[str, Any]
@@ -146,6 +147,27 @@ def set_random_state(state: RandomState, loader: Any) -> None:
         )
     for generator, own in zip(generators, state["loader"], strict=True):
         generator.set_state(own)
+
+
+def others_states(random: RandomState, place: Place | None) -> list[list[RandomState]]:
+    """What ``last`` keeps of the other processes of a training: they differ from the first only in random numbers."""
+    return processes.gathered([random, *([place.start, place.now] if place else [])])[1:]
+
+
+def take_own(training: dict[str, Any], where: str) -> None:
+    """Put what :func:`others_states` has of this process into the place of the first one's.
+
+    Raises:
+        UserError: another number of processes has written ``last``.
+    """
+    others = training.get("others", [])
+    if len(others) + 1 != processes.count():
+        made = "one process" if not others else f"{len(others) + 1} processes"
+        raise UserError(f"{where}: is a training by {made}; it cannot go on by {processes.count()}.")
+    if processes.rank() > 0:
+        training["random"], *of_place = others[processes.rank() - 1]
+        if of_place:
+            training["place"].update(zip(("start", "now"), of_place, strict=True))
 
 
 def _generators(loader: Any) -> list[torch.Generator]:

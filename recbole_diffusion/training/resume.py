@@ -16,14 +16,15 @@ from typing import Any
 import torch
 from recbole.trainer import Trainer
 
-from recbole_diffusion import compat
+from recbole_diffusion import compat, processes
+from recbole_diffusion.config.launch import is_first
 from recbole_diffusion.config.roles import described, differences
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.evaluation.collapse import Validation
 from recbole_diffusion.storage import checkpoint
 from recbole_diffusion.storage.parts import check_optimizer, check_training_parts, understood
 from recbole_diffusion.storage.run_files import LAST, RunFiles, where
-from recbole_diffusion.training.place import Batches, Place, random_state, set_random_state
+from recbole_diffusion.training.place import Batches, Place, others_states, random_state, set_random_state, take_own
 from recbole_diffusion.training.stopping import Asked, Stopped, asked_to_stop
 from recbole_diffusion.versions import versions
 
@@ -77,7 +78,8 @@ class ResumableTrainer(Trainer):
         """
         if not saved:
             return super().fit(train_data, valid_data, verbose, saved, *more, **named)
-        with self.files.claimed(), asked_to_stop() as self._asked:
+        claimed = self.files.claimed() if is_first() else contextlib.nullcontext()
+        with claimed, asked_to_stop() as self._asked:
             if not self._owns_files and (self.files.last.exists() or self.files.best.exists()):
                 raise UserError(f"{self.files.last}: is of another run that has the same name; start again.")
             self._owns_files = True
@@ -95,7 +97,7 @@ class ResumableTrainer(Trainer):
                 raise
             finally:
                 self._fits = self._batches_now = None
-            if self._asked.number is not None:
+            if self._asked.by_any():
                 raise self._stopped()
             return result
 
@@ -137,7 +139,7 @@ class ResumableTrainer(Trainer):
                 self._from = None
         elif self._fits is not None and epoch_idx > 0:
             self._write_last(None, train_data)
-        if self._asked.number is not None:
+        if self._asked.by_any():
             raise self._stopped()
         losses = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self._epoch_seconds = self._spent_on_epoch()
@@ -148,8 +150,7 @@ class ResumableTrainer(Trainer):
 
     def _batches(self, train_data: Any) -> Batches:
         """The batches of one pass over the training data."""
-        place = self._from["place"] if self._from is not None else None
-        self._from = None
+        place, self._from = self._from["place"] if self._from is not None else None, None
         self._passes += 1
         self._batches_now = Batches(train_data, place, self._after_step, self._loader_broke)
         return self._batches_now
@@ -160,19 +161,22 @@ class ResumableTrainer(Trainer):
             return
         minutes = self.config["checkpoint_minutes"]
         due = minutes is not None and time.monotonic() - self._written >= 60 * minutes
-        if due or self._asked.number is not None:
+        asked = self._asked.by_any()
+        if asked or processes.largest(due)[0]:
             self._write_last(self._batches_now.place(), None)
-        if self._asked.number is not None:
+        if asked:
             raise self._stopped()
 
     def _loader_broke(self) -> None:
-        if self._asked.number is not None:
+        if self._asked.number is not None and processes.count() == 1:
             self._after_step()
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         batches, place = self._batches_now, None
         if self._fits is not None and batches is not None and self._passes == 1:
             place = batches.place()
+        if processes.count() > 1:  # the others would wait for this one: a signal is obeyed after the validation
+            return super()._valid_epoch(valid_data, show_progress)
         try:
             with self._asked.at_once() if self._fits is not None else contextlib.nullcontext():
                 if self._asked.number is not None:
@@ -224,9 +228,12 @@ class ResumableTrainer(Trainer):
             "seconds": self.seconds_before + time.monotonic() - self._fits,
             "epoch_seconds": 0.0 if place is None else self._spent_on_epoch(),
         }
+        if others := others_states(training["random"], place):
+            training["others"] = others
         state = self._state(self._epoch)
         state["training"] = {"where": self.where, **checkpoint.pack(training)}
-        checkpoint.save(state, self.files.last)
+        if is_first():
+            checkpoint.save(state, self.files.last)
         self._written = time.monotonic()
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
@@ -247,10 +254,11 @@ class ResumableTrainer(Trainer):
         there = state["training"].pop("where")
         if self.data_sha256 and there["data_sha256"] != self.data_sha256:
             raise UserError(f"{path}: was made from other files of the data set {self.config['dataset']!r}.")
-        if other := differences({**there, "versions": state["versions"]}, {**self.where, "versions": versions()}):
-            self.logger.warning(f"{path} was made with {described(other)}: the numbers may differ by rounding.")
         training = checkpoint.unpack(state["training"])
         check_training_parts(training, str(path))
+        take_own(training, str(path))
+        if other := differences({**there, "versions": state["versions"]}, {**self.where, "versions": versions()}):
+            self.logger.warning(f"{path} was made with {described(other)}: the numbers may differ by rounding.")
         self.files, self._owns_files = RunFiles.of_last(path), True
         self.saved_model_file = str(self.files.best)
         if training["saved_epoch"] is not None and not self.files.best.is_file():

@@ -53,6 +53,15 @@ class Asked:
         finally:
             self._at_once = False
 
+    def by_any(self) -> bool:
+        """Whether a signal has asked this process to stop, or another one that trains the same model."""
+        from recbole_diffusion import processes  # not before: the command line imports this module, and --help no torch
+
+        (number,) = processes.largest(self.number or 0)
+        if number and self.number is None:
+            self.note(int(number))
+        return number > 0
+
     def note(self, number: int) -> None:
         """A signal has arrived. A second one does not wait for the end of the step."""
         again = self.number is not None and time.monotonic() - self._since > _SAME

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from recbole.trainer import Trainer
 
+from recbole_diffusion import processes
+from recbole_diffusion.config.launch import is_first
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.stages import Stage, check_stages, stage_at
 from recbole_diffusion.console.curves import writes_nothing_yet
@@ -86,7 +88,9 @@ class SafeTrainer(ResumableTrainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         known = None if self.known is None else {"known": self.known._asdict()}
-        checkpoint.save(self._state(epoch) | (known or {}), path)
+        if is_first():
+            checkpoint.save(self._state(epoch) | (known or {}), path)
+        processes.wait()
         self._owns_files = True
         self.saved_epoch, self.saved_validation = epoch, self._validation
         if verbose:
@@ -118,7 +122,8 @@ class SafeTrainer(ResumableTrainer):
                 checkpoint.restore(self.model, self._load(path), self.device)
             self.logger.info(f"Evaluating {path}")
         start = time.perf_counter()
-        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        with self.eval_collector.shared(eval_data):
+            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         self.evaluate_seconds = time.perf_counter() - start
         return result
 

@@ -96,16 +96,32 @@ def test_a_folder_that_takes_no_files(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
-@pytest.mark.parametrize("verb", ["run", "tune", "compare"])
+@pytest.mark.parametrize("verb", ["tune", "compare"])
 def test_torchrun_is_refused(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of its processes would train the whole run."""
+    """Its processes share one training, and this verb has many."""
     prepare(Case(()))
     before = contents()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    more = {"run": (), "tune": ("--trials=1",), "compare": ("--models=Pop",)}[verb]
+    more = {"tune": ("--trials=1",), "compare": ("--models=Pop",)}[verb]
     assert main(command(Case((), more, verb=verb))) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "WORLD_SIZE=2" in line and "without torchrun" in line and contents() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "says"), [("recbole.BERT4Rec", (), "BPR, "), ("DreamRec", ("--gpu_id=1",), "gpu_id=1")]
+)
+def test_what_several_processes_cannot_train(
+    model: str, gpu: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of RecBole whose loss is no mean over rows; all on one GPU."""
+    prepare(Case(()))
+    before = contents()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert main(["run", f"--model={model}", "--dataset=shop", "--data_path=data", *gpu]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line and "torchrun" in line and contents() == before
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the administrator may read everything")

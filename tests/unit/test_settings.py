@@ -102,9 +102,9 @@ def test_the_paper_preset_is_between_the_models_yaml_and_the_user() -> None:
         ("SASRec", {"enable_amp": True}, r"enable_amp=True: cannot be set; use precision=bf16"),
         ("SASRec", {"enable_scaler": True}, r"enable_scaler=True: cannot be set; use precision=bf16"),
         ("SASRec", {"POSITION_FIELD": "place"}, r"POSITION_FIELD='place': cannot be set; no model reads it"),
-        ("SASRec", {"nproc": 2}, r"nproc=2: cannot be set; a run is one process on one device"),
+        ("SASRec", {"nproc": 2}, r"nproc=2: cannot be set; torchrun starts the processes of a run"),
         ("SASRec", {"local_rank": 0}, r"local_rank=0: cannot be set"),
-        ("SASRec", {"single_spec": False}, r"single_spec=False: cannot be set; a run is one process on one device"),
+        ("SASRec", {"single_spec": False}, r"single_spec=False: cannot be set; torchrun starts the processes of a run"),
         ("SASRec", {"world_size": False}, r"world_size=False: cannot be set"),
         ("SASRec", {"device": "cuda"}, r"device='cuda': cannot be set; use gpu_id, or use_gpu=False"),
         (
