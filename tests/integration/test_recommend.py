@@ -213,6 +213,23 @@ def test_an_explanation_says_where_items_come_from(trained: Callable[[str], Trai
         assert last["item"].tolist() == best["item"].tolist()
 
 
+def test_the_lines_of_the_page_work(trained: Callable[[str], Trained]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recommend.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    for old, new in (
+        ("saved/NAME-best.safetensors", trained("DiffDiv").result["checkpoint"]),
+        ('"196", "22"', '"u1", "u2"'),
+        ('"50", "172"', '"i1", "i2"'),
+        ('"181"', '"i3"'),
+        ('users=["196"]', 'users=["u1"]'),
+    ):
+        assert old in code
+        code = code.replace(old, new)
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    assert len(scope["recommender"].users) == 40
+
+
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 @pytest.mark.parametrize("model", ["DreamRec", "DiffDiv", "BPR"])
 def test_an_index_of_few_items_gives_the_exact_lists(trained: Callable[[str], Trained], model: str, kind: str) -> None:

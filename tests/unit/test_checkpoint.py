@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -268,31 +267,6 @@ def test_how_a_model_was_trained_may_differ_where_it_is_only_used(
 def test_every_setting_of_training_alone_is_tried() -> None:
     tried = {key for _, trained, used in _TRAININGS for key in (*_OF_ALL, *trained, *used)}
     assert set(roles.TRAINING) <= tried
-
-
-@pytest.mark.parametrize("model", ["DreamRec", "BPR"])
-def test_the_pages_lines_rank_with_a_checkpoint(
-    build: Callable[..., Built], random_data: Path, capsys: pytest.CaptureFixture[str], model: str
-) -> None:
-    path, result = _trained(build, model)
-    settings = {"seed": 1, "data_path": str(random_data), "MAX_ITEM_LIST_LENGTH": 10}
-    settings |= {"epochs": 1, "eval_step": 1, **(_DREAMREC if model == "DreamRec" else {})}
-    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
-    code = page.partition("## Checkpoints")[2].partition("```python\n")[2].partition("```")[0]
-    for old, new in (
-        ("DreamRec", model),
-        ("ml-100k", "random"),
-        ('{"seed": 1}', repr(settings)),
-        ("saved/FILE-best.safetensors", path),
-    ):
-        assert old in code
-        code = code.replace(old, new)
-    scope: dict[str, Any] = {}
-    exec(code, scope)
-    shown = capsys.readouterr().out
-    assert str(result) in shown
-    assert scope["scores"].shape == (2, 31) and scope["scores"][:, 0].isneginf().all()
-    assert "[PAD]" not in shown and len(set(re.findall(r"'i\d+'", shown))) >= 10
 
 
 def test_another_models_checkpoint_is_one_line(build: Callable[..., Built]) -> None:
