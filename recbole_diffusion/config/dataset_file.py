@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from recbole_diffusion.config.reading import load_settings
@@ -24,7 +25,7 @@ def beside_the_data(dataset: str, settings: Settings) -> Settings:
         UserError: it has a setting that does not describe data, or a value that is not allowed.
     """
     path = Path(settings.get("data_path") or _FOLDER, dataset, f"{dataset}.yaml")
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises an error for some names
         return {}
     found = load_settings([path])
     allowed = [key for key, row in TABLE.items() if row.settable and (row.part is Part.DATA or key in _TEXTS)]

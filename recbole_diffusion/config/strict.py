@@ -65,11 +65,11 @@ class Config(RecBoleConfig):
         self._preset = preset
         folders = ("data_path", "checkpoint_dir")
         settings = {key: value for key, value in settings.items() if key not in folders or value is not None}
-        settings = {**beside_the_data(dataset, settings), **settings}
         check_finite(settings)
         settings = {
             key: TABLE[key].read(key, value) if key in roles.PATHS else value for key, value in settings.items()
         }
+        settings = {**beside_the_data(dataset, settings), **settings}
         try:
             super().__init__(model=model_class, dataset=dataset, config_dict=settings)
         except UserError:

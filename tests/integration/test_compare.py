@@ -139,7 +139,8 @@ def test_finished_runs_are_kept_and_tables_are_made(
     random_data: Path, started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Without the skip the ranking depends on the noise.
-    settings = {"DreamRec.sampling_steps": 20, "DreamRec.denoiser_skip": False}
+    settings = {"sampling_steps": 20, "denoiser_skip": False, "chain_start": "noise"}
+    settings = {f"DreamRec.{key}": value for key, value in settings.items()}
     two_generations: dict[str, Any] = {"eval_seeds": [3, 4], "settings": settings}
     assert comparison(random_data, *MODELS, seeds=[0], **two_generations) == 0
     assert started == [f"{model}/0" for model in MODELS]

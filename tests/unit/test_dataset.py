@@ -18,7 +18,6 @@ from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.data.fingerprint import dataset_hash
 from recbole_diffusion.data.loaders import create_dataset
-from recbole_diffusion.quick_start import run
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"
 USERS, EVENTS = 12, 8
@@ -329,16 +328,3 @@ def test_a_hash_is_of_the_files_of_that_name(tmp_path: Path) -> None:
     assert dataset_hash({**config, "dataset": "[a]"}) != dataset_hash({**config, "dataset": "none"})
     (tmp_path / "a.train.inter").write_text("4")
     assert dataset_hash(config) != before
-
-
-def test_the_pages_lines_make_a_data_set_of_a_csv() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
-    code = page.partition("## Data")[2].partition("```python\n")[2].partition("```")[0]
-    days = [f"c{customer},p{place % 3},2024-01-{place + 1:02}" for customer in range(4) for place in range(5)]
-    Path("orders.csv").write_text("\n".join(["customer,product,date", *days]) + "\n", encoding="utf-8")
-    exec(code, {})
-    header, first, second, *_ = Path("data/shop/shop.inter").read_text(encoding="utf-8").splitlines()
-    assert header == "user_id:token\titem_id:token\ttimestamp:float"
-    assert first == "c0\tp0\t1704067200.0" and second == "c0\tp1\t1704153600.0"
-    result = run("Pop", "shop", settings={"data_path": "data", "topk": [3], "valid_metric": "Hit@3"})
-    assert result["test"]["hit@3"] == 1  # of three products
