@@ -232,6 +232,19 @@ class Behaviour(ModelTests):
     def test_training_that_was_killed_in_an_epoch_goes_on_to_the_same_bits(
         self, build: Callable[..., Built], case: Case
     ) -> None:
+        if case.preset != "default":
+            pytest.skip("a slow test")
+        self._goes_on_to_the_same_bits(build, case)
+
+    @pytest.mark.slow
+    def test_training_of_other_presets_that_was_killed_goes_on_to_the_same_bits(
+        self, build: Callable[..., Built], case: Case
+    ) -> None:
+        if case.preset == "default":
+            pytest.skip("a fast test")
+        self._goes_on_to_the_same_bits(build, case)
+
+    def _goes_on_to_the_same_bits(self, build: Callable[..., Built], case: Case) -> None:
         # Short batches: an epoch has several of them, but not so many that the files of each step take long.
         settings = {"train_batch_size": 16, **case.small, "epochs": 6, "eval_step": 2, "checkpoint_minutes": 0}
         if len(build(case.model, preset=case.preset, **settings).loaders.train) > 10:

@@ -43,7 +43,7 @@ def random_states() -> list[Any]:
     return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
 
 
-@pytest.mark.parametrize("mode", ["uni20", "pop20"])
+@pytest.mark.parametrize("mode", ["uni20", pytest.param("pop20", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("split", "models"),
     [
