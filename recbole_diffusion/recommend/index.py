@@ -11,7 +11,7 @@ from torch import Tensor
 from recbole_diffusion.config.settings import UserError
 
 EXACT, KINDS = "exact", ("exact", "hnsw", "ivf")
-_NEIGHBOURS, _BUILD, _SEARCH = 32, 200, 256  # of HNSW: links of an item, and how widely it builds and searches
+_NEIGHBOURS, _BUILD, _SEARCH = 32, 100, 64  # of HNSW: links of an item, and how widely it builds and searches
 _LOOKED_AT = 0.05  # of IVF: share of the lists that a search looks at
 _LISTS_PER_ROOT = 4  # of IVF: lists for each square root of the number of items, as faiss advises
 _PER_LIST = 40  # items for each list from which the lists are learned
