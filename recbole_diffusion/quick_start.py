@@ -151,6 +151,7 @@ class Request(NamedTuple):
     preset: str
     resolved: registry.Resolved
     user: Settings
+    beside_data: bool = True  # whether the YAML file beside the data set is read
 
     def config(self, **settings: Any) -> Config:
         """The configuration. ``settings`` win over the user's.
@@ -158,9 +159,8 @@ class Request(NamedTuple):
         Raises:
             UserError: a setting is unknown, or a value is not allowed.
         """
-        return Config(
-            self.resolved.model_class, self.dataset, {**self.user, **settings}, self.resolved.ours, self.preset
-        )
+        resolved, user = self.resolved, {**self.user, **settings}
+        return Config(resolved.model_class, self.dataset, user, resolved.ours, self.preset, self.beside_data)
 
 
 def request(model: str | None, dataset: str | None, user: Settings, preset: str | None) -> Request:

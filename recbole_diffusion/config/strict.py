@@ -53,13 +53,17 @@ class Config(RecBoleConfig):
         dataset: the name of the data set.
         settings: what the user set (:func:`load_settings`). It wins over YAML files, also over that beside the data.
         ours: whether the model is not one of RecBole's. If so, RecBole's YAML file of the same name is not read.
+        beside_data: whether the YAML file beside the data set is read.
         preset: ``default``, or ``paper`` for ``properties/paper/<Model>.yaml`` on top of the model's YAML file.
 
     Raises:
         UserError: a key is unknown, a value is not allowed, or ``valid_metric`` is not computed.
     """
 
-    def __init__(self, model_class: Any, dataset: str, settings: Settings, ours: bool, preset: str = "default") -> None:
+    def __init__(
+        self, model_class: Any, dataset: str, settings: Settings, ours: bool, preset: str = "default",
+        beside_data: bool = True,
+    ) -> None:  # fmt: skip
         check_name("dataset", dataset)
         self._ours = ours
         self._preset = preset
@@ -69,7 +73,7 @@ class Config(RecBoleConfig):
         settings = {
             key: TABLE[key].read(key, value) if key in roles.PATHS else value for key, value in settings.items()
         }
-        settings = {**beside_the_data(dataset, settings), **settings}
+        settings = {**(beside_the_data(dataset, settings) if beside_data else {}), **settings}
         try:
             super().__init__(model=model_class, dataset=dataset, config_dict=settings)
         except UserError:

@@ -18,7 +18,8 @@ from recbole_diffusion.data.times import file_times
 
 
 class Known(NamedTuple):
-    """The events of the user with id u are ``items[starts[u] : starts[u + 1]]``, the oldest first; user 0 has none.
+    """The events of the user with id u are ``items[starts[u] : starts[u + 1]]``, in the order of the data. User 0
+    has none.
 
     They are all of the data set: also the held-out ones, which a list for tomorrow has to know.
     """
@@ -88,6 +89,9 @@ class Known(NamedTuple):
             and self.items.dim() == 1
             and (not len(self.items) or (int(self.items.min()) > 0 and int(self.items.max()) < items))
             and (self.times is None or (self.times.dtype == torch.float64 and self.times.shape == self.items.shape))
-            and all(texts is None or len(texts) == items for texts in (self.titles, self.categories))
+            and all(
+                texts is None or (len(texts) == items and all(isinstance(text, str) for text in texts))
+                for texts in (self.titles, self.categories)
+            )
             and (self.separator is None or isinstance(self.separator, str))
         )

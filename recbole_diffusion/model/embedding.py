@@ -234,17 +234,20 @@ class EmbeddingDiffusionRecommender(DiffusionRecommender):
         return logits.log_softmax(dim=-1)
 
     def score_items(self, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        return self._scores_of_channels(x_0, rows, items).amax(dim=1)
+
+    def origins(self, interaction: Interaction, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """Where items come from: the channel with the largest score, [pairs], for pairs as in :meth:`score_items`."""
+        return self._scores_of_channels(x_0, rows, items).argmax(dim=1)
+
+    def _scores_of_channels(self, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """The scores of pairs as in :meth:`score_items` in each channel, [pairs, channels]."""
         scores = torch.einsum("rcd,rd->rc", x_0[rows], self.item_embedding(items))  # [pairs, all chains]
         if self.num_chains > 1:
             temperature = self.settings.ce_temperature
             logs = scores / temperature - self._log_normalisers(x_0 / temperature)[rows]
             scores = logs.unflatten(1, (-1, self.num_chains)).logsumexp(dim=-1) - math.log(self.num_chains)
-        return scores.amax(dim=1)
-
-    def origins(self, interaction: Interaction, x_0: Tensor, rows: Tensor, items: Tensor) -> Tensor:
-        """Where items come from: the channel with the largest score, [pairs], for pairs as in :meth:`score_items`."""
-        best = torch.einsum("rcd,rd->rc", x_0[rows], self.item_embedding(items)).argmax(dim=1)
-        return best // self.num_chains
+        return scores
 
     def _log_normalisers(self, x_0: Tensor) -> Tensor:
         """``logsumexp`` of the logits of items 1 ... N, [batch, all chains], from x0_hat [batch, all chains, dim]."""

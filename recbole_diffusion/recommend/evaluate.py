@@ -57,7 +57,7 @@ def evaluate(
     if picture is not None and (not by or Path(picture).suffix != ".html"):
         raise UserError(f"picture={picture!r}: must end in .html, and needs --by.")
     state = read_checkpoint(path)
-    wanted = request_of(state, str(path), settings or {}, model)
+    wanted = request_of(state, str(path), settings or {}, model, evaluates=True)
     config = wanted.config()
     with run_log(config, verbose=False) as log:
         prepared = prepare(wanted.resolved, config)

@@ -51,7 +51,7 @@ def explained(ranker: Ranker, rows: Histories, lists: Lists, nearest: int) -> tu
     if not isinstance(model, EmbeddingDiffusionRecommender):
         raise UserError(f"explain: {type(model).__name__} does not generate the embedding of an item.")
     origins, steps = torch.zeros_like(lists.items), list[Seen]()
-    for part in ranker.batches(rows):
+    for part in ranker.batches(rows, cells=ranker.n_items * model.num_channels * model.num_chains):
         these = rows.part(part)
         batch = ranker.batch(these)
         with recorded(model) as seen:

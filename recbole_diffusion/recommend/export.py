@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -159,8 +160,12 @@ def read_histories(name: str) -> pd.DataFrame | dict[str, list[Any]]:
         raise UserError(f"histories={name!r}: must end in .csv or .jsonl.")
     _text("histories", name)  # says in one line what pandas would not
     try:
-        frame = pd.read_csv(name, dtype={"user": str, "item": str}, encoding="utf-8-sig", keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
+            frame = pd.read_csv(
+                name, dtype={"user": str, "item": str}, encoding="utf-8-sig", keep_default_na=False, index_col=False
+            )
+    except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise UserError(f"histories: {name!r} is no table ({' '.join(str(error).split())}).") from error
     return frame
 
@@ -176,14 +181,19 @@ def writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
             open_file: list[Any] = []
 
             def add(frame: pd.DataFrame) -> None:
-                table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-                if not open_file:
-                    open_file.append(pyarrow.parquet.ParquetWriter(file, table.schema))
-                open_file[0].write_table(table)
+                if len(frame):  # without rows, columns have no types
+                    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+                    if not open_file:
+                        open_file.append(pyarrow.parquet.ParquetWriter(file, table.schema))
+                    open_file[0].write_table(table)
 
-            yield add
-            for parquet in open_file:
-                parquet.close()
+            try:
+                yield add
+            finally:
+                for parquet in open_file:
+                    parquet.close()
+            if not open_file:
+                pyarrow.parquet.write_table(pyarrow.table({}), file)
         else:
             yield _adder(file, path.suffix)
 

@@ -81,7 +81,11 @@ def write_items(folder: Path, items: pd.DataFrame) -> Settings:
 
 
 def _kind(ids: pd.Series) -> str:
-    return "int" if pd.api.types.is_integer_dtype(ids) else "str"
+    """``int`` if all ids are whole numbers of 64 bits, else ``str``."""
+    if not pd.api.types.is_numeric_dtype(ids) or pd.api.types.is_bool_dtype(ids):
+        return "str"
+    whole = pd.api.types.is_integer_dtype(ids) or bool((ids == ids.round()).all())
+    return "int" if whole and int(ids.min()) >= -(2**63) and int(ids.max()) < 2**63 else "str"
 
 
 def _tokens(ids: pd.Series) -> list[str]:
@@ -98,6 +102,8 @@ def _one_line(text: Any) -> str:
 
 def _categories(value: Any) -> str:
     """One category, or a list of them, as a text."""
+    if isinstance(value, set | frozenset):
+        value = sorted(value)
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
         value = [] if pd.isna(value) else [value]
     names = [_one_line(name) for name in value]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -87,17 +88,19 @@ def of_anybody(histories: Any, items: Mapping[str, int], users: Mapping[str, int
     """Histories that are given.
 
     Args:
-        histories: a DataFrame with the columns ``user`` and ``item``, and perhaps ``time``, in seconds or as dates, by
-            which it is sorted (else the order is that of the rows); or a mapping from user to items, the oldest first;
-            or a sequence of such lists, whose users are 0, 1, ...
+        histories: a DataFrame with the columns ``user`` and ``item``, and perhaps ``time``, in the unit of the data's
+            times or as dates, by which it is sorted (else the order is that of the rows); or a mapping from user to
+            items, the oldest first; or a sequence of such lists, whose users are 0, 1, ... and nobody of the data set.
         items, users: from token to id.
 
     Raises:
         UserError: it is none of these, or a value is missing.
     """
     frame, names = _frame(histories)
+    _refuse_twice(names)
     times = None
     if "time" in frame:
+        check_columns(frame, ("time",), "histories")
         frame = frame.assign(time=seconds(frame["time"], "histories")).sort_values("time", kind="stable")
         times = torch.tensor(frame["time"].to_numpy(), dtype=torch.float64)
     row_of = {name: row for row, name in enumerate(names)}
@@ -106,8 +109,10 @@ def of_anybody(histories: Any, items: Mapping[str, int], users: Mapping[str, int
     order = rows.argsort(stable=True)
     order = order[ids[order] != 0]
     starts = torch.searchsorted(rows[order].contiguous(), torch.arange(len(names) + 1))
+    strangers = isinstance(histories, Sequence)
+    of_users = [0 if strangers else users.get(token_of(name), 0) for name in names]
     return Histories(
-        names, torch.tensor([users.get(token_of(name), 0) for name in names], dtype=torch.long), starts, ids[order],
+        names, torch.tensor(of_users, dtype=torch.long), starts, ids[order],
         None if times is None else times[order], int((ids == 0).sum()),
     )  # fmt: skip
 
@@ -166,7 +171,9 @@ def seconds(times: pd.Series, what: str) -> pd.Series:
 
 
 def token_of(name: Any) -> str:
-    """A user or an item as the text that atomic files have: 7 and '7' are the same."""
+    """A user or an item as the text that atomic files have: 7, 7.0 and '7' are the same."""
+    if isinstance(name, float | np.floating) and float(name).is_integer():
+        return str(int(name))  # pandas makes whole numbers floats where a value is missing
     return str(name)
 
 

@@ -25,6 +25,8 @@ from recbole_diffusion.storage import checkpoint
 from recbole_diffusion.storage.checkpoint import RECBOLES, Vocabulary, plain
 from recbole_diffusion.storage.parts import check_model_parts, understood
 
+_RERANKING = ("mmr_weight", "mmr_candidates")
+
 
 class Loaded(NamedTuple):
     """A trained model in evaluation mode, and what is needed to use it."""
@@ -49,28 +51,35 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def request_of(state: Mapping[str, Any], path: str, changes: Settings, model: str | None = None) -> Request:
+def request_of(
+    state: Mapping[str, Any], path: str, changes: Settings, model: str | None = None, evaluates: bool = False
+) -> Request:
     """The model, data set and settings of the run that wrote a checkpoint, with ``changes``.
 
     Args:
         state: from :func:`read_checkpoint`.
         path: names the file in errors.
-        changes: settings that can change after training, those of generation and evaluation, and of speed and place.
+        changes: settings that can change after training: those of generation, of re-ranking, and of speed and place.
         model: ``package.module:Class``, which must be given for a model of another package that is not registered.
+
+        evaluates: whether the settings of evaluation can change too.
 
     Raises:
         UserError: a setting cannot be changed, or the model does not exist here.
     """
     stored = dict(state["config"])
     for key in changes:
-        if key not in GENERATION and key not in EVALUATION and key not in NO_RESULT:
+        if not (key in GENERATION or key in NO_RESULT or key in _RERANKING or (evaluates and key in EVALUATION)):
             known = "a trained model depends on it" if key in TABLE else "there is no such setting"
+            known = "it is for evaluation" if key in EVALUATION else known
+            known += "; the length of a list is k" if key == "topk" else ""
             raise UserError(f"{key}={changes[key]!r}: cannot be set here; {known}.")
     dataset, preset = stored.get("dataset"), stored.get("preset", "default")
     if not isinstance(dataset, str) or not isinstance(preset, str):
         raise UserError(f"{path}: is no checkpoint of this version: it names no data set.")
     name = model or _model_of(stored, path)
-    bare = request(name, dataset, {}, preset).config()
+    # What a YAML file beside the data said is in the checkpoint; the file may be another one now.
+    bare = request(name, dataset, {}, preset)._replace(beside_data=False).config()
     defaults = plain(dict(bare.final_config_dict))
     given = {
         key: value
@@ -89,7 +98,7 @@ def request_of(state: Mapping[str, Any], path: str, changes: Settings, model: st
         given.pop(key, None)
     if "data_path" not in changes and isinstance(stored.get("data_path"), str):
         changes = {"data_path": str(Path(stored["data_path"]).parent), **changes}
-    return request(name, dataset, {**given, **changes}, preset)
+    return request(name, dataset, {**given, **changes}, preset)._replace(beside_data=False)
 
 
 def _model_of(stored: Mapping[str, Any], path: str) -> str:

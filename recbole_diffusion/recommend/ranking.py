@@ -112,7 +112,8 @@ class Ranker:
         at_once = rows_at_once(self.config["max_cells"], cells or self.n_items)
         at_once = min(self.config["eval_batch_size"], at_once)
         for part in torch.arange(len(rows)).split(_ROWS_SORTED):
-            yield from part[rows.counts[part].argsort(stable=True)].split(at_once)
+            if len(part):
+                yield from part[rows.counts[part].argsort(stable=True)].split(at_once)
 
     def lists(
         self,

@@ -61,7 +61,8 @@ class Recommender:
         vocabulary = self._ranker.loaded.vocabulary
         self._items = {token: index for index, token in enumerate(vocabulary.items) if index}
         self._users = {token: index for index, token in enumerate(vocabulary.users) if index}
-        ids = state.get("ids", {})
+        ids = state.get("ids")
+        ids = ids if isinstance(ids, dict) else {}
         self._item_names = named(vocabulary.items, ids.get("item"))
         self._user_names = named(vocabulary.users, ids.get("user"))
 
@@ -120,7 +121,6 @@ class Recommender:
 
     def with_settings(self, **settings: Any) -> Recommender:
         """The same trained model with other settings; see :func:`load`. It is itself if nothing changes."""
-        settings = {key: value for key, value in settings.items() if value is not None}
         if not settings:
             return self
         return Recommender(self.path, self._state, {**self._settings, **settings}, self._model)
@@ -162,7 +162,8 @@ class Recommender:
         Raises:
             UserError: a user or item is unknown, or an argument is not allowed.
         """
-        other = self.with_settings(num_channels=channels, eval_seed=seed, **settings)
+        named = {"num_channels": channels, "eval_seed": seed}
+        other = self.with_settings(**{key: value for key, value in named.items() if value is not None}, **settings)
         rows = self.rows(users, histories)
         return other.frame(rows, other.lists(rows, k, filter_seen, allow, block, index))
 
@@ -288,6 +289,9 @@ class Recommender:
         other = self.with_settings(**settings)
         check_columns(test, ("user", "item"), "test")
         rows = other.rows(None if histories is not None else list(dict.fromkeys(test["user"])), histories)
+        unknown = sum(token_of(item) not in self._items for item in test["item"])
+        if unknown:
+            self.model.logger.warning(f"test: {unknown:,} of {len(test):,} items are unknown; they are never found.")
         lists = other.lists(rows, max(topk, default=1), filter_seen)
         return accuracy(other._ranker.config, lists, rows, test, self._items, metrics, topk)
 

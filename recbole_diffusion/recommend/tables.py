@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.recommend.explaining import Seen
 from recbole_diffusion.recommend.histories import Histories
 from recbole_diffusion.recommend.ranking import Lists
@@ -16,7 +17,10 @@ from recbole_diffusion.recommend.ranking import Lists
 def named(tokens: list[str], kind: str | None) -> np.ndarray:
     """Tokens as the ids that the user has given: whole numbers if ``kind`` is ``int``, else texts."""
     if kind == "int":
-        return np.asarray([0, *map(int, tokens[1:])], dtype=np.int64)
+        try:
+            return np.asarray([0, *map(int, tokens[1:])], dtype=np.int64)
+        except (ValueError, OverflowError):
+            raise UserError("this is no checkpoint of this version: its ids are no whole numbers.") from None
     return np.asarray(tokens, dtype=object)
 
 

@@ -23,6 +23,8 @@ def user_vectors(ranker: Ranker, rows: Histories) -> Tensor:
     Raises:
         UserError: the model's scores are no inner products with item vectors.
     """
+    if not len(rows):
+        raise UserError("users: there is nobody to compute a vector for.")
     model, found = ranker.model, []
     for part in torch.arange(len(rows)).split(_ROWS_AT_ONCE):
         batch = ranker.batch(rows.part(part))

@@ -21,6 +21,8 @@ from recbole_diffusion.storage.parts import check_model_parts
 FORMAT = "recbole_diffusion 3"  # 2 and 1 were files of torch.save; 1 had neither users nor fields
 RECBOLES = "is_recboles"  # a part of what is read from RecBole's own checkpoint
 _KIND = "__kind__"
+_SPARSE = ("csr", "csc", "coo", "lil", "dok")  # formats of matrices; others may take much more memory than the file
+_MOST_COLUMNS = 100_000_000
 
 
 def save(state: dict[str, Any], path: str | Path) -> None:
@@ -186,10 +188,10 @@ def restore(model: Any, state: Mapping[str, Any], device: torch.device | str, re
         own = {name: value for name, value in model.state_dict().items() if name.startswith(unread)}
         weights = {name: value for name, value in weights.items() if not name.startswith(unread)} | own
     model.load_state_dict(weights)
-    others = unpack(state["other_parameter"], device)
+    others = state["other_parameter"]
     if not set(others or {}) <= set(model.other_parameter()):
         raise UserError(f"the model keeps {sorted(model.other_parameter())}, and the file has {sorted(others)}.")
-    model.load_other_parameter(others)
+    model.load_other_parameter(unpack(others, device))
 
 
 def check_sources(config: Any, vocabulary: Vocabulary) -> None:
@@ -264,7 +266,12 @@ def unpack(value: Any, device: torch.device | str = "cpu") -> Any:
         return value["values"].numpy()
     if kind == "sparse":
         parts = tuple(value[name].numpy() for name in ("data", "indices", "indptr"))
-        return scipy.sparse.csr_matrix(parts, shape=tuple(value["shape"])).asformat(value["format"])
+        rows, columns = value["shape"]
+        if value["format"] not in _SPARSE or columns > _MOST_COLUMNS:
+            raise UserError(f"a sparse matrix of {columns:,} columns as {value['format']!r} is not read.")
+        matrix = scipy.sparse.csr_matrix(parts, shape=(rows, columns))
+        matrix.check_format(full_check=True)  # scipy does not look at indices, and its C code would follow wrong ones
+        return matrix.asformat(value["format"])
     if kind in ("list", "tuple"):
         return {"list": list, "tuple": tuple}[kind](unpack(item, device) for item in value["values"])
     return {key: unpack(item, device) for key, item in value.items()}

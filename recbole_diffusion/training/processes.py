@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
@@ -44,7 +45,9 @@ def over_processes(loss_func: Loss, model: nn.Module, target_field: str) -> Loss
         number = processes.count()
         if len(batch) < number:  # not a row for each: all compute it whole
             weight = 1 / number
-            with processes.alone():
+            # With the same draws, so that what learns from them, such as a timestep sampler, stays the same in all.
+            with processes.alone(), torch.random.fork_rng():
+                torch.manual_seed(int(np.random.randint(2**31)))
                 losses = loss_func(batch)
         else:
             own = batch[list(range(processes.rank(), len(batch), number))]

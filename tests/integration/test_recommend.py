@@ -42,6 +42,7 @@ MODELS: dict[str, dict[str, Any]] = {
 SEQUENTIAL = [name for name in MODELS if name not in ("BPR", "EASE", "ItemKNN", "Pop")]
 
 
+GAP = pd.DataFrame({"user": ["a", "a"], "item": ["i1", "i2"], "time": [1.0, None]})
 ONE = pd.DataFrame({"user": ["u1"], "item": ["i1"]})
 
 
@@ -179,6 +180,36 @@ def test_who_has_no_history_gets_the_most_popular_items(
     assert counts[new].tolist() == sorted(counts, reverse=True)[:5]
 
 
+def test_who_is_not_in_the_data_set_is_nobody_of_it(trained: Callable[[str], Trained]) -> None:
+    recommender = trained("BPR").recommender
+    recommender._users = {**recommender._users, "0": 3}  # as in a data set whose users are numbers
+    with pytest.raises(UserError, match="BPR knows users only by their ids"):
+        recommender.recommend(histories=[["i1"]])
+    assert recommender.rows(histories={"u1": ["i1"]}).users.tolist() == [recommender._users["u1"]]
+    del recommender._users["0"]
+
+
+def test_a_file_beside_other_data_changes_nothing(trained: Callable[[str], Trained]) -> None:
+    result, recommender = trained("DreamRec")
+    Path("dataset/random").mkdir(parents=True)
+    Path("dataset/random/random.yaml").write_text("USER_ID_FIELD: who\nepochs: 3\n")
+    again = recbole_diffusion.load(result["checkpoint"])
+    pd.testing.assert_frame_equal(again.recommend(k=3), recommender.recommend(k=3))
+
+
+def test_an_item_comes_from_the_channel_with_its_score(trained: Callable[[str], Trained]) -> None:
+    recommender = trained("DiffDiv").recommender.with_settings(num_chains=2)
+    rows = recommender.rows()
+    model, batch = recommender.model, recommender._ranker.batch(rows)
+    x_0, row = model.generate(batch), torch.arange(len(rows)).repeat_interleave(30)
+    items = torch.arange(1, 31).repeat(len(rows))
+    origin = model.origins(batch, x_0, row, items)
+    alone = [model._channel_scores(channel)[row, items] for channel in x_0.split(2, dim=1)]
+    torch.testing.assert_close(origin, torch.stack(alone).argmax(dim=0))
+    raw = torch.einsum("rcd,rd->rc", x_0[row], model.item_embedding(items)).argmax(dim=1) // 2
+    assert not torch.equal(origin, raw)
+
+
 def test_settings_of_generation_can_be_others(trained: Callable[[str], Trained], random_data: Path) -> None:
     result, recommender = trained("DiffDiv")
     seeds = [recommender.recommend(k=30, seed=seed) for seed in (1, 1, 2)]
@@ -239,6 +270,7 @@ def test_an_index_of_few_items_gives_the_exact_lists(trained: Callable[[str], Tr
         exact, found = (recommender.recommend(k=8, filter_seen=filter_seen, index=index) for index in ("exact", kind))
         pd.testing.assert_frame_equal(found, exact, rtol=1e-5)
     if model != "BPR":
+        assert len(recommender.recommend(histories=[[], ["x"]], k=3, index=kind)) == 6
         histories = {"new": [], "known": ["i3", "i4"]}
         exact, found = (recommender.recommend(histories=histories, k=30, index=index) for index in ("exact", kind))
         pd.testing.assert_frame_equal(found, exact, rtol=1e-5)
@@ -374,6 +406,10 @@ def test_a_wrong_argument_is_one_line_and_nothing_is_written(
     [
         (lambda r: r.recommend(users=["u1"], histories=[["i1"]]), "users and histories: give one"),
         (lambda r: r.recommend(users=["u1", "u1"]), "'u1' come twice"),
+        (lambda r: r.recommend(histories={7: ["i1"], "7": ["i2"]}), "come twice"),
+        (lambda r: r.recommend(histories=GAP), "histories: 1 of 2 rows have no time"),
+        (lambda r: r.recommend(topk=5), "topk=5: cannot be set here; it is for evaluation; the length of a list is k"),
+        (lambda r: r.user_vectors(users=[]), "there is nobody"),
         (lambda r: r.recommend(k=0), "k=0: must be a whole number >= 1"),
         (lambda r: r.recommend(histories="i1"), "histories='i1': must be a DataFrame"),
         (lambda r: r.recommend(histories={"a": "i1"}), "must be a list of items"),
@@ -450,6 +486,8 @@ def test_fit_keeps_the_users_own_ids_titles_and_categories(tmp_path: Path) -> No
     seen = set(table[table["user"] == 290]["item"])
     assert not seen & set(lists[lists["user"] == 290]["item"])
     assert lists["title"].iloc[0] == f'The "{lists["item"].iloc[0]}" of all'
+    as_floats = recommender.recommend(users=[0.0, 290.0], k=20)  # as after a merge with gaps
+    pd.testing.assert_frame_equal(as_floats[["item", "rank"]], lists[["item", "rank"]])
     recommender.save(tmp_path / "mine.safetensors")
     again = recbole_diffusion.load(tmp_path / "mine.safetensors")
     pd.testing.assert_frame_equal(again.recommend(users=[0, 290], k=20), lists)

@@ -269,6 +269,18 @@ def test_every_setting_of_training_alone_is_tried() -> None:
     assert set(roles.TRAINING) <= tried
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"indices": [100_000_000, 1, 0]}, {"format": "dia"}, {"shape": [1, 2**40]}, {"indptr": [0, 9]}]
+)
+def test_a_crafted_sparse_matrix_is_not_followed(wrong: dict[str, Any]) -> None:
+    right = {"data": [1.0, 2.0, 3.0], "indices": [0, 1, 2], "indptr": [0, 3], "shape": [1, 3], "format": "csc"}
+    packed = {"__kind__": "sparse", **right, **wrong}
+    for name in ("data", "indices", "indptr"):
+        packed[name] = torch.tensor(packed[name], dtype=torch.float64 if name == "data" else torch.int32)
+    with pytest.raises(ValueError):
+        checkpoint.unpack(packed)
+
+
 def test_another_models_checkpoint_is_one_line(build: Callable[..., Built]) -> None:
     path, _ = _trained(build, "SASRec")
     with pytest.raises(UserError, match=r": is of SASRec and not of WindowSASRec\.$"):
