@@ -148,8 +148,9 @@ def _lines(layout: Layout) -> _Lines | None:
     if layout.quote:
         fields = f"(^|{delimiter}){quote}(?:[^{quote}]|{quote}{quote})*{quote}"
         line = line.str.replace_all(fields, "${1}" + _QUOTED)
-        # A quotation mark that opens a field and stays open, or that ends before the field does.
-        opened = line.str.contains(f"(?:^|{delimiter}){quote}|{_QUOTED}[^{delimiter}]")
+        # A quotation mark that opens a field and stays open, stands inside one (5" nails, where polars would lose its
+        # way), or ends before the field does.
+        opened = line.str.contains(f"{quote}|{_QUOTED}[^{delimiter}]")
     blank = pl.col("line").str.strip_chars() == ""
     right = line.str.count_matches(layout.delimiter, literal=True) == len(layout.names) - 1
     # polars would drop a carriage return at the end of a field in silence.

@@ -109,6 +109,9 @@ def _behind(path: Path) -> list[Source]:
         raise UserError(f"{path} cannot be read: {error}.") from error
     if not members:
         raise UserError(f"{path}: this ZIP file has no data file ({', '.join(_SUFFIXES)}).")
+    packed = [member for member in members if member.lower().endswith((".gz", ".zip"))]
+    if packed:
+        raise UserError(f"{path}: {packed[0]!r} is packed once more inside the ZIP file. Unpack the ZIP file first.")
     return [Source(path, member) for member in members]
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from recbole_diffusion.config.refusals import using
 from recbole_diffusion.config.settings import Settings, UserError
 from recbole_diffusion.console.log import run_log
 from recbole_diffusion.data.items import interaction_counts
+from recbole_diffusion.data.known import Known
 from recbole_diffusion.evaluation.users import ranked_users
 from recbole_diffusion.quick_start import Prepared, prepare
 from recbole_diffusion.recommend.loading import read_checkpoint, request_of
@@ -59,9 +61,16 @@ def evaluate(
     state = read_checkpoint(path)
     wanted = request_of(state, str(path), settings or {}, model, evaluates=True)
     config = wanted.config()
+    folder = Path(config["data_path"])
+    if "data_path" not in (settings or {}) and not folder.is_dir():
+        raise UserError(f"{path}: its data set was in {folder}, and there is no such folder here. Give --data_path.")
     with run_log(config, verbose=False) as log:
         prepared = prepare(wanted.resolved, config)
         log.begin()
+        if not _same_interactions(state, prepared.trainer.known):
+            prepared.trainer.logger.warning(
+                f"{path}: the interactions in {folder} are not those that it was trained and tested on."
+            )
         screen, measured = log.screen, dict[str, dict[str, float]]()
         screen.line(f"{wanted.model} on {wanted.dataset}, preset {wanted.preset}, from {path}")
         groups: dict[str, dict[str, dict[str, float]]] = {}
@@ -82,6 +91,14 @@ def evaluate(
             screen.fact("picture", picture)
     of_run = {"model": wanted.model, "dataset": wanted.dataset, "checkpoint": str(path)}
     return {**of_run, **measured, "by": groups}
+
+
+def _same_interactions(state: Mapping[str, Any], now: Known | None) -> bool:
+    """Whether the data set has the interactions that are in the checkpoint; True if one of them has none."""
+    then = state.get("known")
+    if now is None or then is None:
+        return True
+    return torch.equal(then["starts"], now.starts) and torch.equal(then["items"], now.items)
 
 
 def _measured(

@@ -49,7 +49,7 @@ def explained(ranker: Ranker, rows: Histories, lists: Lists, nearest: int) -> tu
     """
     model = ranker.model
     if not isinstance(model, EmbeddingDiffusionRecommender):
-        raise UserError(f"explain: {type(model).__name__} does not generate the embedding of an item.")
+        raise UserError(f"explain: {type(model).__name__} does not generate an embedding, as DreamRec does.")
     origins, steps = torch.zeros_like(lists.items), list[Seen]()
     for part in ranker.batches(rows, cells=ranker.n_items * model.num_channels * model.num_chains):
         these = rows.part(part)

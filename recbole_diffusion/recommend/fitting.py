@@ -101,7 +101,9 @@ def _one_line(text: Any) -> str:
 
 
 def _categories(value: Any) -> str:
-    """One category, or a list of them, as a text."""
+    """One category, several in a text with ``|`` between them, or a list of them, as a text."""
+    if isinstance(value, str):
+        value = value.split(_BETWEEN)
     if isinstance(value, set | frozenset):
         value = sorted(value)
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from recbole_diffusion.config.settings import UserError, did_you_mean, shown
+from recbole_diffusion.config.settings import UserError, shown
 from recbole_diffusion.data.known import Known
 
 _SHOWN = 3
@@ -27,6 +27,7 @@ class Histories:
     items: Tensor  # ids, [events], int64
     times: Tensor | None  # in seconds, [events]
     unknown: int = 0  # events that were left out, because the data set does not have their items
+    example: Any = None  # an item of them
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,14 +72,15 @@ def user_ids(users: Iterable[Any], tokens: Mapping[str, int]) -> tuple[Tensor, l
     Raises:
         UserError: one of them is not in the data set, or comes twice.
     """
+    if isinstance(users, str):
+        raise UserError(f"users={users!r}: must be a list of users.")
     names = list(users)
     ids = [tokens.get(token_of(user), 0) for user in names]
     strange = [user for user, index in zip(names, ids, strict=True) if index == 0]
     if strange:
-        hint = did_you_mean(token_of(strange[0]), tokens) if len(tokens) < 100_000 else ""
         raise UserError(
-            f"users: {_some(strange)} {'is' if len(strange) == 1 else 'are'} not in the model's data set.{hint} "
-            "Give the histories of new users."
+            f"users: {_some(strange)} {'is' if len(strange) == 1 else 'are'} not in the model's data set. Give the "
+            "histories of new users."
         )
     _refuse_twice(names)
     return torch.tensor(ids, dtype=torch.long), names
@@ -114,6 +116,7 @@ def of_anybody(histories: Any, items: Mapping[str, int], users: Mapping[str, int
     return Histories(
         names, torch.tensor(of_users, dtype=torch.long), starts, ids[order],
         None if times is None else times[order], int((ids == 0).sum()),
+        next((item for item, index in zip(frame["item"], ids.tolist(), strict=True) if index == 0), None),
     )  # fmt: skip
 
 
@@ -157,11 +160,18 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> Non
 
 
 def seconds(times: pd.Series, what: str) -> pd.Series:
-    """Numbers as they are, and dates as seconds since 1970; float64.
+    """Numbers as they are, and dates, also as ISO texts, as seconds since 1970; float64.
 
     Raises:
         UserError: they are neither.
     """
+    if times.dtype == object or pd.api.types.is_string_dtype(times):
+        try:
+            if not times.map(lambda text: isinstance(text, str) and text[:4].isdigit()).all():
+                raise ValueError  # pandas knows words such as "now"
+            times = pd.to_datetime(times, utc=True, format="ISO8601")
+        except (ValueError, TypeError, pd.errors.OutOfBoundsDatetime):
+            raise UserError(f"{what}: times such as {shown(times.iloc[0])} are neither numbers nor dates.") from None
     if pd.api.types.is_datetime64_any_dtype(times):
         zero = pd.Timestamp(0, tz=times.dt.tz)
         return (times - zero).dt.total_seconds()

@@ -14,7 +14,7 @@ from recbole_diffusion.config import outside
 from recbole_diffusion.config.model_files import shipped_files
 from recbole_diffusion.config.refusals import setting_up
 from recbole_diffusion.config.roles import EVALUATION, GENERATION, NO_RESULT, PATHS
-from recbole_diffusion.config.settings import Settings, UserError
+from recbole_diffusion.config.settings import Settings, UserError, did_you_mean
 from recbole_diffusion.config.splitting import OF_ONE_SPLIT
 from recbole_diffusion.config.strict import Config
 from recbole_diffusion.config.table import TABLE
@@ -70,10 +70,11 @@ def request_of(
     stored = dict(state["config"])
     for key in changes:
         if not (key in GENERATION or key in NO_RESULT or key in _RERANKING or (evaluates and key in EVALUATION)):
-            known = "a trained model depends on it" if key in TABLE else "there is no such setting"
+            near = did_you_mean(key, [*GENERATION, *_RERANKING, *(EVALUATION if evaluates else ())])
+            known = "a trained model depends on it" if key in TABLE else f"there is no such setting.{near}"
             known = "it is for evaluation" if key in EVALUATION else known
             known += "; the length of a list is k" if key == "topk" else ""
-            raise UserError(f"{key}={changes[key]!r}: cannot be set here; {known}.")
+            raise UserError(f"{key}={changes[key]!r}: cannot be set here; {known.removesuffix('.')}.")
     dataset, preset = stored.get("dataset"), stored.get("preset", "default")
     if not isinstance(dataset, str) or not isinstance(preset, str):
         raise UserError(f"{path}: is no checkpoint of this version: it names no data set.")

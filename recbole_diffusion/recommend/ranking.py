@@ -132,9 +132,9 @@ class Ranker:
         """
         listed = self._empty(rows, k)
         for part in self.batches(rows):
-            scores = self._masked_scores(rows.part(part), filter_seen, allowed, k)
-            best, items = scores.topk(listed.items.shape[1], dim=-1)
-            listed.scores[part] = best.cpu()
+            scores = self._masked_scores(rows.part(part), filter_seen, allowed)
+            best, items = self._reranked(scores, k).topk(listed.items.shape[1], dim=-1)
+            listed.scores[part] = scores.gather(1, items).cpu()
             listed.items[part] = items.masked_fill(best.isneginf(), 0).cpu()
             if after_batch is not None:
                 after_batch(len(part))
@@ -180,7 +180,13 @@ class Ranker:
         items, scores = torch.zeros(shape, dtype=torch.long), torch.full(shape, -torch.inf)
         return Lists(items, scores, ~self.known_to_the_model(rows))
 
-    def _masked_scores(self, rows: Histories, filter_seen: bool, allowed: Tensor | None, k: int) -> Tensor:
+    def _reranked(self, scores: Tensor, k: int) -> Tensor:
+        if self.categories is None:
+            return scores
+        weight, candidates = self.config["mmr_weight"], self.config["mmr_candidates"]
+        return maximal_marginal_relevance(scores, self.categories, weight, candidates, k)
+
+    def _masked_scores(self, rows: Histories, filter_seen: bool, allowed: Tensor | None) -> Tensor:
         device, known = self.config["device"], self.known_to_the_model(rows)
         scores = self.popularity.to(device).repeat(len(rows), 1)
         if bool(known.any()):
@@ -190,7 +196,4 @@ class Ranker:
         if filter_seen:
             row = torch.repeat_interleave(torch.arange(len(rows)), rows.counts)
             scores[row.to(device), rows.items.to(device)] = -torch.inf
-        if self.categories is not None:
-            weight, candidates = self.config["mmr_weight"], self.config["mmr_candidates"]
-            scores = maximal_marginal_relevance(scores, self.categories, weight, candidates, k)
         return scores

@@ -100,7 +100,7 @@ class Recommender:
 
     @property
     def users(self) -> list[Any]:
-        """The users of the data set."""
+        """The users of the data set, in the order of :meth:`user_vectors`."""
         return self._user_names[1:].tolist()
 
     @property
@@ -175,7 +175,8 @@ class Recommender:
             rows = of_anybody(histories, self._items, self._users)
             if rows.unknown:
                 total = rows.unknown + len(rows.items)
-                self.model.logger.warning(f"histories: {rows.unknown:,} of {total:,} items are unknown and left out.")
+                some = f"{rows.unknown:,} of {total:,} items are unknown, such as {shown(rows.example)}, and left out."
+                self.model.logger.warning(f"histories: {some}")
             if not self._ranker.sequential and bool((rows.users == 0).any()):
                 raise UserError(
                     f"histories: {self._ranker.config['model']} knows users only by their ids, not by a history. Give "
@@ -243,8 +244,7 @@ class Recommender:
             users, histories, k, settings: as for :meth:`recommend`, with whose defaults the lists are made.
             nearest: how many items to name at each step.
         """
-        other = self.with_settings(**settings)
-        rows = other.rows(users, histories)
+        other, rows = self.with_settings(**settings), self.rows(users, histories)
         lists = other.lists(rows, k)
         kind, origins, steps = explained(other._ranker, rows, lists, nearest)
         frame = other.frame(rows, lists)

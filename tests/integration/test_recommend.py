@@ -164,7 +164,7 @@ def test_histories_of_any_form_give_the_same_lists(
     with_strange = {user: ["strange", *items[:2], "i99", *items[2:]] for user, items in mapping.items()}
     pd.testing.assert_frame_equal(recommender.recommend(histories=with_strange, k=3), known)
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"histories: 80 of {len(events) + 80} items are unknown")
+    assert record.getMessage().startswith(f"histories: 80 of {len(events) + 80} items are unknown, such as 'strange'")
 
 
 def test_who_has_no_history_gets_the_most_popular_items(
@@ -369,7 +369,7 @@ def test_histories_from_files_and_the_command_line(
         (["--all", "--out=."], "out='.': must end in"),
         (["--users=none.txt"], "users: there is no file 'none.txt'"),
         (["--users=empty.txt"], "users: 'empty.txt' is empty"),
-        (["--users=who.txt"], "users: 'u999' is not in the model's data set. Did you mean"),
+        (["--users=who.txt"], "users: 'u999' is not in the model's data set. Give"),
         (["--histories=h.txt"], "histories='h.txt': must end in .csv or .jsonl"),
         (["--histories=wrong.csv"], "histories: has no column 'user', only ['a', 'b']"),
         (["--histories=wrong.jsonl"], "histories: 'wrong.jsonl', line 1: must be"),
@@ -436,7 +436,7 @@ def test_models_that_need_more_than_a_history_say_so(trained: Callable[[str], Tr
         trained("BPR").recommender.recommend(histories=[["i1"]])
     with pytest.raises(UserError, match="EASE has no vectors"):
         trained("EASE").recommender.user_vectors()
-    with pytest.raises(UserError, match="SASRec does not generate"):
+    with pytest.raises(UserError, match="SASRec does not generate an embedding"):
         trained("SASRec").recommender.explain()
 
 
@@ -497,6 +497,8 @@ def test_fit_keeps_the_users_own_ids_titles_and_categories(tmp_path: Path) -> No
     assert known.categories is not None and known.separator == "|"
     books = mixed["item"] % 2 == 0
     assert books.iloc[:2].nunique() == 2  # the second has another category than the first
+    plain = again.recommend(users=[0], k=20, filter_seen=False).set_index("item")["score"]
+    np.testing.assert_allclose(mixed["score"], plain[mixed["item"]])  # the model's own, in another order
     with pytest.raises(UserError, match="data_path"):
         recbole_diffusion.Recommender.fit(table, data_path="x")
 
@@ -512,7 +514,7 @@ def test_fit_keeps_the_users_own_ids_titles_and_categories(tmp_path: Path) -> No
         (pd.DataFrame({"user": [1], "item": [1], "time": ["now"]}), None, "times such as 'now' are neither"),
         (pd.DataFrame({"user": [1], "item": [1]}), pd.DataFrame({"item": [1]}), "items: has neither 'title' nor"),
         (
-            pd.DataFrame({"user": [1], "item": [1]}), pd.DataFrame({"item": [1], "category": ["a|b"]}),
+            pd.DataFrame({"user": [1], "item": [1]}), pd.DataFrame({"item": [1], "category": [["a|b"]]}),
             r"items: category 'a\|b' contains",
         ),
     ],
@@ -535,6 +537,19 @@ def test_groups_together_are_the_whole(trained: Callable[[str], Trained], tmp_pa
         evaluate(result["checkpoint"], by=("size",))
 
 
+def test_other_interactions_than_in_training_are_told(
+    trained: Callable[[str], Trained], random_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result, _ = trained("DreamRec")
+    (tmp_path / "data/random").mkdir(parents=True)
+    text = (random_data / "random/random.inter").read_text()
+    for more, told in (("", False), ("u1\ti1\t99\n", True)):
+        caplog.clear()
+        (tmp_path / "data/random/random.inter").write_text(text + more)
+        evaluate(result["checkpoint"], settings={"data_path": str(tmp_path / "data")})
+        assert ("are not those that it was trained" in caplog.text) is told
+
+
 def test_rows_with_equal_facts_are_in_one_group() -> None:
     values = {"x": np.arange(8.0)}
     groups = grouped(values, np.array([1, 1, 1, 1, 1, 2, 3, 9]))
@@ -549,6 +564,6 @@ def test_the_checkpoint_alone_is_enough(trained: Callable[[str], Trained], tmp_p
     checkpoint.save(state, tmp_path / "moved.safetensors")
     moved = recbole_diffusion.load(tmp_path / "moved.safetensors")
     pd.testing.assert_frame_equal(moved.recommend(k=3), recommender.recommend(k=3))
-    with pytest.raises(UserError, match="nowhere"):
+    with pytest.raises(UserError, match=r"its data set was in .*nowhere.*Give --data_path"):
         evaluate(tmp_path / "moved.safetensors")
     assert torch.equal(moved._ranker.loaded.known.items, state["known"]["items"])
