@@ -73,6 +73,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _verb(verbs: Any, name: str, help: str, usage: str, epilog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=help, usage=usage, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    return parser
+
+
 def _add_request(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--model", help="name of a model, see below, or package.module:Class; recbole.NAME is RecBole's model"
@@ -85,14 +93,13 @@ def _add_request(run: argparse.ArgumentParser) -> None:
 
 
 def _add_tune(verbs: Any) -> None:
-    tune = verbs.add_parser(
+    tune = _verb(
+        verbs,
         "tune",
-        help="search for the settings that validate best",
-        usage="recbole-diffusion tune --model=M --dataset=D (--trials=N | --seconds=S) [--space=FILE] [--out=DIR] "
+        "search for the settings that validate best",
+        "recbole-diffusion tune --model=M --dataset=D (--trials=N | --seconds=S) [--space=FILE] [--out=DIR] "
         "[--storage=URL] [--key=value ...]",
-        epilog=epilogs.TUNE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        epilogs.TUNE,
     )
     _add_request(tune)
     tune.add_argument("--space", metavar="FILE", help="YAML file with the search space; default: that of the model")
@@ -107,13 +114,12 @@ def _add_tune(verbs: Any) -> None:
 
 
 def _add_compare(verbs: Any) -> None:
-    compare = verbs.add_parser(
+    compare = _verb(
+        verbs,
         "compare",
-        help="train and test several models with several seeds, and test their differences",
-        usage="recbole-diffusion compare --models=A,B --datasets=D --seeds=0,1,2 --out=DIR [--key=value ...]",
-        epilog=epilogs.COMPARE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "train and test several models with several seeds, and test their differences",
+        "recbole-diffusion compare --models=A,B --datasets=D --seeds=0,1,2 --out=DIR [--key=value ...]",
+        epilogs.COMPARE,
     )
     compare.add_argument("--models", type=_names, required=True, metavar="A,B", help="MODEL or MODEL:paper, ...")
     compare.add_argument("--datasets", type=_names, required=True, metavar="A,B", help="names of data sets")
@@ -151,14 +157,13 @@ def _add_compare(verbs: Any) -> None:
 
 
 def _add_recommend(verbs: Any) -> None:
-    recommend = verbs.add_parser(
+    recommend = _verb(
+        verbs,
         "recommend",
-        help="lists of a trained model",
-        usage="recbole-diffusion recommend --checkpoint=FILE (--users=FILE | --all | --history=A,B,C | "
+        "lists of a trained model",
+        "recbole-diffusion recommend --checkpoint=FILE (--users=FILE | --all | --history=A,B,C | "
         "--histories=FILE) [--topk=10] [--out=FILE] [--key=value ...]",
-        epilog=epilogs.RECOMMEND,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        epilogs.RECOMMEND,
     )
     _add_checkpoint(recommend)
     whose = recommend.add_mutually_exclusive_group(required=True)
@@ -180,14 +185,13 @@ def _add_recommend(verbs: Any) -> None:
 
 
 def _add_evaluate(verbs: Any) -> None:
-    evaluate = verbs.add_parser(
+    evaluate = _verb(
+        verbs,
         "evaluate",
-        help="measure a trained model again",
-        usage="recbole-diffusion evaluate --checkpoint=FILE [--split=test] [--by=activity,popularity] [--picture=FILE] "
+        "measure a trained model again",
+        "recbole-diffusion evaluate --checkpoint=FILE [--split=test] [--by=activity,popularity] [--picture=FILE] "
         "[--key=value ...]",
-        epilog=epilogs.EVALUATE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        epilogs.EVALUATE,
     )
     _add_checkpoint(evaluate)
     evaluate.add_argument("--split", type=_names, default=["test"], metavar="A,B", help="valid, test; default: test")

@@ -117,7 +117,7 @@ def _utf_8_or_older(source: Source) -> tuple[str, str]:
 
 
 def replaced(text: Text, scratch: Path, delimiter: str) -> Text:
-    """A copy with :data:`SEPARATOR` in place of a delimiter of several characters."""
+    """A copy with :data:`SEPARATOR` instead of a delimiter of several characters."""
     path = free_path(scratch)
     with (
         text.path.open(encoding="utf-8-sig", newline="\n") as lines,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recbole_diffusion.config.settings import UserError
 from recbole_diffusion.data.dataset import AtomicDataset, as_in_batches
-from recbole_diffusion.data.times import file_times
+from recbole_diffusion.data.times import ages_of, file_times
 from recbole_diffusion.names import AGE_LIST
 
 # Column of ``inter_feat``: the event that is a row's target. Batches do not have it.
@@ -92,18 +92,9 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
         return Interaction(lists)
 
     def ages(self, rows: Tensor, inside: Tensor) -> Tensor:
-        """Seconds from each event to the last one of its history, 0 at padding, float32 [batch, width].
-
-        Times themselves are too large for 32 bits: neighbours of one minute would be equal.
-
-        Args:
-            rows: positions among the events, [batch, width].
-            inside: which positions are not padding, [batch, width].
-        """
+        """:func:`ages_of` of the events ``rows`` [batch, width]."""
         assert self.events is not None
-        times = file_times(self, self.events[self.time_field][rows])
-        last = times.masked_fill(~inside, -torch.inf).amax(dim=1, keepdim=True)
-        return torch.where(inside, last - times, 0.0).float()
+        return ages_of(file_times(self, self.events[self.time_field][rows]), inside)
 
     def seen_items(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """All items of the user before each target, without the target's own item.
@@ -116,8 +107,7 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
         first = torch.searchsorted(users, users[target])
         count = target - first
         position = torch.repeat_interleave(torch.arange(len(target)), count)
-        start = torch.repeat_interleave(first - (count.cumsum(0) - count), count)
-        seen = _wide(items[start + torch.arange(len(start))])
+        seen = _wide(items[spans(first, count)])
         keep = seen != items[target][position]
         return position[keep], seen[keep]
 
@@ -130,6 +120,12 @@ class LazySequentialDataset(AtomicDataset, SequentialDataset):
         rows = torch.cat([rows, opening])
         local = Interaction({field: self.events[field][rows] for field in self.events})
         return self._create_sparse_matrix(local, self.uid_field, self.iid_field, form, value_field)
+
+
+def spans(first: Tensor, count: Tensor) -> Tensor:
+    """The positions of ``count[r]`` events from ``first[r]`` on, one row after the other, [total]."""
+    start = torch.repeat_interleave(first - (count.cumsum(0) - count), count)
+    return start + torch.arange(len(start))
 
 
 def _leave_out(users: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:

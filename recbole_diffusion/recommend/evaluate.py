@@ -74,8 +74,9 @@ def evaluate(
         screen, measured = log.screen, dict[str, dict[str, float]]()
         screen.line(f"{wanted.model} on {wanted.dataset}, preset {wanted.preset}, from {path}")
         groups: dict[str, dict[str, dict[str, float]]] = {}
+        prepared.trainer.eval_collector.data_collect(prepared.loaders.train)
         for split in splits:
-            measured[split], of_groups = _measured(prepared, str(path), split, by)
+            measured[split], of_groups = _measured(prepared, None if measured else str(path), split, by)
             groups |= {f"{split} by {name}": of_name for name, of_name in of_groups.items()}
         prepared.trainer.tensorboard.close()
         screen.line()
@@ -102,13 +103,12 @@ def _same_interactions(state: Mapping[str, Any], now: Known | None) -> bool:
 
 
 def _measured(
-    prepared: Prepared, path: str, split: str, by: Sequence[str]
+    prepared: Prepared, path: str | None, split: str, by: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, dict[str, dict[str, float]]]]:
-    """The metrics of a split, and those of groups of its rows."""
+    """The metrics of a split, and those of groups of its rows. ``path``: the checkpoint, if it is not loaded yet."""
     trainer, loader = prepared.trainer, getattr(prepared.loaders, split)
-    trainer.eval_collector.data_collect(prepared.loaders.train)
     with using(prepared.model):
-        found = trainer.evaluate(loader, model_file=path)
+        found = trainer.evaluate(loader, load_best_model=path is not None, model_file=path)
     metrics = {name: float(value) for name, value in found.items()}
     if not by:
         return metrics, {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from recbole_diffusion.config.settings import UserError, shown
 from recbole_diffusion.data.known import Known
+from recbole_diffusion.data.sequences import spans
 
 _SHOWN = 3
 
@@ -39,20 +41,13 @@ class Histories:
 
     def part(self, rows: Tensor) -> Histories:
         """Some of the rows, in this order, [rows]."""
-        events = event_rows(self.starts, rows)
         counts = self.counts[rows]
+        events = spans(self.starts[rows], counts)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         times = None if self.times is None else self.times[events]
         return Histories(
             [self.names[row] for row in rows.tolist()], self.users[rows], starts, self.items[events], times
         )
-
-
-def event_rows(starts: Tensor, rows: Tensor) -> Tensor:
-    """The positions of all events of some rows, one row after the other, [events]."""
-    counts = starts.diff()[rows]
-    first = torch.repeat_interleave(starts[rows] - (counts.cumsum(0) - counts), counts)
-    return first + torch.arange(len(first))
 
 
 def of_users(known: Known, ids: Tensor, names: Sequence[Any]) -> Histories:
@@ -165,13 +160,11 @@ def seconds(times: pd.Series, what: str) -> pd.Series:
     Raises:
         UserError: they are neither.
     """
-    if times.dtype == object or pd.api.types.is_string_dtype(times):
-        try:
-            if not times.map(lambda text: isinstance(text, str) and text[:4].isdigit()).all():
-                raise ValueError  # pandas knows words such as "now"
+    texts = times.dtype == object or pd.api.types.is_string_dtype(times)
+    # Only those that begin with a year: pandas knows words such as "now".
+    if texts and times.map(lambda text: isinstance(text, str) and text[:4].isdigit()).all():
+        with suppress(ValueError, pd.errors.OutOfBoundsDatetime):
             times = pd.to_datetime(times, utc=True, format="ISO8601")
-        except (ValueError, TypeError, pd.errors.OutOfBoundsDatetime):
-            raise UserError(f"{what}: times such as {shown(times.iloc[0])} are neither numbers nor dates.") from None
     if pd.api.types.is_datetime64_any_dtype(times):
         zero = pd.Timestamp(0, tz=times.dt.tz)
         return (times - zero).dt.total_seconds()

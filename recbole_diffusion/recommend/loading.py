@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from recbole.data.interaction import Interaction
+from scipy.sparse import coo_matrix
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import outside
@@ -22,7 +23,7 @@ from recbole_diffusion.data.known import Known
 from recbole_diffusion.names import OURS, RECBOLE_PREFIX, recbole_models
 from recbole_diffusion.quick_start import Request, request
 from recbole_diffusion.storage import checkpoint
-from recbole_diffusion.storage.checkpoint import RECBOLES, Vocabulary, plain
+from recbole_diffusion.storage.checkpoint import Vocabulary, plain
 from recbole_diffusion.storage.parts import check_model_parts, understood
 
 _RERANKING = ("mmr_weight", "mmr_candidates")
@@ -119,21 +120,18 @@ def _model_of(stored: Mapping[str, Any], path: str) -> str:
     return name
 
 
-def load_model(
-    path: str | Path, changes: Settings, model: str | None = None, state: dict[str, Any] | None = None
-) -> Loaded:
+def load_model(state: dict[str, Any], path: str | Path, changes: Settings, model: str | None = None) -> Loaded:
     """The model of a checkpoint. The files of its data set are not read.
 
     Args:
-        path: ``NAME-best.safetensors`` of a run.
+        state: from :func:`read_checkpoint`.
+        path: names the file in errors.
         changes, model: as for :func:`request_of`.
-        state: what :func:`read_checkpoint` has read from ``path``, if it was read before.
 
     Raises:
-        UserError: it is no checkpoint, has no interactions, or its model needs more than the checkpoint has.
+        UserError: it has no interactions, or its model needs more than the checkpoint has.
     """
-    state, where = read_checkpoint(path) if state is None else state, str(path)
-    assert RECBOLES not in state
+    where = str(path)
     wanted = request_of(state, where, changes, model)
     config, vocabulary = wanted.config(), Vocabulary(state["items"], state["users"], state["fields"])
     checkpoint.check(state, where, vocabulary, config.final_config_dict, resume=False)
@@ -171,8 +169,6 @@ class KnownDataset:
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Sparse users-by-items matrix of ones."""
-        from scipy.sparse import coo_matrix
-
         if value_field is not None:
             raise AttributeError(f"column {value_field!r}")
         users, items = (self.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field))

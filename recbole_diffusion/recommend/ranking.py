@@ -13,6 +13,7 @@ from torch import Tensor
 from recbole_diffusion import registry
 from recbole_diffusion.config.refusals import using
 from recbole_diffusion.config.settings import UserError, rows_at_once
+from recbole_diffusion.data.times import ages_of
 from recbole_diffusion.evaluation.diversity import category_matrix
 from recbole_diffusion.evaluation.rerank import maximal_marginal_relevance
 from recbole_diffusion.names import AGE_LIST
@@ -81,8 +82,7 @@ class Ranker:
             if rows.times is None:
                 raise UserError(f"histories: have no times, and {config['model']} reads them. Give a column 'time'.")
             times = (rows.times if len(rows.times) else rows.times.new_zeros(1))[events]
-            last = times.masked_fill(~inside, -torch.inf).amax(dim=1, keepdim=True)
-            columns[AGE_LIST] = torch.where(inside, last - times, 0.0).float()
+            columns[AGE_LIST] = ages_of(times, inside)
         return Interaction(columns).to(config["device"])
 
     @torch.no_grad()

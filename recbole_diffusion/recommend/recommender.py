@@ -57,7 +57,7 @@ class Recommender:
 
     def __init__(self, path: str | Path, state: dict[str, Any], settings: Settings, model: str | None = None) -> None:
         self.path, self._state, self._settings, self._model = str(path), state, dict(settings), model
-        self._ranker, self._indexes = Ranker(load_model(path, settings, model, state)), dict[str, Index]()
+        self._ranker, self._indexes = Ranker(load_model(state, path, settings, model)), dict[str, Index]()
         vocabulary = self._ranker.loaded.vocabulary
         self._items = {token: index for index, token in enumerate(vocabulary.items) if index}
         self._users = {token: index for index, token in enumerate(vocabulary.users) if index}
@@ -110,7 +110,7 @@ class Recommender:
 
     def get_params(self) -> dict[str, Any]:
         """The settings of training and generation that can change a result."""
-        return that_count({key: value for key, value in self._ranker.config.final_config_dict.items()})
+        return that_count(self._ranker.config.final_config_dict)
 
     def __repr__(self) -> str:
         config = self._ranker.config

@@ -36,7 +36,7 @@ def over_processes(loss_func: Loss, model: nn.Module, target_field: str) -> Loss
     Args:
         loss_func: from a batch to a loss, or to a tuple of terms. Each is a mean over targets, or depends on no row.
         model: its parameters.
-        target_field: of a batch of windows: their targets [rows, length], 0 at padding. Others have a target a row.
+        target_field: of a batch of windows: their targets [rows, length], 0 at padding. Others have one target per row.
     """
     if processes.count() == 1:
         return loss_func
